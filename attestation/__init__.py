@@ -1,0 +1,1 @@
+"""What relying parties run: evidence, policies, the attested session, the key broker and the client."""

@@ -1,0 +1,1 @@
+"""Demonstrations and measurements of a whole deployment; nothing imports this package."""

@@ -1,0 +1,1 @@
+"""What is described and sealed: model manifests, sealed models, enclave manifests.  Imports nothing of ours."""

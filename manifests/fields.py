@@ -1,0 +1,83 @@
+"""Typed access to the fields of a decoded map, with every departure refused under one code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from manifests.errors import ManifestCode, ManifestError
+
+T = TypeVar("T")
+
+U63 = (1 << 63) - 1
+"""Counters and times fit a signed 64-bit column of any database."""
+
+
+def _refuse(name: str, expected: object, found: object) -> ManifestError:
+    return ManifestError(
+        ManifestCode.FIELD_INVALID, f"field {name!r} is not {expected}", expected=expected, found=found
+    )
+
+
+def closed_map(value: object, what: str, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Any]:
+    """Return `value` as a map that has exactly the required keys and at most the optional ones."""
+    if not isinstance(value, dict):
+        raise _refuse(what, "a map", type(value).__name__)
+    required = frozenset(required)
+    missing = required - value.keys()
+    unknown = value.keys() - required - frozenset(optional)
+    if missing or unknown:
+        raise ManifestError(
+            ManifestCode.FIELD_INVALID,
+            f"{what} has missing or unknown fields",
+            expected=f"missing: {sorted(missing)}",
+            found=f"unknown: {sorted(str(key) for key in unknown)[:8]}",
+        )
+    return value
+
+
+def of_type(value: object, name: str, kind: type[T]) -> T:
+    """Return `value` if it is exactly of that type (a bool is no int)."""
+    if type(value) is not kind:
+        raise _refuse(name, f"of type {kind.__name__}", type(value).__name__)
+    return value  # type: ignore[return-value, unused-ignore]
+
+
+def fixed_bytes(value: object, name: str, size: int) -> bytes:
+    """Return a byte string of exactly `size` bytes."""
+    data = of_type(value, name, bytes)
+    if len(data) != size:
+        raise _refuse(name, f"{size} bytes long", len(data))
+    return data
+
+
+def bounded_bytes(value: object, name: str, limit: int) -> bytes:
+    """Return a byte string of at most `limit` bytes."""
+    data = of_type(value, name, bytes)
+    if len(data) > limit:
+        raise _refuse(name, f"at most {limit} bytes long", len(data))
+    return data
+
+
+def text(value: object, name: str, limit: int) -> str:
+    """Return a non-empty printable string of at most `limit` characters."""
+    string = of_type(value, name, str)
+    if not 0 < len(string) <= limit or not string.isprintable():
+        raise _refuse(name, f"printable text of 1 to {limit} characters", f"{len(string)} characters")
+    return string
+
+
+def number(value: object, name: str, low: int, high: int = U63) -> int:
+    """Return an integer within the closed range."""
+    integer = of_type(value, name, int)
+    if not low <= integer <= high:
+        raise _refuse(name, f"between {low} and {high}", integer)
+    return integer
+
+
+def list_of(value: object, name: str, limit: int) -> list[Any]:
+    """Return a list of at most `limit` items."""
+    items = of_type(value, name, list)
+    if len(items) > limit:
+        raise _refuse(name, f"at most {limit} items long", len(items))
+    return items

@@ -1,0 +1,1 @@
+"""The sealed model: core, chunks, tail, recipients."""
