@@ -15,7 +15,7 @@ import click
 
 from manifests.errors import StrongroomError
 
-__all__ = ["Session", "load_policy", "main", "seal"]
+__all__ = ["Session", "load_policy", "main", "seal"]  # noqa: F822 - three of them are loaded on first use
 
 _PUBLIC = {
     "Session": "attestation.client:Session",
