@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from manifests.errors import ManifestCode, ManifestError
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 U63 = (1 << 63) - 1
 """Counters and times fit a signed 64-bit column of any database."""
@@ -81,3 +84,17 @@ def list_of(value: object, name: str, limit: int) -> list[Any]:
     if len(items) > limit:
         raise _refuse(name, f"at most {limit} items long", len(items))
     return items
+
+
+def member(kind: type[E], value: object, name: str) -> E:
+    """Return the member of an enumeration whose value this string is."""
+    string = of_type(value, name, str)
+    if string not in {str(item) for item in kind}:
+        raise _refuse(name, f"one of {[str(item) for item in kind]}", "another word")
+    return kind(string)
+
+
+def ascending(items: list[Any], name: str) -> None:
+    """Refuse items that are not in strictly ascending order: a set has one encoding."""
+    if any(not first < second for first, second in itertools.pairwise(items)):
+        raise ManifestError(ManifestCode.FIELD_INVALID, f"{name!r} is not strictly ascending")

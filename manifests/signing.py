@@ -8,7 +8,9 @@ transmitted, and the body is decoded only after the signature has been checked.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import nacl.bindings
 from nacl.exceptions import BadSignatureError, CryptoError
@@ -89,6 +91,18 @@ def open_document(public: bytes, context: bytes, document: bytes) -> canonical.V
     body, signature = split_document(document)
     verify(public, context, body, signature)
     return canonical.decode(body, max_size=MAX_DOCUMENT)
+
+
+def open_versioned(public: bytes, context: bytes, document: bytes, names: Iterable[str]) -> dict[str, Any]:
+    """Verify a signed document and return its body: a map of exactly `names` and `version`, which is 1."""
+    value = fields.closed_map(open_document(public, context, document), "document", ("version", *names))
+    fields.number(value["version"], "version", 1, 1)
+    return value
+
+
+def public_key_field(value: object, name: str) -> bytes:
+    """Return a field's value if it is an Ed25519 public key."""
+    return check_public_key(fields.fixed_bytes(value, name, KEY_SIZE))
 
 
 def split_document(document: bytes) -> tuple[bytes, bytes]:
