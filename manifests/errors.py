@@ -102,6 +102,38 @@ class ManifestCode(ErrorCode):
     FILE_UNAVAILABLE = "file-unavailable", Fault.UNAVAILABLE, "a file cannot be read or written"
     DISK_FULL = "disk-full", Fault.UNAVAILABLE, "there is no space left for the file"
     PASSPHRASE_WRONG = "passphrase-wrong", Fault.REFUSED, "the passphrase does not open the key file"
+    FILE_EXISTS = "file-exists", Fault.USAGE, "a file that must not be overwritten is already there"
+    FILE_TOO_LARGE = "file-too-large", Fault.MALFORMED, "a file is longer than its format allows"
+    SEALED_MALFORMED = "sealed-malformed", Fault.MALFORMED, "the bytes are not a sealed model"
+    SEALED_TRUNCATED = "sealed-truncated", Fault.MALFORMED, "the sealed model ends before its announced length"
+    SEALED_VERSION = (
+        "sealed-version",
+        Fault.UNSUPPORTED,
+        "the sealed model has a format or suite that this program does not know",
+    )
+    SEALED_SIGNATURE = "sealed-signature", Fault.REFUSED, "the owner's signature does not cover this sealed model"
+    SEALED_OWNER = "sealed-owner", Fault.REFUSED, "the sealed model belongs to another owner"
+    SEALED_DIGEST = "sealed-digest", Fault.REFUSED, "the sealed model is another one than was asked for"
+    SEALED_CHUNK = "sealed-chunk", Fault.REFUSED, "a chunk is not the one that the owner sealed"
+    SEALED_COMMITMENT = (
+        "sealed-commitment",
+        Fault.REFUSED,
+        "the data key is not the one that this model was sealed with",
+    )
+    SEALED_DECRYPT = "sealed-decrypt", Fault.REFUSED, "a chunk does not decrypt under the data key"
+    SEALED_RECIPIENT = "sealed-recipient", Fault.REFUSED, "the private key opens none of the model's recipient entries"
+    SEALED_RECIPIENTS = (
+        "sealed-recipients",
+        Fault.USAGE,
+        "a sealed model needs between 1 and 64 different recipients",
+    )
+    SEALED_PART = "sealed-part", Fault.USAGE, "the sealed model has no such part, or a part cannot be sealed"
+    SEALED_STATE = "sealed-state", Fault.INTERNAL, "the sealed model is read before its data key was given"
+    MANIFEST_INVALID = "manifest-invalid", Fault.MALFORMED, "the model manifest contradicts itself or its format"
+    MODEL_MALFORMED = "model-malformed", Fault.MALFORMED, "the bytes are not an ONNX model"
+    MODEL_UNSUPPORTED = "model-unsupported", Fault.UNSUPPORTED, "the model uses something that cannot be served"
+    EXPORT_FAILED = "export-failed", Fault.REFUSED, "the framework could not export the model to ONNX"
+    EXTRA_MISSING = "extra-missing", Fault.UNAVAILABLE, "an optional package is not installed"
 
 
 class ManifestError(StrongroomError):

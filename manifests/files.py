@@ -1,0 +1,102 @@
+"""Files that are written whole or not at all, and read within a bound."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from manifests.errors import ManifestCode, ManifestError
+
+Block: TypeAlias = bytes | bytearray | memoryview
+
+PARTIAL_SUFFIX = ".partial"
+"""Files that are being written are called `.<name>.<random>.partial`; a killed process may leave one behind."""
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def write_atomically(path: Path, data: Block | Iterable[Block], *, mode: int = 0o644, replace: bool = True) -> None:
+    """Write a file so that `path` names either what was there before or the whole of `data`, also after a crash.
+
+    The bytes go to a temporary file beside `path`, which is flushed to the disk and then takes the name.  Blocks of
+    an iterable are written as they come, and may reuse one buffer.  With `replace=False` an existing file is kept.
+    Raises ManifestError `disk-full`, `file-exists` or `file-unavailable`; whatever else the iterable raises passes
+    through.  After an exception no temporary file is left.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
+    blocks = [data] if isinstance(data, bytes | bytearray | memoryview) else data
+    try:
+        with naming(path):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            _write_blocks(descriptor, path, blocks)
+        finally:
+            os.close(descriptor)
+        with naming(path):
+            _take_name(temporary, path, replace=replace)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return a file's content of at most `limit` bytes.
+
+    Raises ManifestError `file-unavailable` or `file-too-large`.
+    """
+    path = Path(path)
+    with naming(path), path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ManifestError(ManifestCode.FILE_TOO_LARGE, f"{path} is too large", expected=f"at most {limit} bytes")
+    return data
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn an OSError of the body into the ManifestError that names the file."""
+    try:
+        yield
+    except FileExistsError:
+        raise ManifestError(
+            ManifestCode.FILE_EXISTS, f"{path} already exists", remedy="choose another name, or move the file away"
+        ) from None
+    except OSError as error:
+        raise _file_error(path, error) from None
+
+
+def _file_error(path: Path, error: OSError) -> ManifestError:
+    if error.errno in _NO_SPACE:
+        return ManifestError(
+            ManifestCode.DISK_FULL, f"no space is left to write {path}", remedy="free some space and try again"
+        )
+    return ManifestError(ManifestCode.FILE_UNAVAILABLE, f"{path}: {error.strerror or 'cannot be used'}")
+
+
+def _write_blocks(descriptor: int, path: Path, blocks: Iterable[Block]) -> None:
+    """Write every block whole; only the file's own errors are translated, not those of the blocks' maker."""
+    for block in blocks:
+        with naming(path):
+            view = memoryview(block).cast("B")
+            while view:
+                view = view[os.write(descriptor, view) :]
+    with naming(path):
+        os.fsync(descriptor)
+
+
+def _take_name(temporary: Path, path: Path, *, replace: bool) -> None:
+    if replace:
+        temporary.replace(path)
+    else:
+        os.link(temporary, path)  # unlike a rename, this fails where the name is taken
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

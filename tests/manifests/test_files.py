@@ -1,0 +1,95 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from manifests.errors import ManifestCode, ManifestError
+from manifests.files import read_bounded, write_atomically
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_what_was_written_is_read_back_with_its_mode(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", b"content", mode=0o600)
+    assert read_bounded(tmp_path / "a", 7) == b"content"
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
+def test_blocks_that_reuse_one_buffer_are_written_in_order(tmp_path: Path) -> None:
+    def blocks() -> Iterator[bytearray]:
+        buffer = bytearray(3)
+        for character in b"xyz":
+            buffer[:] = bytes([character]) * 3
+            yield buffer
+
+    write_atomically(tmp_path / "a", blocks())
+    assert (tmp_path / "a").read_bytes() == b"xxxyyyzzz"
+
+
+def test_an_existing_file_is_replaced_unless_it_must_be_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_atomically(path, b"old")
+    with pytest.raises(ManifestError) as caught:
+        write_atomically(path, b"new", replace=False)
+    assert caught.value.code is ManifestCode.FILE_EXISTS
+    assert path.read_bytes() == b"old"
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert _names(tmp_path) == ["a"]
+
+
+def test_an_error_of_the_blocks_maker_passes_through_and_leaves_nothing(tmp_path: Path) -> None:
+    def blocks() -> Iterator[bytes]:
+        yield b"some"
+        raise FileNotFoundError("of the maker")
+
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "a", blocks())
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_and_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "a"
+    write_atomically(path, b"old")
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(ManifestError) as caught:
+        write_atomically(path, b"new")
+    assert caught.value.code is ManifestCode.DISK_FULL
+    assert path.read_bytes() == b"old"
+    assert _names(tmp_path) == ["a"]
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
+    write_atomically(tmp_path / "a", b"0123456789")
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
+
+
+def test_a_missing_folder_a_missing_file_and_a_long_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError) as caught:
+        write_atomically(tmp_path / "none" / "a", b"")
+    assert caught.value.code is ManifestCode.FILE_UNAVAILABLE
+    with pytest.raises(ManifestError) as caught:
+        read_bounded(tmp_path / "a", 10)
+    assert caught.value.code is ManifestCode.FILE_UNAVAILABLE
+    (tmp_path / "a").write_bytes(bytes(11))
+    with pytest.raises(ManifestError) as caught:
+        read_bounded(tmp_path / "a", 10)
+    assert caught.value.code is ManifestCode.FILE_TOO_LARGE
