@@ -1,0 +1,37 @@
+"""Codes are stable, unique, and documented."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_codes", ROOT / "docs" / "generate_codes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_codes_is_current() -> None:
+    page = (ROOT / "docs" / "codes.md").read_text(encoding="utf-8")
+    assert page == generator().render(), "run: .venv/bin/python docs/generate_codes.py"
+
+
+def test_no_code_is_used_twice() -> None:
+    codes = [str(code) for table in generator().tables() for code in table]
+    assert len(codes) > 50
+    assert sorted({code for code in codes if codes.count(code) > 1}) == []
+
+
+def test_codes_are_words_that_scripts_can_match() -> None:
+    for table in generator().tables():
+        for code in table:
+            assert code == code.lower()
+            assert all(word.isalnum() for word in str(code).split("-")), code
+            assert code.meaning
