@@ -1,0 +1,137 @@
+"""A conversation over asyncio streams, with the same rules as the blocking one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy.typing as npt
+
+from attestation.appraise import SessionAppraisal
+from attestation.client.call import CLOSE_SECONDS, RECEIVE_SIZE, Call, answer_to, judge, timed_out, unreachable
+from attestation.client.conversation import Attest, Event, Ready, closed
+from attestation.errors import ClientCode, ClientError
+from attestation.wire.address import TcpAddress, parse_address
+from attestation.wire.messages import Body
+from manifests import canonical
+
+
+class AsyncConnection:
+    """An attested session over asyncio streams.  Made by `AsyncConnection.open` alone."""
+
+    def __init__(self, call: Call, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Wrap connected streams; `open` does the rest."""
+        self._call = call
+        self._reader = reader
+        self._writer = writer
+        self._conversation = call.conversation()
+        self._events: deque[Event] = deque()
+        self.attested: SessionAppraisal | None = None
+
+    @classmethod
+    async def open(cls, call: Call) -> Self:
+        """Connect, let the enclave prove itself, and decide; raises StrongroomError and leaves nothing open."""
+        connection = cls(call, *await _dial(call.address, call.timeouts.connect))
+        try:
+            async with asyncio.timeout(call.timeouts.handshake):
+                await connection._handshake()
+        except TimeoutError:
+            connection._drop()
+            raise timed_out(call.address, "waiting for its evidence") from None
+        except BaseException:
+            connection._drop()
+            raise
+        return connection
+
+    @property
+    def resumed(self) -> bool:
+        """Whether a ticket was taken instead of evidence."""
+        return self.attested is None
+
+    @property
+    def handshake_hash(self) -> bytes:
+        """The session's h, 64 bytes."""
+        return self._conversation.handshake_hash
+
+    @property
+    def open_now(self) -> bool:
+        """Whether requests can still be made."""
+        return not self._conversation.over
+
+    async def request(
+        self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None = None
+    ) -> Body:
+        """Make one request and wait for its answer; raises RemoteError, ClientError or WireError."""
+        number, data = self._conversation.request(header, tensors)
+        try:
+            async with asyncio.timeout(self._call.timeouts.request):
+                await self._send(data)
+                event = await self._next()
+        except TimeoutError:
+            self._drop()
+            raise timed_out(self._call.address, "waiting for its answer") from None
+        except BaseException:
+            self._drop()
+            raise
+        return answer_to(event, number)
+
+    async def close(self) -> None:
+        """End the session in order, without waiting for the other side; safe to call twice."""
+        with contextlib.suppress(OSError, TimeoutError, ClientError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._send(self._conversation.close())
+        self._drop()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._writer.wait_closed()
+
+    async def _handshake(self) -> None:
+        await self._send(self._conversation.start())
+        event = await self._next()
+        if isinstance(event, Attest):
+            self.attested = await asyncio.to_thread(judge, self._call, event, self._conversation)
+            self._conversation.accept()
+        elif not isinstance(event, Ready):
+            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave sent something else than evidence")
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise unreachable(self._call.address, error) from None
+
+    async def _next(self) -> Event:
+        while not self._events:
+            data = await self._read()
+            if not data:
+                self._conversation.end_of_stream()
+                raise closed()
+            self._events.extend(self._conversation.receive(data))
+        return self._events.popleft()
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._reader.read(RECEIVE_SIZE)
+        except OSError as error:
+            raise unreachable(self._call.address, error) from None
+
+    def _drop(self) -> None:
+        self._conversation.abandon()
+        self._writer.close()
+
+
+async def _dial(address: str, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    target = parse_address(address)
+    try:
+        async with asyncio.timeout(seconds):
+            if isinstance(target, TcpAddress):
+                return await asyncio.open_connection(target.host, target.port)
+            return await asyncio.open_unix_connection(str(target.path))
+    except TimeoutError:
+        raise timed_out(address, "connecting") from None
+    except OSError as error:
+        raise unreachable(address, error) from None

@@ -1,0 +1,83 @@
+"""What a blocking and an asynchronous connection share: how to open one, and how its failures read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attestation.appraise import SessionAppraisal
+from attestation.client.conversation import Answer, Attest, Conversation, Ended, Event, Identity, Refused, closed
+from attestation.client.trust import Decision, RelyingParty, require
+from attestation.errors import ClientCode, ClientError
+from attestation.wire.messages import Body
+from attestation.wire.tickets import Ticket
+
+RECEIVE_SIZE = 256 * 1024
+"""A quarter of the largest record: few calls for a long answer, little memory for a short one."""
+CLOSE_SECONDS = 1.0
+"""How long saying goodbye may take; the session is over either way."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long to wait, in seconds: for the socket, for handshake and evidence, for one request's answer."""
+
+    connect: float = 5.0
+    handshake: float = 30.0
+    request: float = 60.0
+
+
+PATIENT = Timeouts()
+"""The default: long enough for a slow quoting enclave and a large model, and never for ever."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """How to open a connection: where to, on which terms, and as whom."""
+
+    address: str
+    party: RelyingParty
+    route: str = "default"
+    decide: Decision = require
+    identity: Identity | None = None
+    ticket: Ticket | None = None
+    timeouts: Timeouts = PATIENT
+
+    def conversation(self) -> Conversation:
+        """Return a fresh conversation for this call."""
+        return Conversation(route=self.route, identity=self.identity, ticket=self.ticket)
+
+
+def judge(call: Call, attest: Attest, conversation: Conversation) -> SessionAppraisal:
+    """Appraise and decide; raises StrongroomError for an enclave that is not accepted."""
+    attested = call.party.appraise(attest.record, conversation.handshake_hash)
+    call.decide(attested)
+    return attested
+
+
+def answer_to(event: Event, number: int) -> Body:
+    """Return the body that answers request `number`; raises RemoteError or ClientError."""
+    match event:
+        case Answer(id=found, body=body) if found == number:
+            return body
+        case Refused(error=error):
+            raise error
+        case Ended():
+            raise closed()
+    raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave's message does not answer the request")
+
+
+def timed_out(address: str, doing: str) -> ClientError:
+    return ClientError(
+        ClientCode.TIMED_OUT,
+        f"no answer from {address} while {doing}",
+        remedy="look at `strongroom host status` on the machine, or allow more time",
+    )
+
+
+def unreachable(address: str, error: OSError) -> ClientError:
+    return ClientError(
+        ClientCode.ADDRESS_UNREACHABLE,
+        f"cannot reach {address}",
+        found=error.strerror or type(error).__name__,
+        remedy="check the address, and on that machine `strongroom host status`",
+    )

@@ -1,0 +1,191 @@
+"""A conversation over a blocking socket.  Every wait has an end.
+
+A connection lets the enclave be appraised before anything is sent, and answers one request at a time.  After an
+error other than a typed refusal it is closed: half an answer is of no use to anyone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy.typing as npt
+
+from attestation.appraise import SessionAppraisal
+from attestation.client.call import (
+    CLOSE_SECONDS,
+    PATIENT,
+    RECEIVE_SIZE,
+    Call,
+    Timeouts,
+    answer_to,
+    judge,
+    timed_out,
+    unreachable,
+)
+from attestation.client.conversation import Attest, Event, Ready, closed
+from attestation.client.trust import Decision, RelyingParty, require
+from attestation.collateral import CollateralSource
+from attestation.errors import ClientCode, ClientError
+from attestation.evidence import Roots
+from attestation.policy import Policy
+from attestation.wire.address import UnixAddress, parse_address
+from attestation.wire.messages import Body
+from manifests import canonical
+
+
+class Connection:
+    """An attested session over a blocking socket.  Made by `Connection.open` alone."""
+
+    def __init__(self, call: Call, sock: socket.socket) -> None:
+        """Wrap a connected socket; `open` does the rest."""
+        self._call = call
+        self._socket = sock
+        self._conversation = call.conversation()
+        self._events: deque[Event] = deque()
+        self.attested: SessionAppraisal | None = None
+
+    @classmethod
+    def open(cls, call: Call) -> Self:
+        """Connect, let the enclave prove itself, and decide; raises StrongroomError and leaves nothing open."""
+        connection = cls(call, _dial(call.address, call.timeouts.connect))
+        try:
+            connection._handshake()
+        except BaseException:
+            connection._drop()
+            raise
+        return connection
+
+    @property
+    def resumed(self) -> bool:
+        """Whether a ticket was taken instead of evidence."""
+        return self.attested is None
+
+    @property
+    def handshake_hash(self) -> bytes:
+        """The session's h, 64 bytes."""
+        return self._conversation.handshake_hash
+
+    @property
+    def open_now(self) -> bool:
+        """Whether requests can still be made."""
+        return not self._conversation.over
+
+    def request(
+        self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None = None
+    ) -> Body:
+        """Make one request and wait for its answer; raises RemoteError, ClientError or WireError."""
+        number, data = self._conversation.request(header, tensors)
+        deadline = time.monotonic() + self._call.timeouts.request
+        try:
+            self._send(data, deadline)
+            event = self._next(deadline, "waiting for its answer")
+        except BaseException:
+            self._drop()
+            raise
+        return answer_to(event, number)
+
+    def close(self) -> None:
+        """End the session in order, without waiting for the other side; safe to call twice."""
+        with contextlib.suppress(OSError, ClientError):
+            self._send(self._conversation.close(), time.monotonic() + CLOSE_SECONDS)
+        self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _handshake(self) -> None:
+        deadline = time.monotonic() + self._call.timeouts.handshake
+        self._send(self._conversation.start(), deadline)
+        event = self._next(deadline, "waiting for its evidence")
+        if isinstance(event, Attest):
+            self.attested = judge(self._call, event, self._conversation)
+            self._conversation.accept()
+        elif not isinstance(event, Ready):
+            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave sent something else than evidence")
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        try:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise timed_out(self._call.address, "sending") from None
+        except OSError as error:
+            raise unreachable(self._call.address, error) from None
+
+    def _next(self, deadline: float, doing: str) -> Event:
+        while not self._events:
+            data = self._read(deadline, doing)
+            if not data:
+                self._conversation.end_of_stream()
+                raise closed()
+            self._events.extend(self._conversation.receive(data))
+        return self._events.popleft()
+
+    def _read(self, deadline: float, doing: str) -> bytes:
+        try:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            return self._socket.recv(RECEIVE_SIZE)
+        except TimeoutError:
+            raise timed_out(self._call.address, doing) from None
+        except OSError as error:
+            raise unreachable(self._call.address, error) from None
+
+    def _drop(self) -> None:
+        self._conversation.abandon()
+        self._socket.close()
+
+
+def _dial(address: str, timeout: float) -> socket.socket:
+    target = parse_address(address)
+    try:
+        if isinstance(target, UnixAddress):
+            return _dial_unix(str(target.path), timeout)
+        sock = socket.create_connection((target.host, target.port), timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except TimeoutError:
+        raise timed_out(address, "connecting") from None
+    except OSError as error:
+        raise unreachable(address, error) from None
+    return sock
+
+
+def _dial_unix(path: str, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def open_session(
+    address: str,
+    *,
+    route: str,
+    policy: Policy,
+    source: CollateralSource,
+    roots: Roots,
+    now: int,
+    decide: Decision = require,
+    timeouts: Timeouts = PATIENT,
+) -> Connection:
+    """Open an attested session for a relying party that makes requests of its own, such as a key broker.
+
+    `decide` is given the appraisal before anything is sent, and refuses by raising.  The connection has `attested`
+    (the SessionAppraisal), `handshake_hash`, `request(header, tensors) -> Body`, `close()`; it is a context manager.
+    """
+    party = RelyingParty(policy, source, roots, lambda: now)
+    return Connection.open(Call(address, party, route=route, decide=decide, timeouts=timeouts))

@@ -1,0 +1,271 @@
+"""One client's conversation with an enclave, without any I/O.
+
+    bytes from the socket --receive--> events          requests --request--> bytes for the socket
+
+The order is enforced: `start`, then the event `Attest` whose evidence the caller appraises, then `accept`, and only
+then `request`.  Nothing of the caller's can be encoded before `accept`.  A resumed conversation skips to `Ready`.
+Any exception but StrongroomError is a bug; after an error the conversation is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from attestation.errors import ClientCode, ClientError, WireError
+from attestation.types import ClientAuthentication, EvidenceRecord
+from attestation.wire.frames import Frame, FrameDecoder, encode_frame
+from attestation.wire.messages import Body, MessageType, decode_body, encode_body
+from attestation.wire.session import ClientSession, Closed, Evidence, Message, Resumed
+from attestation.wire.tickets import Ticket
+from manifests import canonical, fields
+from manifests.errors import ManifestError, StrongroomError
+from manifests.signing import Signer
+
+SID = 1
+"""A connection of ours carries one session; the host binds the number to the connection."""
+HOST_ERROR = "!error"
+MAX_HOST_ERROR = 4096
+MAX_TEXT = 512
+"""A sentence; longer texts of a peer are not shown."""
+
+
+@dataclass(frozen=True)
+class Attest:
+    """The enclave has sent its evidence: appraise it, then call `accept`, or give the conversation up."""
+
+    record: EvidenceRecord
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A ticket was taken: this is the enclave process that was attested when the ticket was issued."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The response to the request numbered `id`."""
+
+    id: int
+    body: Body
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The enclave refused the request numbered `id` (0: it could not tell which); the conversation goes on."""
+
+    id: int
+    error: RemoteError
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The enclave has closed its direction in order."""
+
+
+Event = Attest | Ready | Answer | Refused | Ended
+
+
+class RemoteError(ClientError):
+    """The enclave's typed refusal of one request.
+
+    remote_code: the enclave's stable code.  field: the tensor or field at fault, or None.  retry_after: seconds
+    after which the request may succeed, or None.
+    """
+
+    def __init__(self, code: str, message: str, field: str | None, retry_after: float | None) -> None:
+        """Keep the enclave's words; they are bounded and printable, and come from inside the session."""
+        super().__init__(
+            ClientCode.REMOTE_REFUSED,
+            f"{code}: {message}" + (f" (field {field!r})" if field else ""),
+            remedy=None if retry_after is None else f"try again in {retry_after:g} s",
+        )
+        self.remote_code = code
+        self.remote_message = message
+        self.field = field
+        self.retry_after = retry_after
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the machine-readable form, with the enclave's own code."""
+        remote = {"remote_code": self.remote_code, "field": self.field, "retry_after": self.retry_after}
+        return {**super().to_dict(), **remote}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the client says it is: its key, and the credential that an owner or broker signed for it."""
+
+    key: Signer
+    credential: bytes = b""
+
+
+class Conversation:
+    """The protocol of one connection; see the module's text for the order of calls."""
+
+    def __init__(
+        self,
+        *,
+        route: str,
+        identity: Identity | None = None,
+        ticket: Ticket | None = None,
+    ) -> None:
+        """Prepare a conversation; with a ticket it resumes one, under the identity that the ticket carries."""
+        self._session = ClientSession(ticket=ticket)
+        self._decoder = FrameDecoder()
+        self._route = route
+        self._identity = identity
+        self._claims = b""
+        self._last_id = 0
+        self._waiting: set[int] = set()
+        self._over = False
+        self._authenticated = identity is None
+
+    @property
+    def handshake_hash(self) -> bytes:
+        """The 64 bytes h that the quote, a grant and the client's signature are bound to."""
+        return self._session.handshake_hash
+
+    @property
+    def over(self) -> bool:
+        """Whether an error or a close has ended the conversation."""
+        return self._over
+
+    def start(self) -> bytes:
+        """Return the first bytes to send."""
+        return self._frame(self._session.start())
+
+    def accept(self) -> None:
+        """State that the evidence of the `Attest` event was appraised and is accepted."""
+        self._session.accept()
+
+    def request(
+        self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None = None
+    ) -> tuple[int, bytes]:
+        """Return the number of a request and the bytes to send for it.
+
+        The first request is preceded by the client's authentication, where it has an identity.
+        """
+        if self._over:
+            raise closed()
+        number = self._last_id + 1
+        content = encode_body({**header, "id": number}, tensors)
+        sent = self._authentication() + self._frame(self._session.send(MessageType.REQUEST, content))
+        self._last_id = number
+        self._waiting.add(number)
+        return number, sent
+
+    def _authentication(self) -> bytes:
+        if self._authenticated or self._identity is None:
+            return b""
+        record = ClientAuthentication.sign(
+            self._identity.key, self._identity.credential, self.handshake_hash, self._claims
+        )
+        self._authenticated = True
+        return self._frame(self._session.send(MessageType.AUTHENTICATE, record.encode()))
+
+    def close(self) -> bytes:
+        """Return the bytes that end our direction in order; nothing if an error has ended the conversation."""
+        if self._over:
+            return b""
+        self._over = True
+        try:
+            return self._frame(self._session.close()) + self._frame(b"")
+        except WireError:  # the handshake is not finished: there is no key to close with
+            return self._frame(b"")
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take bytes from the socket and return what they mean; raises StrongroomError."""
+        try:
+            return [event for frame in self._decoder.feed(data) for event in self._take(frame)]
+        except StrongroomError:
+            self._over = True
+            raise
+
+    def abandon(self) -> None:
+        """State that the connection is gone, whatever the reason; only the handshake hash stays of use."""
+        self._over = True
+
+    def end_of_stream(self) -> None:
+        """State that the socket reached its end; raises WireError `session-truncated` unless closed in order."""
+        self._over = True
+        self._session.end_of_stream()
+
+    def _frame(self, body: bytes) -> bytes:
+        return encode_frame(Frame(self._route, SID, body))
+
+    def _take(self, frame: Frame) -> list[Event]:
+        if frame.route == HOST_ERROR:
+            raise _host_error(frame.body)
+        if frame.route != self._route or frame.sid != SID:
+            raise ClientError(ClientCode.FRAME_UNEXPECTED, "the host sent a frame of another session")
+        if not frame.body:
+            self.end_of_stream()
+            return []
+        return [self._event(event) for event in self._session.receive(bytes(frame.body))]
+
+    def _event(self, event: Evidence | Resumed | Message | Closed) -> Event:
+        match event:
+            case Evidence(record=record):
+                self._claims = record.claims
+                return Attest(record)
+            case Resumed():
+                self._authenticated = True  # the ticket carries the identity it was issued to
+                return Ready()
+            case Closed():
+                self._over = True
+                return Ended()
+        return self._message(event.type, event.content)
+
+    def _message(self, kind: MessageType, content: memoryview) -> Event:
+        body = decode_body(content)
+        number = body.header.pop("id", None)
+        if kind is MessageType.ERROR:
+            return self._refused(number, body.header)
+        if kind is not MessageType.RESPONSE or type(number) is not int or number not in self._waiting:
+            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave answered a request that was not made")
+        self._waiting.discard(number)
+        return Answer(number, body)
+
+    def _refused(self, number: object, header: dict[str, Any]) -> Refused:
+        if type(number) is not int or (number and number not in self._waiting):
+            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave refused a request that was not made")
+        self._waiting.discard(number)
+        return Refused(number, _remote(header))
+
+
+def closed() -> ClientError:
+    """Return the error for a session that is over."""
+    return ClientError(
+        ClientCode.CLIENT_CLOSED, "the session is over", remedy="connect again; a new session attests the enclave anew"
+    )
+
+
+def _remote(header: dict[str, Any]) -> RemoteError:
+    names = ("code", "message", "field", "retry_after")
+    try:
+        value = fields.closed_map(header, "error", names)
+        field = None if value["field"] is None else fields.text(value["field"], "field", MAX_TEXT)
+        retry = None if value["retry_after"] is None else fields.of_type(value["retry_after"], "retry_after", float)
+        code, message = (fields.text(value[name], name, MAX_TEXT) for name in ("code", "message"))
+    except ManifestError as error:
+        raise ClientError(
+            ClientCode.RESPONSE_UNEXPECTED, f"the enclave's refusal is malformed: {error.message}"
+        ) from None
+    return RemoteError(code, message, field, retry)
+
+
+def _host_error(body: bytes | memoryview) -> ClientError:
+    try:
+        value = fields.closed_map(canonical.decode(body, max_size=MAX_HOST_ERROR), "error", ("code", "message"))
+        found = ": ".join(fields.text(value[name], name, MAX_TEXT) for name in ("code", "message"))
+    except ManifestError:
+        found = "an unreadable error"
+    return ClientError(
+        ClientCode.HOST_REFUSED,
+        "the host refused; its words are not authenticated",
+        found=found,
+        remedy="check the route, and on the host `strongroom host status`",
+    )
