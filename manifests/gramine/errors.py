@@ -1,0 +1,26 @@
+"""Codes of the enclave's manifest and settings."""
+
+from __future__ import annotations
+
+from manifests.errors import ErrorCode, Fault, StrongroomError
+
+
+class GramineCode(ErrorCode):
+    """Codes of the enclave's manifest, its settings and its trusted files."""
+
+    MANIFEST_MALFORMED = "enclave-manifest-malformed", Fault.MALFORMED, "the text is not a manifest of this format"
+    OPTION_UNKNOWN = "enclave-option-unknown", Fault.MALFORMED, "the manifest uses an option that is not known here"
+    OPTION_REFUSED = (
+        "enclave-option-refused",
+        Fault.REFUSED,
+        "the manifest uses an option that is insecure or was removed from Gramine",
+    )
+    OPTION_INVALID = "enclave-option-invalid", Fault.MALFORMED, "an option is missing or its value is not usable"
+    SETTINGS_INVALID = "enclave-settings-invalid", Fault.USAGE, "the enclave's settings file is not usable"
+    FILE_CHANGED = "trusted-file-changed", Fault.REFUSED, "a trusted file differs from its hash in the manifest"
+    FILE_MISSING = "trusted-file-missing", Fault.UNAVAILABLE, "a trusted file cannot be read"
+    CLOSURE_FAILED = "closure-failed", Fault.UNAVAILABLE, "the enclave could not record which files it loads"
+
+
+class GramineError(StrongroomError):
+    """Raised by `manifests.gramine`."""
