@@ -36,6 +36,129 @@ class WireError(StrongroomError):
     """Raised by `attestation.wire`."""
 
 
+class EvidenceCode(ErrorCode):
+    """Codes of evidence and its collateral: formats, chains, signatures, dates, and TCB levels."""
+
+    EVIDENCE_UNKNOWN = "evidence-unknown", Fault.UNSUPPORTED, "the bytes are evidence of no platform that is handled"
+    QUOTE_TRUNCATED = "quote-truncated", Fault.MALFORMED, "the quote ends before its fields do"
+    QUOTE_TRAILING_BYTES = "quote-trailing-bytes", Fault.MALFORMED, "bytes that nothing signs follow the quote"
+    QUOTE_TOO_LARGE = "quote-too-large", Fault.MALFORMED, "the quote is larger than any that a platform makes"
+    QUOTE_RESERVED = "quote-reserved", Fault.MALFORMED, "a field that must be zero is not"
+    QUOTE_LENGTHS = "quote-lengths", Fault.MALFORMED, "the lengths inside the quote contradict each other"
+    QUOTE_VERSION = "quote-version", Fault.UNSUPPORTED, "the quote is of a version that is not handled"
+    QUOTE_KEY_TYPE = "quote-key-type", Fault.UNSUPPORTED, "the attestation key is not ECDSA on P-256"
+    QUOTE_QE_VENDOR = "quote-qe-vendor", Fault.UNSUPPORTED, "the quoting enclave is not of a known vendor"
+    QUOTE_CERTIFICATION = "quote-certification", Fault.UNSUPPORTED, "the quote does not carry its PCK chain (type 5)"
+
+    PEM_MALFORMED = "pem-malformed", Fault.MALFORMED, "the text is not the one PEM form of its certificates"
+    DER_MALFORMED = "der-malformed", Fault.MALFORMED, "the bytes are not strict DER of the expected structure"
+    CERTIFICATE_MALFORMED = "certificate-malformed", Fault.MALFORMED, "a certificate does not follow its profile"
+    CHAIN_LENGTH = "chain-length", Fault.MALFORMED, "the chain has too few or too many certificates"
+    CHAIN_ROOT = "chain-root", Fault.REFUSED, "the chain ends in a root that is not pinned"
+    CHAIN_SIGNATURE = "chain-signature", Fault.REFUSED, "a certificate is not signed by the next one of its chain"
+    CHAIN_NAMES = "chain-names", Fault.REFUSED, "a certificate's issuer is not the subject of the next one"
+    CHAIN_ROLE = "chain-role", Fault.REFUSED, "a certificate is not one for the role that it plays here"
+    CHAIN_SIMULATED = "chain-simulated", Fault.REFUSED, "a certificate of a simulated platform is below a vendor root"
+    CHAIN_NOT_SIMULATED = "chain-not-simulated", Fault.REFUSED, "a simulated root has issued an unmarked certificate"
+    CERTIFICATE_EARLY = "certificate-early", Fault.REFUSED, "a certificate is not valid yet"
+    CERTIFICATE_EXPIRED = "certificate-expired", Fault.REFUSED, "a certificate is no longer valid"
+    CERTIFICATE_REVOKED = "certificate-revoked", Fault.REFUSED, "a certificate of the chain was revoked"
+    PCK_EXTENSION = "pck-extension", Fault.MALFORMED, "the SGX extension of the PCK certificate breaks its profile"
+
+    CRL_MALFORMED = "crl-malformed", Fault.MALFORMED, "a revocation list does not follow its profile"
+    CRL_SIGNATURE = "crl-signature", Fault.REFUSED, "a revocation list is not signed by its issuer"
+    CRL_ISSUER = "crl-issuer", Fault.REFUSED, "a revocation list is from another authority than the certificate"
+    CRL_EARLY = "crl-early", Fault.REFUSED, "a revocation list is from the future"
+    CRL_EXPIRED = "crl-expired", Fault.REFUSED, "a revocation list is past its next update"
+
+    JSON_MALFORMED = "json-malformed", Fault.MALFORMED, "the text is not strict JSON within its bounds"
+    COLLATERAL_MALFORMED = "collateral-malformed", Fault.MALFORMED, "the collateral lacks a field or has a wrong one"
+    COLLATERAL_MISSING = "collateral-missing", Fault.UNAVAILABLE, "no collateral is held for this platform"
+    COLLATERAL_KEY = "collateral-key", Fault.MALFORMED, "the evidence does not say which collateral it needs"
+    COLLATERAL_ROOTS = "collateral-roots", Fault.REFUSED, "the collateral was prepared under other roots"
+    TCB_INFO_MALFORMED = "tcb-info-malformed", Fault.MALFORMED, "the TCB info does not follow its format"
+    TCB_INFO_UNSUPPORTED = (
+        "tcb-info-unsupported",
+        Fault.UNSUPPORTED,
+        "the TCB info is not for SGX, or of another version",
+    )
+    TCB_INFO_SIGNATURE = "tcb-info-signature", Fault.REFUSED, "the TCB info is not signed by its issuer"
+    TCB_INFO_EARLY = "tcb-info-early", Fault.REFUSED, "the TCB info is from the future"
+    TCB_INFO_EXPIRED = "tcb-info-expired", Fault.REFUSED, "the TCB info is past its next update"
+    TCB_INFO_FMSPC = "tcb-info-fmspc", Fault.REFUSED, "the TCB info is for another platform family"
+    TCB_INFO_PCE = "tcb-info-pce", Fault.REFUSED, "the TCB info is for another provisioning enclave"
+    QE_IDENTITY_MALFORMED = "qe-identity-malformed", Fault.MALFORMED, "the QE identity does not follow its format"
+    QE_IDENTITY_UNSUPPORTED = (
+        "qe-identity-unsupported",
+        Fault.UNSUPPORTED,
+        "the identity is not of the SGX quoting enclave, or of another version",
+    )
+    QE_IDENTITY_SIGNATURE = "qe-identity-signature", Fault.REFUSED, "the QE identity is not signed by its issuer"
+    QE_IDENTITY_EARLY = "qe-identity-early", Fault.REFUSED, "the QE identity is from the future"
+    QE_IDENTITY_EXPIRED = "qe-identity-expired", Fault.REFUSED, "the QE identity is past its next update"
+
+    ATTESTATION_KEY = "attestation-key", Fault.REFUSED, "the attestation key is not a point on P-256"
+    QE_REPORT_SIGNATURE = "qe-report-signature", Fault.REFUSED, "the QE report is not signed by the platform's PCK"
+    QE_REPORT_BINDING = "qe-report-binding", Fault.REFUSED, "the QE report does not vouch for the attestation key"
+    QE_REPORT_IDENTITY = "qe-report-identity", Fault.REFUSED, "the quoting enclave is not the vendor's"
+    QUOTE_SIGNATURE = "quote-signature", Fault.REFUSED, "the quote is not signed by its attestation key"
+    TCB_NO_MATCH = "tcb-no-match", Fault.REFUSED, "the platform is below every level of the TCB info"
+    QE_TCB_NO_MATCH = "qe-tcb-no-match", Fault.REFUSED, "the quoting enclave is below every level of its identity"
+    TCB_REVOKED = "tcb-revoked", Fault.REFUSED, "the vendor has revoked this TCB level"
+
+    APPRAISAL_REFUSED = "appraisal-refused", Fault.REFUSED, "genuine evidence does not meet the policy"
+    SIMULATOR_STATE = "simulator-state", Fault.USAGE, "the simulated platform's folder or state file is not usable"
+    SIMULATOR_LAUNCH = "simulator-launch", Fault.UNAVAILABLE, "the simulated platform cannot start the enclave"
+
+
+class EvidenceError(StrongroomError):
+    """Raised by parsing, verifying and appraising evidence."""
+
+
+class PolicyCode(ErrorCode):
+    """Codes of policy files."""
+
+    POLICY_MALFORMED = "policy-malformed", Fault.MALFORMED, "the policy is not TOML, or has a wrong or unknown field"
+    POLICY_VERSION = "policy-version", Fault.UNSUPPORTED, "the policy is of a version that is not handled"
+    POLICY_VACUOUS = "policy-vacuous", Fault.USAGE, "the policy leaves open what it must name"
+    POLICY_CONTRADICTION = "policy-contradiction", Fault.USAGE, "two fields of the policy exclude each other"
+
+
+class PolicyError(StrongroomError):
+    """Raised for a policy that cannot be used."""
+
+
+class FindingCode(ErrorCode):
+    """Codes of the checks of an appraisal; each shows as passed or failed."""
+
+    CLASS = "platform-class", Fault.REFUSED, "hardware or simulated, as the policy says"
+    TCB_STATUS = "tcb-status", Fault.REFUSED, "the TCB status is one that the policy names"
+    ADVISORIES = "tcb-advisories", Fault.REFUSED, "every advisory that applies is one that the policy accepts"
+    TCB_EVALUATION = "tcb-evaluation", Fault.REFUSED, "the TCB info is at least as new as the policy's floor"
+    COLLATERAL_AGE = "collateral-age", Fault.REFUSED, "the collateral is no older than the policy allows"
+    COLLATERAL_DATES = "collateral-dates", Fault.REFUSED, "collateral and certificates are valid at this time"
+    FMSPC = "platform-fmspc", Fault.REFUSED, "the platform family is one that the policy names"
+    PPID = "platform-ppid", Fault.REFUSED, "the platform is one that the policy names"
+    REPORT_DATA = "report-data", Fault.REFUSED, "the quote is bound to this session and these claims"
+    MRENCLAVE = "sgx-mrenclave", Fault.REFUSED, "the enclave's measurement is one that the policy names"
+    MRSIGNER = "sgx-mrsigner", Fault.REFUSED, "the enclave's signer is one that the policy names"
+    ISV_PROD_ID = "sgx-isv-prod-id", Fault.REFUSED, "the signer's product is the one that the policy names"
+    ISV_SVN = "sgx-isv-svn", Fault.REFUSED, "the enclave's security version reaches the policy's floor"
+    INIT = "sgx-init", Fault.REFUSED, "the enclave was initialised"
+    MODE64 = "sgx-mode64", Fault.REFUSED, "the enclave runs in 64-bit mode"
+    DEBUG = "sgx-debug", Fault.REFUSED, "the enclave is not in debug mode, unless the policy says so"
+    PROVISION_KEY = "sgx-provision-key", Fault.REFUSED, "no access to provisioning keys, unless the policy says so"
+    EINITTOKEN_KEY = "sgx-einittoken-key", Fault.REFUSED, "no access to the launch key, unless the policy says so"
+    ATTRIBUTES = "sgx-attributes", Fault.REFUSED, "no attribute is set that neither rule nor policy knows"
+    XFRM = "sgx-xfrm", Fault.REFUSED, "the enabled processor features are as the policy says"
+    MISCSELECT = "sgx-miscselect", Fault.REFUSED, "the extended state frame is as the policy says"
+    CET_ATTRIBUTES = "sgx-cet-attributes", Fault.REFUSED, "control-flow attributes are as the policy says"
+    CONFIG_ID = "sgx-config-id", Fault.REFUSED, "CONFIGID is zero, or one that the policy names"
+    CONFIG_SVN = "sgx-config-svn", Fault.REFUSED, "CONFIGSVN is zero, or the one that the policy names"
+    ISV_EXT_PROD_ID = "sgx-isv-ext-prod-id", Fault.REFUSED, "ISVEXTPRODID is zero, or the one that the policy names"
+    ISV_FAMILY_ID = "sgx-isv-family-id", Fault.REFUSED, "ISVFAMILYID is zero, or the one that the policy names"
+
+
 class ClientCode(ErrorCode):
     """Codes of the client library."""
 
