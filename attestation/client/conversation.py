@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from attestation.errors import ClientCode, ClientError, WireError
 from attestation.types import ClientAuthentication, EvidenceRecord
-from attestation.wire.frames import Frame, FrameDecoder, encode_frame
+from attestation.wire.frames import MAX_BODY, ROUTE_ERROR, Frame, FrameDecoder, encode_frame, parse_error
 from attestation.wire.messages import Body, MessageType, decode_body, encode_body
 from attestation.wire.session import ClientSession, Closed, Evidence, Message, Resumed
+from attestation.wire.stream import Buffer
 from attestation.wire.tickets import Ticket
 from manifests import canonical, fields
 from manifests.errors import ManifestError, StrongroomError
@@ -27,8 +28,6 @@ from manifests.signing import Signer
 
 SID = 1
 """A connection of ours carries one session; the host binds the number to the connection."""
-HOST_ERROR = "!error"
-MAX_HOST_ERROR = 4096
 MAX_TEXT = 512
 """A sentence; longer texts of a peer are not shown."""
 
@@ -135,7 +134,7 @@ class Conversation:
 
     def start(self) -> bytes:
         """Return the first bytes to send."""
-        return self._frame(self._session.start())
+        return self._frames(self._session.start())
 
     def accept(self) -> None:
         """State that the evidence of the `Attest` event was appraised and is accepted."""
@@ -152,7 +151,7 @@ class Conversation:
             raise closed()
         number = self._last_id + 1
         content = encode_body({**header, "id": number}, tensors)
-        sent = self._authentication() + self._frame(self._session.send(MessageType.REQUEST, content))
+        sent = self._authentication() + self._frames(self._session.send(MessageType.REQUEST, content))
         self._last_id = number
         self._waiting.add(number)
         return number, sent
@@ -164,7 +163,7 @@ class Conversation:
             self._identity.key, self._identity.credential, self.handshake_hash, self._claims
         )
         self._authenticated = True
-        return self._frame(self._session.send(MessageType.AUTHENTICATE, record.encode()))
+        return self._frames(self._session.send(MessageType.AUTHENTICATE, record.encode()))
 
     def close(self) -> bytes:
         """Return the bytes that end our direction in order; nothing if an error has ended the conversation."""
@@ -172,9 +171,9 @@ class Conversation:
             return b""
         self._over = True
         try:
-            return self._frame(self._session.close()) + self._frame(b"")
+            return self._frames(self._session.close()) + self._end()
         except WireError:  # the handshake is not finished: there is no key to close with
-            return self._frame(b"")
+            return self._end()
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes from the socket and return what they mean; raises StrongroomError."""
@@ -193,18 +192,23 @@ class Conversation:
         self._over = True
         self._session.end_of_stream()
 
-    def _frame(self, body: bytes) -> bytes:
-        return encode_frame(Frame(self._route, SID, body))
+    def _frames(self, data: bytes) -> bytes:
+        """Cut bytes of the session into frames; the cuts mean nothing."""
+        pieces = (data[start : start + MAX_BODY] for start in range(0, len(data), MAX_BODY))
+        return b"".join(encode_frame(Frame(self._route, SID, piece)) for piece in pieces)
+
+    def _end(self) -> bytes:
+        return encode_frame(Frame(self._route, SID, b""))
 
     def _take(self, frame: Frame) -> list[Event]:
-        if frame.route == HOST_ERROR:
+        if frame.route == ROUTE_ERROR:
             raise _host_error(frame.body)
         if frame.route != self._route or frame.sid != SID:
             raise ClientError(ClientCode.FRAME_UNEXPECTED, "the host sent a frame of another session")
         if not frame.body:
             self.end_of_stream()
             return []
-        return [self._event(event) for event in self._session.receive(bytes(frame.body))]
+        return [self._event(event) for event in self._session.receive(frame.body)]
 
     def _event(self, event: Evidence | Resumed | Message | Closed) -> Event:
         match event:
@@ -257,15 +261,11 @@ def _remote(header: dict[str, Any]) -> RemoteError:
     return RemoteError(code, message, field, retry)
 
 
-def _host_error(body: bytes | memoryview) -> ClientError:
-    try:
-        value = fields.closed_map(canonical.decode(body, max_size=MAX_HOST_ERROR), "error", ("code", "message"))
-        found = ": ".join(fields.text(value[name], name, MAX_TEXT) for name in ("code", "message"))
-    except ManifestError:
-        found = "an unreadable error"
+def _host_error(body: Buffer) -> ClientError:
+    code, message = parse_error(body)
     return ClientError(
         ClientCode.HOST_REFUSED,
         "the host refused; its words are not authenticated",
-        found=found,
+        found=f"{code}: {message}",
         remedy="check the route, and on the host `strongroom host status`",
     )

@@ -1,0 +1,114 @@
+"""The highest epochs that a client has seen: its defence against being shown yesterday's world.
+
+Epochs are kept by owner and name; the empty name stands for the owner's broker.  In memory by default, or in a JSON
+file that several programs share: {"version": 1, "epochs": {"<owner, hex>": {"<name>": number}}}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attestation.errors import ClientCode, ClientError
+from manifests import fields
+from manifests.errors import ManifestCode, ManifestError
+from manifests.files import read_bounded, write_atomically
+
+MAX_FILE = 4 * 1024 * 1024
+"""Some ten thousand models."""
+BROKER = ""
+"""The name under which an owner's broker is remembered."""
+
+_Key = tuple[bytes, str]
+
+
+class EpochMemory:
+    """Remembers the highest epoch of each owner and model; refuses lower ones."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Remember in `path`, which is made when first needed, or for this object's life alone."""
+        self._path = path
+        self._highest: dict[_Key, int] = {} if path is None else _load(path)
+
+    def __repr__(self) -> str:
+        return f"EpochMemory({str(self._path)!r})" if self._path else "EpochMemory()"
+
+    def highest(self, owner: bytes, name: str) -> int:
+        """Return the highest epoch seen, or 0."""
+        return self._highest.get((owner, name), 0)
+
+    def observe(self, owner: bytes, name: str, epoch: int) -> None:
+        """Take note of an epoch; raises ClientError `epoch-rollback` if a higher one was seen."""
+        highest = self.highest(owner, name)
+        if epoch < highest:
+            raise ClientError(
+                ClientCode.EPOCH_ROLLBACK,
+                f"the epoch of {name or 'the broker'} went back",
+                expected=f"at least {highest}",
+                found=epoch,
+                remedy="ask the owner; if the owner did start again, remove its entry from the file of seen epochs",
+            )
+        if epoch > highest:
+            self._highest[owner, name] = epoch
+            self._save()
+
+    def _save(self) -> None:
+        """Write the file, keeping what other programs have written meanwhile."""
+        if self._path is None:
+            return
+        with _locked(self._path):
+            for key, epoch in _load(self._path).items():
+                self._highest[key] = max(epoch, self._highest.get(key, 0))
+            write_atomically(self._path, _encode(self._highest), mode=0o600)
+
+
+def _encode(highest: dict[_Key, int]) -> bytes:
+    epochs: dict[str, dict[str, int]] = {}
+    for (owner, name), epoch in sorted(highest.items()):
+        epochs.setdefault(owner.hex(), {})[name] = epoch
+    return json.dumps({"version": 1, "epochs": epochs}, indent=1).encode()
+
+
+def _load(path: Path) -> dict[_Key, int]:
+    """Read the file; an absent one is empty; raises ManifestError for one that is not of this format."""
+    if not path.exists():
+        return {}
+    try:
+        return _decode(json.loads(read_bounded(path, MAX_FILE)))
+    except (ValueError, RecursionError):
+        raise ManifestError(
+            ManifestCode.FIELD_INVALID,
+            f"{path} is not a file of seen epochs",
+            remedy="restore it from a copy, or remove it and lose the protection against older epochs",
+        ) from None
+
+
+def _decode(value: Any) -> dict[_Key, int]:
+    value = fields.closed_map(value, "seen epochs", ("version", "epochs"))
+    fields.number(value["version"], "version", 1, 1)
+    owners = fields.of_type(value["epochs"], "epochs", dict)
+    return {
+        (bytes.fromhex(owner), name): fields.number(epoch, "epoch", 0)
+        for owner, names in owners.items()
+        for name, epoch in fields.of_type(names, "names", dict).items()
+    }
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock beside the file, so that two programs cannot forget each other's epochs."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ManifestError(ManifestCode.FILE_UNAVAILABLE, f"cannot write beside {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,18 @@
+"""Codes of the demonstration."""
+
+from __future__ import annotations
+
+from manifests.errors import ErrorCode, Fault, StrongroomError
+
+
+class DemoCode(ErrorCode):
+    """Codes of the demonstration."""
+
+    EXTRAS_MISSING = "demo-extras-missing", Fault.USAGE, "the packages that bring the demonstration's data are missing"
+    COMMAND_FAILED = "demo-command-failed", Fault.INTERNAL, "a command of the demonstration failed"
+    PART_FAILED = "demo-part-failed", Fault.UNAVAILABLE, "a process of the deployment ended or did not become ready"
+    NOT_AS_CLAIMED = "demo-not-as-claimed", Fault.INTERNAL, "something that the demonstration claims is not so"
+
+
+class DemoError(StrongroomError):
+    """Raised by the demonstration and its deployment."""
