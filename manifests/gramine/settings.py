@@ -1,0 +1,149 @@
+"""The enclave's own settings: a small TOML file that the manifest lists as trusted, and so measures.
+
+    version = 1
+    attester = "simulator"          # named here, never probed for
+    owners = "first"                # or "any", or a list of owners' public keys in hexadecimal
+    [limits]                        # each is optional; the defaults are those of `Limits`
+    threads = 4
+
+Gramine's schema has no room for tables of others, hence a file of its own.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from manifests.errors import ManifestError
+from manifests.files import read_bounded
+from manifests.gramine.errors import GramineCode, GramineError
+from manifests.signing import check_public_key
+
+MAX_SETTINGS = 64 * 1024
+MAX_OWNERS = 16
+ATTESTERS = ("simulator",)
+"""Names of attester modules that exist."""
+
+FIRST = "first"
+"""The first valid grant fixes the one owner of this process."""
+ANY = "any"
+"""Every owner is admitted; claims say so, and a client's policy must allow it."""
+
+_RANGES = {
+    "threads": (2, 64),
+    "intra_op_threads": (1, 64),
+    "max_sessions": (1, 65_536),
+    "max_half_open": (1, 4096),
+    "max_message": (1 << 16, 1 << 31),
+    "max_pending": (1 << 17, 1 << 36),
+    "max_models": (1, 1024),
+    "model_memory": (1 << 20, 1 << 44),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one enclave process.
+
+    threads: that serve sessions.  intra_op_threads: of ONNX Runtime, within one request.  max_sessions: open at
+    once.  max_half_open: handshakes that still wait for their quote.  max_message: bytes of one message.
+    max_pending: bytes received and not yet answered, over all sessions.  max_models: loaded at once.
+    model_memory: bytes of plain model parts, over all loaded models.
+    """
+
+    threads: int = 4
+    intra_op_threads: int = 1
+    max_sessions: int = 256
+    max_half_open: int = 64
+    max_message: int = 64 << 20
+    max_pending: int = 256 << 20
+    max_models: int = 16
+    model_memory: int = 4 << 30
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that is out of its range; raises GramineError `enclave-settings-invalid`."""
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise _invalid(f"limits.{name}", f"a number between {low} and {high}")
+        if self.max_pending < self.max_message:
+            raise _invalid("limits.max_pending", "at least max_message")
+
+
+@dataclass(frozen=True)
+class EnclaveSettings:
+    """The settings: attester's name, admitted owners ("first", "any", or ascending 32-byte keys), and limits."""
+
+    owners: tuple[bytes, ...] | str
+    attester: str = "simulator"
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing; raises GramineError `enclave-settings-invalid`."""
+        if self.attester not in ATTESTERS:
+            raise _invalid("attester", f"one of {', '.join(ATTESTERS)}")
+        if isinstance(self.owners, str):
+            if self.owners not in {FIRST, ANY}:
+                raise _invalid("owners", "'first', 'any' or a list of keys")
+        elif not 0 < len(self.owners) <= MAX_OWNERS or list(self.owners) != sorted(set(self.owners)):
+            raise _invalid("owners", f"1 to {MAX_OWNERS} different keys in ascending order")
+
+    def to_toml(self) -> bytes:
+        """Return the settings file."""
+        owners = self.owners if isinstance(self.owners, str) else [key.hex() for key in self.owners]
+        tables = {"version": 1, "attester": self.attester, "owners": owners, "limits": asdict(self.limits)}
+        return tomli_w.dumps(tables).encode("utf-8")
+
+
+def parse_settings(data: bytes) -> EnclaveSettings:
+    """Parse a settings file; raises GramineError `enclave-settings-invalid` and nothing else."""
+    try:
+        tables = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise _invalid("the file", "TOML") from None
+    unknown = tables.keys() - {"version", "attester", "owners", "limits"}
+    if unknown or tables.keys() < {"version", "attester", "owners"}:
+        raise _invalid("the file", "version, attester, owners and limits, and nothing else")
+    if type(tables["version"]) is not int or tables["version"] != 1:
+        raise _invalid("version", "1")
+    return EnclaveSettings(_owners(tables["owners"]), _attester(tables["attester"]), _limits(tables.get("limits", {})))
+
+
+def load_settings(path: Path) -> EnclaveSettings:
+    """Read and parse a settings file; raises GramineError or ManifestError `file-unavailable`."""
+    return parse_settings(read_bounded(path, MAX_SETTINGS))
+
+
+def _invalid(name: str, expected: str) -> GramineError:
+    return GramineError(GramineCode.SETTINGS_INVALID, f"setting {name} is not usable", expected=expected)
+
+
+def _attester(value: object) -> str:
+    if not isinstance(value, str):
+        raise _invalid("attester", "a name")
+    return value
+
+
+def _owners(value: object) -> tuple[bytes, ...] | str:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise _invalid("owners", "'first', 'any' or a list of keys")
+    return tuple(sorted(_owner(item) for item in value))
+
+
+def _owner(value: object) -> bytes:
+    try:
+        return check_public_key(bytes.fromhex(str(value)))
+    except (ValueError, ManifestError):
+        raise _invalid("owners", "Ed25519 public keys as 64 hexadecimal digits") from None
+
+
+def _limits(value: Any) -> Limits:
+    if not isinstance(value, dict) or not value.keys() <= {item.name for item in fields(Limits)}:
+        raise _invalid("limits", ", ".join(_RANGES))
+    return Limits(**value)
