@@ -170,6 +170,7 @@ class ClientCode(ErrorCode):
     REMOTE_REFUSED = "remote-refused", Fault.REFUSED, "the enclave refused the request; it names its own code"
     CLIENT_CLOSED = "client-closed", Fault.USAGE, "the session was closed, or ended by an earlier error"
     COLLATERAL_UNNAMED = "collateral-unnamed", Fault.USAGE, "no source of collateral was given"
+    POLICY_UNSUITABLE = "policy-unsuitable", Fault.USAGE, "the policy has no table for what it is used for"
     ADMITS_ANY_OWNER = "admits-any-owner", Fault.REFUSED, "the enclave serves any owner and the policy does not"
     OWNER_NOT_SERVED = "owner-not-served", Fault.UNAVAILABLE, "the enclave holds no model of an accepted owner yet"
     OWNER_NOT_ACCEPTED = "owner-not-accepted", Fault.REFUSED, "a response comes under an owner not in the policy"

@@ -1,0 +1,22 @@
+"""The client: sessions with attested enclaves, synchronous and asynchronous."""
+
+from __future__ import annotations
+
+from attestation.client.async_session import AsyncSession
+from attestation.client.call import Timeouts
+from attestation.client.conversation import RemoteError
+from attestation.client.epochs import EpochMemory
+from attestation.client.models import ModelInfo, Prediction
+from attestation.client.resumption import SavedSession
+from attestation.client.session import Session
+
+__all__ = [
+    "AsyncSession",
+    "EpochMemory",
+    "ModelInfo",
+    "Prediction",
+    "RemoteError",
+    "SavedSession",
+    "Session",
+    "Timeouts",
+]

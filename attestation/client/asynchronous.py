@@ -13,7 +13,7 @@ import numpy.typing as npt
 from attestation.appraise import SessionAppraisal
 from attestation.client.call import CLOSE_SECONDS, RECEIVE_SIZE, Call, answer_to, judge, timed_out, unreachable
 from attestation.client.conversation import Attest, Event, Ready, closed
-from attestation.errors import ClientCode, ClientError
+from attestation.errors import ClientCode, ClientError, WireCode, WireError
 from attestation.wire.address import TcpAddress, parse_address
 from attestation.wire.messages import Body
 from manifests import canonical
@@ -29,7 +29,7 @@ class AsyncConnection:
         self._writer = writer
         self._conversation = call.conversation()
         self._events: deque[Event] = deque()
-        self.attested: SessionAppraisal | None = None
+        self._attested: SessionAppraisal | None = None
 
     @classmethod
     async def open(cls, call: Call) -> Self:
@@ -47,9 +47,16 @@ class AsyncConnection:
         return connection
 
     @property
+    def attested(self) -> SessionAppraisal:
+        """The appraisal that was accepted; raises WireError `session-state` in a resumed session, which has none."""
+        if self._attested is None:
+            raise WireError(WireCode.SESSION_STATE, "a resumed session carries no evidence of its own")
+        return self._attested
+
+    @property
     def resumed(self) -> bool:
         """Whether a ticket was taken instead of evidence."""
-        return self.attested is None
+        return self._attested is None
 
     @property
     def handshake_hash(self) -> bytes:
@@ -92,7 +99,7 @@ class AsyncConnection:
         await self._send(self._conversation.start())
         event = await self._next()
         if isinstance(event, Attest):
-            self.attested = await asyncio.to_thread(judge, self._call, event, self._conversation)
+            self._attested = await asyncio.to_thread(judge, self._call, event, self._conversation)
             self._conversation.accept()
         elif not isinstance(event, Ready):
             raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave sent something else than evidence")

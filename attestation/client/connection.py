@@ -31,7 +31,7 @@ from attestation.client.call import (
 from attestation.client.conversation import Attest, Event, Ready, closed
 from attestation.client.trust import Decision, RelyingParty, require
 from attestation.collateral import CollateralSource
-from attestation.errors import ClientCode, ClientError
+from attestation.errors import ClientCode, ClientError, WireCode, WireError
 from attestation.evidence import Roots
 from attestation.policy import Policy
 from attestation.wire.address import UnixAddress, parse_address
@@ -48,7 +48,7 @@ class Connection:
         self._socket = sock
         self._conversation = call.conversation()
         self._events: deque[Event] = deque()
-        self.attested: SessionAppraisal | None = None
+        self._attested: SessionAppraisal | None = None
 
     @classmethod
     def open(cls, call: Call) -> Self:
@@ -62,9 +62,16 @@ class Connection:
         return connection
 
     @property
+    def attested(self) -> SessionAppraisal:
+        """The appraisal that was accepted; raises WireError `session-state` in a resumed session, which has none."""
+        if self._attested is None:
+            raise WireError(WireCode.SESSION_STATE, "a resumed session carries no evidence of its own")
+        return self._attested
+
+    @property
     def resumed(self) -> bool:
         """Whether a ticket was taken instead of evidence."""
-        return self.attested is None
+        return self._attested is None
 
     @property
     def handshake_hash(self) -> bytes:
@@ -109,7 +116,7 @@ class Connection:
         self._send(self._conversation.start(), deadline)
         event = self._next(deadline, "waiting for its evidence")
         if isinstance(event, Attest):
-            self.attested = judge(self._call, event, self._conversation)
+            self._attested = judge(self._call, event, self._conversation)
             self._conversation.accept()
         elif not isinstance(event, Ready):
             raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave sent something else than evidence")

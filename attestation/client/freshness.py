@@ -1,4 +1,4 @@
-"""Does an accepted owner stand behind this enclave, and does its broker still live?
+"""Whether an accepted owner stands behind an enclave, and whether its broker still lives.
 
 The enclave has no clock that its host could not stop.  The client has one: it refuses a heartbeat that is too old,
 and epochs below those that it has seen.  The documents in the claims are verified under the owner's own key.

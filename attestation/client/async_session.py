@@ -1,0 +1,119 @@
+"""The asynchronous front door; what it does and raises is said in `attestation.client.session`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy.typing as npt
+
+from attestation.appraise import SessionAppraisal
+from attestation.client.asynchronous import AsyncConnection
+from attestation.client.call import PATIENT, Timeouts
+from attestation.client.epochs import EpochMemory
+from attestation.client.models import ModelInfo, Prediction, tensors_of
+from attestation.client.resumption import SavedSession, save
+from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
+from attestation.client.session import SessionBase
+from attestation.client.terms import Terms, make_terms
+from attestation.collateral import CollateralSource
+from attestation.errors import WireError
+from attestation.evidence import Roots
+from attestation.policy import Policy
+from manifests.signing import Signer
+
+
+class AsyncSession(SessionBase):
+    """A session for asyncio; an asynchronous context manager.  Made by `connect` or `resume`."""
+
+    def __init__(self, terms: Terms, connection: AsyncConnection, attested: SessionAppraisal, service: Service) -> None:
+        """Keep an open connection; use `connect`."""
+        super().__init__(terms, attested, service)
+        self._connection = connection
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def connect(
+        cls,
+        address: str,
+        *,
+        policy: Policy | Path | str,
+        collateral: CollateralSource | Path | str | None = None,
+        route: str = "default",
+        key: Signer | None = None,
+        credential: bytes = b"",
+        roots: Roots | None = None,
+        memory: EpochMemory | None = None,
+        timeouts: Timeouts = PATIENT,
+        now: Callable[[], float] = time.time,
+    ) -> Self:
+        """Connect, appraise the enclave, and return a session; see `Session.connect`."""
+        terms = make_terms(
+            address,
+            policy=policy,
+            collateral=collateral,
+            route=route,
+            key=key,
+            credential=credential,
+            roots=roots,
+            memory=memory,
+            timeouts=timeouts,
+            now=now,
+        )
+        return await cls._open(terms)
+
+    @classmethod
+    async def resume(cls, saved: SavedSession) -> Self:
+        """Come back with a ticket where that is still allowed and taken; otherwise attest anew."""
+        if saved.usable(saved.terms.freshness.now()):
+            with contextlib.suppress(WireError):
+                connection = await AsyncConnection.open(saved.call())
+                return cls(saved.terms, connection, saved.attested, saved.service())
+        return await cls._open(saved.terms)
+
+    @classmethod
+    async def _open(cls, terms: Terms) -> Self:
+        connection = await AsyncConnection.open(terms.call)
+        try:
+            attested = connection.attested
+            return cls(terms, connection, attested, Service(terms.freshness, terms.freshness.admit(attested.claims)))
+        except BaseException:
+            await connection.close()
+            raise
+
+    async def infer(self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike]) -> Prediction:
+        """Send tensors to a model and return its output tensors by name; see `Session.infer`."""
+        tensors = tensors_of(inputs)
+        async with self._turn:
+            if self._service.needs_listing(model):
+                self._service.learn(await self._connection.request(LISTING_REQUEST))
+            request = self._service.infer_request(model)
+            return self._service.prediction(request, await self._connection.request(request, tensors))
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """List the models that the enclave has loaded."""
+        async with self._turn:
+            return self._service.learn(await self._connection.request(LISTING_REQUEST))
+
+    async def ticket(self) -> SavedSession:
+        """Ask for a ticket with which `resume` comes back to this enclave process once, within the hour."""
+        async with self._turn:
+            answer = await self._connection.request(TICKET_REQUEST)
+        return save(self._terms, self._attested, self._service, read_ticket(answer))
+
+    async def close(self) -> None:
+        """End the session in order; safe to call twice."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,65 @@
+"""On which terms a client connects: gathered once, checked once, and kept for a session that is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from attestation.client.call import Call, Timeouts
+from attestation.client.conversation import Identity
+from attestation.client.epochs import EpochMemory
+from attestation.client.freshness import Freshness
+from attestation.client.trust import RelyingParty
+from attestation.collateral import CollateralSource, open_source
+from attestation.errors import ClientCode, ClientError
+from attestation.evidence import Roots
+from attestation.policy import Policy, load_policy, roots_for
+from manifests.signing import Signer
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How to open connections, and what to hold the answers against."""
+
+    call: Call
+    freshness: Freshness
+
+
+def make_terms(
+    address: str,
+    *,
+    policy: Policy | Path | str,
+    collateral: CollateralSource | Path | str | None,
+    route: str,
+    key: Signer | None,
+    credential: bytes,
+    roots: Roots | None,
+    memory: EpochMemory | None,
+    timeouts: Timeouts,
+    now: Callable[[], float],
+) -> Terms:
+    """Load what is given as a path and check that all is there; raises StrongroomError with what to do."""
+    loaded = policy if isinstance(policy, Policy) else load_policy(policy)
+    if loaded.service is None:
+        raise ClientError(
+            ClientCode.POLICY_UNSUITABLE,
+            "the policy says nothing of whom a client is served by",
+            remedy="add a [service] table that names the owners",
+        )
+    party = RelyingParty(loaded, _source(collateral), roots or roots_for(loaded), now)
+    identity = None if key is None else Identity(key, credential)
+    call = Call(address, party, route=route, identity=identity, timeouts=timeouts)
+    return Terms(call, Freshness(loaded.service, memory or EpochMemory(), now))
+
+
+def _source(collateral: CollateralSource | Path | str | None) -> CollateralSource:
+    if isinstance(collateral, CollateralSource):
+        return collateral
+    if collateral is None:
+        raise ClientError(
+            ClientCode.COLLATERAL_UNNAMED,
+            "collateral is needed to verify evidence, and no source of it was given",
+            remedy="give the directory that holds it; a simulated platform writes it to its `collateral` folder",
+        )
+    return open_source(Path(collateral))
