@@ -11,9 +11,18 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from attestation.appraise import SessionAppraisal
-from attestation.client.call import CLOSE_SECONDS, RECEIVE_SIZE, Call, answer_to, judge, timed_out, unreachable
+from attestation.client.call import (
+    CLOSE_SECONDS,
+    RECEIVE_SIZE,
+    Call,
+    answer_to,
+    judge,
+    no_evidence,
+    timed_out,
+    unreachable,
+)
 from attestation.client.conversation import Attest, Event, Ready, closed
-from attestation.errors import ClientCode, ClientError, WireCode, WireError
+from attestation.errors import ClientError, WireCode, WireError
 from attestation.wire.address import TcpAddress, parse_address
 from attestation.wire.messages import Body
 from manifests import canonical
@@ -54,19 +63,14 @@ class AsyncConnection:
         return self._attested
 
     @property
-    def resumed(self) -> bool:
-        """Whether a ticket was taken instead of evidence."""
-        return self._attested is None
-
-    @property
     def handshake_hash(self) -> bytes:
         """The session's h, 64 bytes."""
         return self._conversation.handshake_hash
 
     @property
-    def open_now(self) -> bool:
-        """Whether requests can still be made."""
-        return not self._conversation.over
+    def over(self) -> bool:
+        """Whether an error or a close has ended the session."""
+        return self._conversation.over
 
     async def request(
         self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None = None
@@ -102,7 +106,7 @@ class AsyncConnection:
             self._attested = await asyncio.to_thread(judge, self._call, event, self._conversation)
             self._conversation.accept()
         elif not isinstance(event, Ready):
-            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave sent something else than evidence")
+            raise no_evidence()
 
     async def _send(self, data: bytes) -> None:
         try:

@@ -81,3 +81,8 @@ def unreachable(address: str, error: OSError) -> ClientError:
         found=error.strerror or type(error).__name__,
         remedy="check the address, and on that machine `strongroom host status`",
     )
+
+
+def no_evidence() -> ClientError:
+    """Return the error for a peer that sent something else than its evidence."""
+    return ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave sent something else than evidence")

@@ -25,39 +25,98 @@ from attestation.client.call import (
     Timeouts,
     answer_to,
     judge,
+    no_evidence,
     timed_out,
     unreachable,
 )
-from attestation.client.conversation import Attest, Event, Ready, closed
+from attestation.client.conversation import Attest, Conversation, Event, Ready, closed
 from attestation.client.trust import Decision, RelyingParty, require
 from attestation.collateral import CollateralSource
-from attestation.errors import ClientCode, ClientError, WireCode, WireError
+from attestation.errors import ClientError, WireCode, WireError
 from attestation.evidence import Roots
 from attestation.policy import Policy
+from attestation.types import EvidenceRecord
 from attestation.wire.address import UnixAddress, parse_address
 from attestation.wire.messages import Body
 from manifests import canonical
 
 
+class Line:
+    """A blocking socket and the conversation over it."""
+
+    def __init__(self, address: str, conversation: Conversation, seconds: float) -> None:
+        """Connect within so many seconds; raises ClientError or WireError `address-invalid`."""
+        self.conversation = conversation
+        self._address = address
+        self._events: deque[Event] = deque()
+        self._socket = _dial(address, seconds)
+
+    def exchange(self, data: bytes, seconds: float, doing: str) -> Event:
+        """Send and wait for one event, within so many seconds; raises StrongroomError, and drops the line."""
+        deadline = time.monotonic() + seconds
+        try:
+            self._send(data, deadline)
+            return self._next(deadline, doing)
+        except BaseException:
+            self.drop()
+            raise
+
+    def say_goodbye(self, data: bytes) -> None:
+        """Send the last bytes, whether they arrive or not, and drop the line."""
+        with contextlib.suppress(ClientError):
+            self._send(data, time.monotonic() + CLOSE_SECONDS)
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the socket; the conversation is over."""
+        self.conversation.abandon()
+        self._socket.close()
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        try:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise timed_out(self._address, "sending") from None
+        except OSError as error:
+            raise unreachable(self._address, error) from None
+
+    def _next(self, deadline: float, doing: str) -> Event:
+        while not self._events:
+            data = self._read(deadline, doing)
+            if not data:
+                self.conversation.end_of_stream()
+                raise closed()
+            self._events.extend(self.conversation.receive(data))
+        return self._events.popleft()
+
+    def _read(self, deadline: float, doing: str) -> bytes:
+        try:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            return self._socket.recv(RECEIVE_SIZE)
+        except TimeoutError:
+            raise timed_out(self._address, doing) from None
+        except OSError as error:
+            raise unreachable(self._address, error) from None
+
+
 class Connection:
     """An attested session over a blocking socket.  Made by `Connection.open` alone."""
 
-    def __init__(self, call: Call, sock: socket.socket) -> None:
-        """Wrap a connected socket; `open` does the rest."""
+    def __init__(self, call: Call, line: Line) -> None:
+        """Take a fresh line; `open` does the rest."""
         self._call = call
-        self._socket = sock
-        self._conversation = call.conversation()
-        self._events: deque[Event] = deque()
+        self._line = line
         self._attested: SessionAppraisal | None = None
 
     @classmethod
     def open(cls, call: Call) -> Self:
         """Connect, let the enclave prove itself, and decide; raises StrongroomError and leaves nothing open."""
-        connection = cls(call, _dial(call.address, call.timeouts.connect))
+        connection = cls(call, Line(call.address, call.conversation(), call.timeouts.connect))
         try:
             connection._handshake()
         except BaseException:
-            connection._drop()
+            connection._line.drop()
             raise
         return connection
 
@@ -69,39 +128,25 @@ class Connection:
         return self._attested
 
     @property
-    def resumed(self) -> bool:
-        """Whether a ticket was taken instead of evidence."""
-        return self._attested is None
-
-    @property
     def handshake_hash(self) -> bytes:
         """The session's h, 64 bytes."""
-        return self._conversation.handshake_hash
+        return self._line.conversation.handshake_hash
 
     @property
-    def open_now(self) -> bool:
-        """Whether requests can still be made."""
-        return not self._conversation.over
+    def over(self) -> bool:
+        """Whether an error or a close has ended the session."""
+        return self._line.conversation.over
 
     def request(
         self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None = None
     ) -> Body:
         """Make one request and wait for its answer; raises RemoteError, ClientError or WireError."""
-        number, data = self._conversation.request(header, tensors)
-        deadline = time.monotonic() + self._call.timeouts.request
-        try:
-            self._send(data, deadline)
-            event = self._next(deadline, "waiting for its answer")
-        except BaseException:
-            self._drop()
-            raise
-        return answer_to(event, number)
+        number, data = self._line.conversation.request(header, tensors)
+        return answer_to(self._line.exchange(data, self._call.timeouts.request, "waiting for its answer"), number)
 
     def close(self) -> None:
         """End the session in order, without waiting for the other side; safe to call twice."""
-        with contextlib.suppress(OSError, ClientError):
-            self._send(self._conversation.close(), time.monotonic() + CLOSE_SECONDS)
-        self._drop()
+        self._line.say_goodbye(self._line.conversation.close())
 
     def __enter__(self) -> Self:
         return self
@@ -112,45 +157,13 @@ class Connection:
         self.close()
 
     def _handshake(self) -> None:
-        deadline = time.monotonic() + self._call.timeouts.handshake
-        self._send(self._conversation.start(), deadline)
-        event = self._next(deadline, "waiting for its evidence")
+        line = self._line
+        event = line.exchange(line.conversation.start(), self._call.timeouts.handshake, "waiting for its evidence")
         if isinstance(event, Attest):
-            self._attested = judge(self._call, event, self._conversation)
-            self._conversation.accept()
+            self._attested = judge(self._call, event, line.conversation)
+            line.conversation.accept()
         elif not isinstance(event, Ready):
-            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave sent something else than evidence")
-
-    def _send(self, data: bytes, deadline: float) -> None:
-        try:
-            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-            self._socket.sendall(data)
-        except TimeoutError:
-            raise timed_out(self._call.address, "sending") from None
-        except OSError as error:
-            raise unreachable(self._call.address, error) from None
-
-    def _next(self, deadline: float, doing: str) -> Event:
-        while not self._events:
-            data = self._read(deadline, doing)
-            if not data:
-                self._conversation.end_of_stream()
-                raise closed()
-            self._events.extend(self._conversation.receive(data))
-        return self._events.popleft()
-
-    def _read(self, deadline: float, doing: str) -> bytes:
-        try:
-            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-            return self._socket.recv(RECEIVE_SIZE)
-        except TimeoutError:
-            raise timed_out(self._call.address, doing) from None
-        except OSError as error:
-            raise unreachable(self._call.address, error) from None
-
-    def _drop(self) -> None:
-        self._conversation.abandon()
-        self._socket.close()
+            raise no_evidence()
 
 
 def _dial(address: str, timeout: float) -> socket.socket:
@@ -196,3 +209,16 @@ def open_session(
     """
     party = RelyingParty(policy, source, roots, lambda: now)
     return Connection.open(Call(address, party, route=route, decide=decide, timeouts=timeouts))
+
+
+def collect_evidence(
+    address: str, *, route: str = "default", timeouts: Timeouts = PATIENT
+) -> tuple[EvidenceRecord, bytes]:
+    """Return an enclave's evidence and the handshake hash it is bound to, UNVERIFIED, and hang up."""
+    line = Line(address, Conversation(route=route), timeouts.connect)
+    event = line.exchange(line.conversation.start(), timeouts.handshake, "waiting for its evidence")
+    handshake_hash = line.conversation.handshake_hash
+    line.say_goodbye(line.conversation.close())
+    if not isinstance(event, Attest):
+        raise no_evidence()
+    return event.record, handshake_hash

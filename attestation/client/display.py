@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import html as escaping
 
 from attestation.appraise import SessionAppraisal
@@ -13,7 +13,7 @@ SIMULATED = "SIMULATED"
 def facts(address: str, attested: SessionAppraisal) -> dict[str, str]:
     """Return what a reader wants to know of a session, in the order to show it."""
     verified = attested.verified
-    expires = datetime.datetime.fromtimestamp(attested.expires, datetime.UTC)
+    expires = dt.datetime.fromtimestamp(attested.expires, dt.UTC)
     return {
         "platform": SIMULATED if verified.simulated else str(verified.platform),
         "address": address,

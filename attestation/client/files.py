@@ -1,0 +1,75 @@
+"""Tensors in files: `.npy` and JSON in, `.npz` out."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attestation.client.models import ModelInfo, TensorInfo
+from attestation.errors import ClientCode, ClientError
+from manifests.files import read_bounded, write_atomically
+
+MAX_INPUT = 1 << 30
+"""A message is smaller; larger files are a mistake that is better caught before they are read."""
+
+
+def read_inputs(files: Mapping[str, Path], model: ModelInfo | None) -> dict[str, npt.NDArray[Any]]:
+    """Read one tensor from each file.
+
+    A `.npy` file says its dtype; for JSON the model's declared dtype is taken, where the model is known.  Raises
+    ClientError `tensor-invalid`, or ManifestError `file-unavailable`.
+    """
+    declared = {tensor.name: tensor for tensor in model.inputs} if model else {}
+    return {name: _read(name, path, declared.get(name)) for name, path in files.items()}
+
+
+def needs_model(files: Mapping[str, Path]) -> bool:
+    """Tell whether dtypes have to be looked up to read these files."""
+    return any(path.suffix != ".npy" for path in files.values())
+
+
+def write_outputs(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write tensors as a numpy archive, whole or not at all; raises ManifestError."""
+    buffer = io.BytesIO()
+    # A variable-length text array would be pickled; numpy's fixed-length one is not.
+    plain = {name: value.astype(str) if value.dtype.kind == "O" else value for name, value in tensors.items()}
+    np.savez(buffer, allow_pickle=False, **plain)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def _read(name: str, path: Path, declared: TensorInfo | None) -> npt.NDArray[Any]:
+    data = read_bounded(path, MAX_INPUT)
+    if path.suffix != ".npy":
+        return _from_json(name, data, declared)
+    try:
+        array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise _invalid(name, f"{path} is not a numpy array: {error}") from None
+    return array
+
+
+def _from_json(name: str, data: bytes, declared: TensorInfo | None) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise _invalid(name, f"the file holds no JSON array of one shape: {error}") from None
+    if declared is None or declared.dtype in {"string", array.dtype.name}:
+        return array
+    wanted = np.dtype(declared.dtype)
+    try:
+        converted = array.astype(wanted)
+    except (ValueError, TypeError, OverflowError):
+        raise _invalid(name, f"its values are not of dtype {declared.dtype}") from None
+    if wanted.kind in "iub" and not np.array_equal(converted, array):
+        raise _invalid(name, f"its values do not fit dtype {declared.dtype}")
+    return converted
+
+
+def _invalid(name: str, message: str) -> ClientError:
+    return ClientError(ClientCode.TENSOR_INVALID, f"input {name!r}: {message}")
