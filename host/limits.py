@@ -1,0 +1,44 @@
+"""Bounds of the agent, each a number that an operator can reason about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+SCRATCH = 128 * 1024
+"""Size of the receive buffer that all connections share: the loop reads one socket at a time."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the relay holds at most; times in seconds, sizes in bytes."""
+
+    connections: int = 1024
+    """Client connections over all listeners."""
+    streams_per_connection: int = 256
+    """Sessions that one connection may have open at once."""
+    streams: int = 8192
+    """Sessions that one deployment may have open at once."""
+    high_water: int = MIB
+    """Bytes queued towards a peer at which the sender is paused (enclave) or watched (client)."""
+    enclave_queue: int = 64 * MIB
+    """Bytes queued towards one enclave beyond which it gets no new sessions; old ones are paused long before."""
+    client_queue: int = 64 * MIB
+    """Bytes queued towards one client that does not read; beyond it the client is dropped."""
+    total_queue: int = 512 * MIB
+    """Bytes queued towards all slow clients together; beyond it the slowest is dropped."""
+    first_frame: float = 10.0
+    """From accepting a connection to its first whole frame."""
+    unfinished_frame: float = 30.0
+    """From the first byte of a frame to its last."""
+    unfinished_total: int = 256 * MIB
+    """Bytes of frames that have not arrived completely, over all clients; beyond it the largest is dropped."""
+    idle_connection: float = 120.0
+    """A connection without an open stream."""
+    idle_stream: float = 3600.0
+    """A connection with open streams on which nothing moves in either direction."""
+    linger: float = 15.0
+    """From the client's end of a stream to the enclave's; and for a dropped client to read why."""
+    sweep: float = 1.0
+    """How often the time limits are looked at."""
