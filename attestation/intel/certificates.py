@@ -1,0 +1,182 @@
+"""Certificates in the roles that Intel's hierarchy gives them.
+
+Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specification, sections 1.3 and 2.
+
+Bytes are authenticated before they reach the X.509 parser: the root by its pinned fingerprint, every other
+certificate by its issuer's signature over the to-be-signed part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from attestation.errors import EvidenceCode, EvidenceError
+from attestation.intel import ecdsa
+from attestation.intel.der import BIT_STRING, SEQUENCE, DerReader
+from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Roots
+from attestation.validity import Validity
+
+SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
+
+_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
+"""AlgorithmIdentifier of ecdsa-with-SHA256, the only one in this hierarchy."""
+
+_KNOWN_EXTENSIONS = frozenset(
+    {
+        x509.BasicConstraints.oid,
+        x509.KeyUsage.oid,
+        x509.AuthorityKeyIdentifier.oid,
+        x509.SubjectKeyIdentifier.oid,
+        x509.CRLDistributionPoints.oid,
+        SGX_EXTENSION,
+        SIMULATION_EXTENSION,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a certificate may be used for here; `names` are how its common name must end."""
+
+    title: str
+    names: tuple[str, ...]
+    authority: bool
+
+
+ROOT = Role("root CA", ("SGX Root CA",), authority=True)
+PCK_CA = Role("PCK CA", ("SGX PCK Processor CA", "SGX PCK Platform CA"), authority=True)
+PCK = Role("PCK", ("SGX PCK Certificate",), authority=False)
+TCB_SIGNING = Role("TCB signing", ("SGX TCB Signing",), authority=False)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate that an anchor vouches for.  Its dates are in `validity`, still to be held against a time."""
+
+    role: Role
+    der: bytes
+    x509: x509.Certificate
+    key: ec.EllipticCurvePublicKey
+    validity: Validity
+
+    @property
+    def common_name(self) -> str:
+        """Common name of the subject."""
+        return _common_name(self.x509)
+
+
+def read_root(der: bytes, roots: Roots) -> tuple[Certificate, Anchor]:
+    """Return the root of a chain and the anchor that pins it; raises EvidenceError."""
+    anchor = roots.intel_anchor(der)
+    root = _read(der, ROOT, anchor)
+    _check_issuer(root, root)
+    return root, anchor
+
+
+def read_issued(der: bytes, issuer: Certificate, role: Role, anchor: Anchor) -> Certificate:
+    """Return a certificate that `issuer` signed for `role`; raises EvidenceError."""
+    tbs, signature = split_signed(der, EvidenceCode.CERTIFICATE_MALFORMED)
+    ecdsa.verify_der(issuer.key, signature, tbs, EvidenceCode.CHAIN_SIGNATURE)
+    certificate = _read(der, role, anchor)
+    _check_issuer(certificate, issuer)
+    return certificate
+
+
+def split_signed(der: bytes, code: EvidenceCode) -> tuple[bytes, bytes]:
+    """Return (to-be-signed part, DER signature) of a certificate or revocation list (RFC 5280, 4.1.1)."""
+    outer = DerReader(der, code)
+    reader = outer.inside(SEQUENCE)
+    outer.finish()
+    tbs = reader.element(SEQUENCE)
+    if reader.element(SEQUENCE) != _ECDSA_SHA256:
+        raise EvidenceError(code, "the signature algorithm is not ECDSA with SHA-256")
+    bits = reader.content(BIT_STRING)
+    reader.finish()
+    if not bits.startswith(b"\0"):
+        raise EvidenceError(code, "the signature is not a whole number of bytes")
+    return tbs, bits[1:]
+
+
+def _read(der: bytes, role: Role, anchor: Anchor) -> Certificate:
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        extensions = certificate.extensions
+        key = certificate.public_key()
+    except X509_ERRORS:
+        raise _malformed(role, "it cannot be parsed") from None
+    _check_mark(extensions, role, anchor)
+    unknown = [extension.oid.dotted_string for extension in extensions if extension.oid not in _KNOWN_EXTENSIONS]
+    if unknown:
+        raise _malformed(role, f"it has an unknown extension {unknown[0]}")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise _malformed(role, "its key is not on P-256")
+    _check_role(certificate, extensions, role)
+    return Certificate(role, der, certificate, key, _validity(certificate, role))
+
+
+def _check_mark(extensions: x509.Extensions, role: Role, anchor: Anchor) -> None:
+    """Hold the simulator's mark against the anchor: simulated roots require it, vendors' refuse it."""
+    marked = any(extension.oid == SIMULATION_EXTENSION for extension in extensions)
+    if marked and not anchor.simulated:
+        raise EvidenceError(EvidenceCode.CHAIN_SIMULATED, f"the {role.title} certificate is marked as simulated")
+    if anchor.simulated and not marked:
+        raise EvidenceError(
+            EvidenceCode.CHAIN_NOT_SIMULATED, f"the {role.title} certificate lacks the simulator's mark"
+        )
+
+
+def _check_role(certificate: x509.Certificate, extensions: x509.Extensions, role: Role) -> None:
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints)
+        usage = extensions.get_extension_for_class(x509.KeyUsage)
+    except x509.ExtensionNotFound:
+        raise _malformed(role, "it lacks basic constraints or key usage") from None
+    usable = usage.value.key_cert_sign and usage.value.crl_sign
+    if not role.authority:
+        usable = usage.value.digital_signature and not usage.value.key_cert_sign and not usage.value.crl_sign
+    critical = constraints.critical and usage.critical
+    if constraints.value.ca != role.authority or not usable or not critical:
+        raise _wrong_role(role, "constraints and key usage", "other constraints or key usage")
+    name = _common_name(certificate)
+    if not name.endswith(role.names):
+        raise _wrong_role(role, f"a common name ending in {' or '.join(role.names)}", name)
+
+
+def _check_issuer(certificate: Certificate, issuer: Certificate) -> None:
+    if certificate.x509.issuer != issuer.x509.subject:
+        raise EvidenceError(
+            EvidenceCode.CHAIN_NAMES,
+            f"the {certificate.role.title} certificate names another issuer",
+            expected=issuer.x509.subject.rfc4514_string(),
+            found=certificate.x509.issuer.rfc4514_string(),
+        )
+
+
+def _validity(certificate: x509.Certificate, role: Role) -> Validity:
+    """Return the certificate's dates; both are inclusive (RFC 5280, 4.1.2.5)."""
+    return Validity(
+        f"{role.title} certificate",
+        int(certificate.not_valid_before_utc.timestamp()),
+        int(certificate.not_valid_after_utc.timestamp()) + 1,
+        EvidenceCode.CERTIFICATE_EARLY,
+        EvidenceCode.CERTIFICATE_EXPIRED,
+    )
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else ""
+
+
+def _malformed(role: Role, why: str) -> EvidenceError:
+    return EvidenceError(EvidenceCode.CERTIFICATE_MALFORMED, f"the {role.title} certificate is not usable: {why}")
+
+
+def _wrong_role(role: Role, expected: str, found: str) -> EvidenceError:
+    return EvidenceError(
+        EvidenceCode.CHAIN_ROLE, f"the certificate is none of a {role.title}", expected=expected, found=found
+    )

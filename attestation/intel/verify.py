@@ -1,0 +1,184 @@
+"""Verification of SGX quotes, step by step.
+
+Sources: Intel SGX DCAP Quote Verification Library, "Quote verification flow"; Intel SGX PCK Certificate and CRL
+Profile Specification (profile); PCS API version 4 (API); Appendix A of the Quote Generation Library (A).
+
+Collateral, once for many quotes (`prepare`):
+  C1  PCK CRL issuer chain: the CA that certifies platforms, up to the pinned root          profile 1.3, 1.4
+  C2  issuer chains of TCB info and QE identity: a TCB signing certificate each             API "Get SGX TCB Info"
+  C3  root CA CRL: signed by the root                                                       profile 2
+  C4  PCK CRL: signed by the PCK CA                                                         profile 2
+  C5  neither the PCK CA nor a TCB signing certificate is revoked                           profile 2
+  C6  TCB info: signature over its exact bytes, then its format                             API
+  C7  QE identity: signature over its exact bytes, then its format                          API "Get SGX QE Identity"
+  C8  all their dates contain `now`
+
+Each quote (`verify`); step 1 is `abi.parse_quote`:
+  2   PCK chain of the quote: PCK leaf, CA and the pinned root, in the one PEM form         A "certification data"
+  3   the PCK is not revoked, and its CA is the one whose list was consulted                profile 2
+  4   dates of collateral and chain contain `now`
+  5   QE report: signed by the PCK                                                          A.4
+  6   QE report data = SHA-256(attestation key || QE authentication data) || 32 zero bytes  A.4
+  7   quote: header and report body signed by the attestation key                           A.4
+  8   QE report: Intel's quoting enclave by its identity; its TCB level                     API "Get SGX QE Identity"
+  9   platform: TCB level by the PCK's component SVNs and PCESVN; FMSPC and PCE id match    API "Get SGX TCB Info"
+  10  both levels merged; Revoked is refused, every other status is data for the policy
+
+The order matters: nothing is parsed by an X.509 or JSON parser before the bytes are authenticated.
+Considered and rejected: equality of the header's QE SVN with the QE report's ISVSVN (Intel does not promise it), and
+of CPUSVN in PCK and report (the certificate may be of an older TCB of the same platform).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+from attestation.collateral import Collateral
+from attestation.errors import EvidenceCode, EvidenceError
+from attestation.intel import ecdsa, pem, tcb
+from attestation.intel.abi import QuoteV3
+from attestation.intel.certificates import PCK, PCK_CA, TCB_SIGNING, Certificate, read_issued, read_root
+from attestation.intel.crl import RevocationList, read_crl
+from attestation.intel.pck import extension_of
+from attestation.roots import Anchor, Roots
+from attestation.validity import Validity
+from attestation.verified import TcbVerdict, Verified
+
+
+@dataclass(frozen=True)
+class ValidatedCollateral:
+    """Collateral whose signatures and chains hold under `roots`.  Its dates are checked again at every use."""
+
+    roots: Roots
+    anchor: Anchor
+    root: Certificate = field(repr=False)
+    pck_ca: Certificate = field(repr=False)
+    root_crl: RevocationList = field(repr=False)
+    pck_crl: RevocationList = field(repr=False)
+    tcb_info: tcb.TcbInfo = field(repr=False)
+    qe_identity: tcb.QeIdentity = field(repr=False)
+    validities: tuple[Validity, ...] = field(repr=False)
+
+    @property
+    def issued(self) -> int:
+        """Unix seconds of the oldest of TCB info, QE identity and PCK revocation list."""
+        return min(item.validity.start for item in (self.tcb_info, self.qe_identity, self.pck_crl))
+
+    def check_dates(self, now: int) -> None:
+        """Raise EvidenceError for the first document that is not valid at `now`."""
+        for validity in self.validities:
+            validity.check(now)
+
+
+def prepare(collateral: Collateral, roots: Roots, now: int) -> ValidatedCollateral:
+    """Verify collateral under `roots` at `now` (Unix seconds), steps C1 to C8; raises EvidenceError."""
+    ca_der, root_der = pem.decode_chain(collateral.pck_crl_issuer_chain, 2)  # C1
+    root, anchor = read_root(root_der, roots)
+    pck_ca = read_issued(ca_der, root, PCK_CA, anchor)
+    tcb_signer = _signer(collateral.tcb_info_issuer_chain, roots)  # C2
+    qe_signer = _signer(collateral.qe_identity_issuer_chain, roots)
+    root_crl = read_crl(collateral.root_ca_crl, root)  # C3
+    pck_crl = read_crl(collateral.pck_crl, pck_ca)  # C4
+    for certificate in (pck_ca, tcb_signer, qe_signer):  # C5
+        root_crl.check(certificate)
+    ecdsa.verify_raw(  # C6
+        tcb_signer.key, collateral.tcb_info_signature, collateral.tcb_info, EvidenceCode.TCB_INFO_SIGNATURE
+    )
+    tcb_info = tcb.parse_tcb_info(collateral.tcb_info)
+    ecdsa.verify_raw(  # C7
+        qe_signer.key, collateral.qe_identity_signature, collateral.qe_identity, EvidenceCode.QE_IDENTITY_SIGNATURE
+    )
+    qe_identity = tcb.parse_qe_identity(collateral.qe_identity)
+    dated = (root, pck_ca, tcb_signer, qe_signer, root_crl, pck_crl, tcb_info, qe_identity)
+    validities = tuple(item.validity for item in dated)
+    validated = ValidatedCollateral(roots, anchor, root, pck_ca, root_crl, pck_crl, tcb_info, qe_identity, validities)
+    validated.check_dates(now)  # C8
+    return validated
+
+
+def _signer(chain: bytes, roots: Roots) -> Certificate:
+    signer_der, root_der = pem.decode_chain(chain, 2)
+    root, anchor = read_root(root_der, roots)
+    return read_issued(signer_der, root, TCB_SIGNING, anchor)
+
+
+def verify_quote(quote: QuoteV3, collateral: Collateral | ValidatedCollateral, roots: Roots, now: int) -> Verified:
+    """Verify a quote at `now` (Unix seconds), steps C1 to C8 and 2 to 10.
+
+    Raises EvidenceError at the first signature, chain, date or level that does not hold.  Prepared collateral must
+    have been prepared under the same roots (`collateral-roots`).
+    """
+    if isinstance(collateral, Collateral):
+        collateral = prepare(collateral, roots, now)
+    if collateral.roots != roots:
+        raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
+    leaf, ca = _pck_chain(quote, collateral)  # 2
+    collateral.pck_crl.check(leaf)  # 3
+    collateral.check_dates(now)  # 4
+    ca.validity.check(now)
+    leaf.validity.check(now)
+    _check_signatures(quote, leaf)  # 5 to 7
+    qe_level = tcb.match_quoting_enclave(collateral.qe_identity, quote.qe_report)  # 8
+    pck = extension_of(leaf)
+    level = tcb.match_platform(collateral.tcb_info, pck)  # 9
+    return Verified(
+        tee=quote.tee,
+        simulated=collateral.anchor.simulated,
+        quote=quote,
+        pck=pck,
+        tcb=_verdict(level, qe_level, collateral),  # 10
+        issued=collateral.issued,
+        expires=min(validity.end for validity in (*collateral.validities, ca.validity, leaf.validity)),
+    )
+
+
+def _pck_chain(quote: QuoteV3, collateral: ValidatedCollateral) -> tuple[Certificate, Certificate]:
+    """Return (PCK, its CA) of the chain in the quote."""
+    leaf_der, ca_der, root_der = pem.decode_chain(quote.certification_data, 3)
+    anchor = collateral.roots.intel_anchor(root_der)
+    ca = collateral.pck_ca
+    if ca_der != ca.der:
+        ca = read_issued(ca_der, collateral.root, PCK_CA, anchor)
+        collateral.root_crl.check(ca)
+        _check_same_authority(ca, collateral.pck_ca)
+    return read_issued(leaf_der, ca, PCK, anchor), ca
+
+
+def _check_same_authority(found: Certificate, expected: Certificate) -> None:
+    """Refuse a PCK CA other than the revocation list's; a renewed certificate of the same key is the same CA."""
+    if found.x509.subject != expected.x509.subject or found.key != expected.key:
+        raise EvidenceError(
+            EvidenceCode.CRL_ISSUER,
+            "the PCK revocation list is from another authority than the quote's PCK",
+            expected=found.common_name,
+            found=expected.common_name,
+            remedy="use the collateral of this platform's CA (processor or platform)",
+        )
+
+
+def _check_signatures(quote: QuoteV3, leaf: Certificate) -> None:
+    ecdsa.verify_raw(  # 5
+        leaf.key, quote.qe_report_signature, quote.qe_report.serialize(), EvidenceCode.QE_REPORT_SIGNATURE
+    )
+    bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + bytes(32)  # 6
+    if not hmac.compare_digest(bound, quote.qe_report.report_data):
+        raise EvidenceError(
+            EvidenceCode.QE_REPORT_BINDING,
+            EvidenceCode.QE_REPORT_BINDING.meaning,
+            expected=bound.hex(),
+            found=quote.qe_report.report_data.hex(),
+        )
+    key = ecdsa.load_point(quote.attestation_key)  # 7
+    ecdsa.verify_raw(key, quote.signature, quote.signed, EvidenceCode.QUOTE_SIGNATURE)
+
+
+def _verdict(platform: tcb.TcbLevel, quoting_enclave: tcb.TcbLevel, collateral: ValidatedCollateral) -> TcbVerdict:
+    return TcbVerdict(
+        status=tcb.merge(platform.status, quoting_enclave.status),
+        platform=platform,
+        quoting_enclave=quoting_enclave,
+        advisories=tuple(dict.fromkeys((*platform.advisories, *quoting_enclave.advisories))),
+        evaluation_number=min(collateral.tcb_info.evaluation_number, collateral.qe_identity.evaluation_number),
+    )

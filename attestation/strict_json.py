@@ -1,0 +1,67 @@
+"""JSON with one meaning: no repeated keys, no NaN, no number that is not an integer, bounded size and depth."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attestation.errors import EvidenceCode, EvidenceError
+
+MAX_DEPTH = 16
+"""TCB info nests six deep."""
+
+
+def loads(text: str, *, max_size: int) -> Any:
+    """Decode a JSON text of at most `max_size` characters; raises EvidenceError `json-malformed`."""
+    if len(text) > max_size:
+        raise _malformed("it is too large")
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float, parse_int=_bounded_integer
+        )
+    except (ValueError, RecursionError) as error:
+        raise _malformed(str(error) if isinstance(error, _RefusedError) else "it cannot be parsed") from None
+    if _depth_exceeds(value, MAX_DEPTH):
+        raise _malformed("it is nested too deeply")
+    return value
+
+
+class _RefusedError(ValueError):
+    """Carries a reason through the JSON decoder."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise _RefusedError("a key is repeated")
+    return result
+
+
+def _no_float(_text: str) -> Any:
+    raise _RefusedError("a number is not an integer")
+
+
+def _bounded_integer(text: str) -> int:
+    if len(text) > 20:
+        raise _RefusedError("a number is too large")
+    return int(text)
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    """Tell whether containers nest deeper than `limit`, level by level."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [child for item in level for child in _children(item)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _malformed(why: str) -> EvidenceError:
+    return EvidenceError(EvidenceCode.JSON_MALFORMED, f"the text is not strict JSON: {why}")
