@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from attestation.errors import ClientCode, ClientError, WireError
 from attestation.types import ClientAuthentication, EvidenceRecord
-from attestation.wire.frames import MAX_BODY, ROUTE_ERROR, Frame, FrameDecoder, encode_frame, parse_error
+from attestation.wire.frames import ROUTE_ERROR, Frame, FrameDecoder, encode_frame, parse_error
 from attestation.wire.messages import Body, MessageType, decode_body, encode_body
 from attestation.wire.session import ClientSession, Closed, Evidence, Message, Resumed
 from attestation.wire.stream import Buffer
@@ -134,7 +134,7 @@ class Conversation:
 
     def start(self) -> bytes:
         """Return the first bytes to send."""
-        return self._frames(self._session.start())
+        return self._frame(self._session.start())
 
     def accept(self) -> None:
         """State that the evidence of the `Attest` event was appraised and is accepted."""
@@ -151,7 +151,7 @@ class Conversation:
             raise closed()
         number = self._last_id + 1
         content = encode_body({**header, "id": number}, tensors)
-        sent = self._authentication() + self._frames(self._session.send(MessageType.REQUEST, content))
+        sent = self._authentication() + self._message_frames(MessageType.REQUEST, content)
         self._last_id = number
         self._waiting.add(number)
         return number, sent
@@ -163,7 +163,7 @@ class Conversation:
             self._identity.key, self._identity.credential, self.handshake_hash, self._claims
         )
         self._authenticated = True
-        return self._frames(self._session.send(MessageType.AUTHENTICATE, record.encode()))
+        return self._message_frames(MessageType.AUTHENTICATE, record.encode())
 
     def close(self) -> bytes:
         """Return the bytes that end our direction in order; nothing if an error has ended the conversation."""
@@ -171,7 +171,7 @@ class Conversation:
             return b""
         self._over = True
         try:
-            return self._frames(self._session.close()) + self._end()
+            return self._frame(self._session.close()) + self._end()
         except WireError:  # the handshake is not finished: there is no key to close with
             return self._end()
 
@@ -184,21 +184,23 @@ class Conversation:
             raise
 
     def abandon(self) -> None:
-        """State that the connection is gone, whatever the reason; only the handshake hash stays of use."""
+        """State that the connection is gone, whatever the reason; the keys go, only the handshake hash stays."""
         self._over = True
+        self._session.drop()
 
     def end_of_stream(self) -> None:
         """State that the socket reached its end; raises WireError `session-truncated` unless closed in order."""
         self._over = True
         self._session.end_of_stream()
 
-    def _frames(self, data: bytes) -> bytes:
-        """Cut bytes of the session into frames; the cuts mean nothing."""
-        pieces = (data[start : start + MAX_BODY] for start in range(0, len(data), MAX_BODY))
-        return b"".join(encode_frame(Frame(self._route, SID, piece)) for piece in pieces)
+    def _message_frames(self, kind: MessageType, content: bytes) -> bytes:
+        return b"".join(self._frame(record) for record in self._session.send_records(kind, content))
+
+    def _frame(self, data: Buffer) -> bytes:
+        return encode_frame(Frame(self._route, SID, data))
 
     def _end(self) -> bytes:
-        return encode_frame(Frame(self._route, SID, b""))
+        return self._frame(b"")
 
     def _take(self, frame: Frame) -> list[Event]:
         if frame.route == ROUTE_ERROR:
