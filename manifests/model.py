@@ -1,0 +1,197 @@
+"""The model manifest: what a model takes and gives, its limits, and what the enclave does before and after.
+
+Owners write TOML.  Part 0 of a sealed model is the canonical msgpack of the same tables, so one reader serves both:
+`from_toml(text)` and `decode(bytes)` differ in the outer encoding alone.  docs/model-manifest.md explains each field.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import tomli_w
+
+from manifests import canonical, fields, signing
+from manifests.errors import ManifestCode, ManifestError
+from manifests.steps import PostStep, PreStep, invalid, post_step, pre_step, step_to_map
+from manifests.tensors import Axis, TensorField, axes_map, read_axes, read_tensor
+
+__all__ = ["Axis", "Limits", "ModelManifest", "TensorField"]
+
+MAX_NAME = 128
+MAX_MANIFEST = 1 << 20
+MAX_TENSORS = 256
+MAX_LABELS = 1 << 16
+MAX_LABEL = 256
+MAX_STEPS = 32
+MAX_BYTES = 1 << 40
+MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
+
+_FORMAT = 1
+_REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
+_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may cost."""
+
+    max_request_bytes: int = 16 << 20
+    """Bytes of all input tensors together."""
+    max_response_bytes: int = 16 << 20
+    """Bytes of all output tensors together."""
+    timeout_ms: int = 30_000
+    """Milliseconds of inference; best effort, because the clock is the host's."""
+
+    @classmethod
+    def from_map(cls, value: object) -> Limits:
+        """Read the table; raises ManifestError `field-invalid`."""
+        names = {"max_request_bytes": MAX_BYTES, "max_response_bytes": MAX_BYTES, "timeout_ms": MAX_TIMEOUT_MS}
+        table = fields.closed_map(value, "limits", (), names)
+        return cls(**{name: fields.number(table[name], name, 1, names[name]) for name in table})
+
+
+@dataclass(frozen=True)
+class ModelManifest:
+    """A checked manifest: construction raises ManifestError `manifest-invalid` where its tables contradict."""
+
+    name: str
+    version: str
+    """The owner's own word for it, such as "1.4.0"; nothing compares versions, epochs are compared."""
+    epoch: int
+    """Grows with every release that must not be rolled back."""
+    owner: bytes
+    """Ed25519 public key, 32 bytes."""
+    inputs: tuple[TensorField, ...]
+    """What clients send, before pre-processing."""
+    outputs: tuple[TensorField, ...]
+    """What the graph gives, before post-processing."""
+    limits: Limits = field(default_factory=Limits)
+    labels: tuple[str, ...] = ()
+    pre: tuple[PreStep, ...] = ()
+    post: tuple[PostStep, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, tensors in (("inputs", self.inputs), ("outputs", self.outputs)):
+            names = [tensor.name for tensor in tensors]
+            if not names or len(set(names)) != len(names):
+                raise invalid(f"a model needs {what} with different names")
+        axes_map(self.inputs + self.outputs)
+        self.graph_inputs()
+        self.served_outputs()
+
+    def graph_inputs(self) -> tuple[TensorField, ...]:
+        """Return the inputs as the graph gets them, after pre-processing."""
+        return self._after(self.inputs, self.pre)
+
+    def served_outputs(self) -> tuple[TensorField, ...]:
+        """Return the outputs as clients get them, after post-processing."""
+        return self._after(self.outputs, self.post)
+
+    def _after(self, tensors: Iterable[TensorField], steps: Iterable[PreStep | PostStep]) -> tuple[TensorField, ...]:
+        tensors_now = {tensor.name: tensor for tensor in tensors}
+        for step in steps:
+            step.apply(tensors_now, len(self.labels))
+        return tuple(tensors_now.values())
+
+    @classmethod
+    def from_toml(cls, text: str, *, owner: bytes | None = None) -> ModelManifest:
+        """Read an owner's manifest; `owner` fills in, or must equal, the key that the text may name in hex.
+
+        Raises ManifestError `manifest-invalid`, `field-invalid` or `key-invalid`.
+        """
+        try:
+            table = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise invalid(f"the manifest is not TOML: {str(error)[:200]}") from None
+        named = table.get("owner")
+        table["owner"] = _from_hex(named) if named is not None else owner
+        if table["owner"] is None:
+            raise invalid("the manifest names no owner")
+        if owner not in (None, table["owner"]):
+            raise ManifestError(
+                ManifestCode.SEALED_OWNER,
+                "the manifest names another owner than the key",
+                expected=named,
+                found=owner.hex() if owner else None,
+                remedy="take the owner's key, or remove `owner` from the manifest",
+            )
+        return cls.from_map(table)
+
+    def to_toml(self, *, with_owner: bool = True) -> str:
+        """Return the text that reads back as this manifest."""
+        table = self.to_map() | {"owner": self.owner.hex() if with_owner else None}
+        order = ("name", "version", "epoch", "owner", "labels", "axes", "inputs", "outputs", "limits", "pre", "post")
+        text = tomli_w.dumps({name: table[name] for name in order if table[name] not in (None, [], {})})
+        return re.sub(r"^shape = \[\n(.*?),\n\]", _on_one_line, text, flags=re.MULTILINE | re.DOTALL)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes: part 0 of a sealed model."""
+        return canonical.encode(self.to_map())
+
+    @classmethod
+    def decode(cls, data: bytes) -> ModelManifest:
+        """Decode part 0; raises ManifestError `manifest-invalid`, `field-invalid`, `key-invalid` or `encoding-...`."""
+        manifest = cls.from_map(canonical.decode(data, max_size=MAX_MANIFEST))
+        if manifest.encode() != data:
+            raise invalid("the manifest spells out a default or an unused axis")
+        return manifest
+
+    def to_map(self) -> dict[str, Any]:
+        """Return the tables of the manifest."""
+        return {
+            "format": _FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "epoch": self.epoch,
+            "owner": self.owner,
+            "axes": axes_map(self.inputs + self.outputs),
+            "inputs": [tensor.to_map() for tensor in self.inputs],
+            "outputs": [tensor.to_map() for tensor in self.outputs],
+            "limits": dict(self.limits.__dict__),
+            "labels": list(self.labels),
+            "pre": [step_to_map(step) for step in self.pre],
+            "post": [step_to_map(step) for step in self.post],
+        }
+
+    @classmethod
+    def from_map(cls, value: object) -> ModelManifest:
+        """Read the tables; raises ManifestError `manifest-invalid`, `field-invalid` or `key-invalid`."""
+        table: Mapping[str, Any] = fields.closed_map(value, "model manifest", _REQUIRED, _OPTIONAL)
+        fields.number(table.get("format", _FORMAT), "format", _FORMAT, _FORMAT)
+        axes = read_axes(table.get("axes", {}))
+        return cls(
+            name=fields.text(table["name"], "name", MAX_NAME),
+            version=fields.text(table["version"], "version", MAX_NAME),
+            epoch=fields.number(table["epoch"], "epoch", 0),
+            owner=signing.check_public_key(fields.fixed_bytes(table.get("owner"), "owner", signing.KEY_SIZE)),
+            inputs=_tensors(table["inputs"], axes, is_input=True),
+            outputs=_tensors(table["outputs"], axes, is_input=False),
+            limits=Limits.from_map(table.get("limits", {})),
+            labels=_labels(table.get("labels", [])),
+            pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
+            post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
+        )
+
+
+def _on_one_line(shape: re.Match[str]) -> str:
+    return f"shape = [{', '.join(item.strip() for item in shape[1].split(f',{chr(10)}'))}]"
+
+
+def _tensors(value: object, axes: dict[str, Axis], *, is_input: bool) -> tuple[TensorField, ...]:
+    what = "inputs" if is_input else "outputs"
+    return tuple(read_tensor(item, axes, is_input=is_input) for item in fields.list_of(value, what, MAX_TENSORS))
+
+
+def _labels(value: object) -> tuple[str, ...]:
+    return tuple(fields.text(item, "label", MAX_LABEL) for item in fields.list_of(value, "labels", MAX_LABELS))
+
+
+def _from_hex(value: object) -> bytes:
+    try:
+        return bytes.fromhex(fields.text(value, "owner", 2 * signing.KEY_SIZE))
+    except ValueError:
+        raise ManifestError(ManifestCode.KEY_INVALID, "the owner's key is not written in hexadecimal") from None
