@@ -64,8 +64,16 @@ class CipherState:
 
     @property
     def key(self) -> bytes | None:
-        """The key: a secret, for the record layer alone."""
+        """The key, if there is one: a secret."""
         return self._key
+
+    def take_key(self) -> bytes:
+        """Return the key and forget it: for a record layer, which counts on its own."""
+        key = self._key
+        if key is None:
+            raise WireError(WireCode.SESSION_STATE, "a cipher has no key to hand over")
+        self.initialize_key(None)
+        return key
 
     def encrypt_with_ad(self, ad: bytes, plaintext: bytes) -> bytes:
         """Return ciphertext || tag under the next nonce."""
