@@ -1,0 +1,271 @@
+"""The owner's commands: keys, drafts, sealing, looking, and changing recipients."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manifests import draft, keyfile
+from manifests.errors import ManifestCode, ManifestError
+from manifests.files import read_bounded, write_atomically
+from manifests.model import MAX_MANIFEST, ModelManifest
+from manifests.sealed import RecipientKey, SealedInfo, inspect_sealed, recipients
+from manifests.sealed import rewrap as rewrap_model
+from manifests.sealed import seal as seal_model
+from manifests.signing import Signer
+
+OWNER_ENTRY = "strongroom-owner"
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command("seal")
+@click.argument("model", type=_FILE)
+@click.option("--manifest", type=_FILE, help="Model manifest in TOML; without one it is drafted from the graph.")
+@click.option("--owner-key", type=_FILE, required=True, help="The owner's key file.")
+@click.option("--recipient", type=_FILE, multiple=True, required=True, help="Card of a broker or recipient.")
+@click.option("-o", "--output", type=_FILE, required=True, help="The sealed model to write.")
+@click.option("--name", help="Name of the model, where no manifest gives it.")
+@click.option("--part", "parts", multiple=True, metavar="NAME=FILE", help="A further part, such as a tokenizer.")
+@keyfile.passphrase_option
+@_json
+def seal_command(
+    *,
+    model: Path,
+    manifest: Path | None,
+    owner_key: Path,
+    recipient: tuple[Path, ...],
+    output: Path,
+    name: str | None,
+    parts: tuple[str, ...],
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Seal an ONNX model for its recipients."""
+    signer = _owner_key(owner_key, passphrase_file)
+    described = _manifest(manifest, signer.public) if manifest else None
+    publics = [keyfile.read_card_entry(card, recipients.CARD_ENTRY) for card in recipient]
+    extra = dict(_named(part) for part in parts)
+    with _progress(hidden=as_json) as progress:
+        info = seal_model(
+            model,
+            output,
+            manifest=described,
+            name=name,
+            owner_key=signer,
+            recipients=publics,
+            extra_parts=extra,
+            progress=progress,
+        )
+    _print_info(info, as_json=as_json)
+
+
+@click.command()
+@click.argument("sealed", type=_FILE)
+@click.option("--owner", type=_FILE, help="Card of the owner whose model it must be.")
+@_json
+def inspect(sealed: Path, owner: Path | None, as_json: bool) -> None:
+    """Show a sealed model and verify its signature, chunks and digest; needs no key."""
+    info = inspect_sealed(sealed)
+    if owner is not None:
+        _check_owner(info, keyfile.read_card_entry(owner, OWNER_ENTRY))
+    _print_info(info, as_json=as_json)
+
+
+@click.command()
+@click.argument("sealed", type=_FILE)
+@click.option("--key", type=_FILE, required=True, help="Key file of a present recipient.")
+@click.option("--add", type=_FILE, multiple=True, help="Card of a recipient to add.")
+@click.option("--remove", type=_FILE, multiple=True, help="Card, or key id, of a recipient to remove.")
+@click.option("-o", "--output", type=_FILE, help="Write here in place of changing the file.")
+@keyfile.passphrase_option
+@_json
+def rewrap(
+    *,
+    sealed: Path,
+    key: Path,
+    add: tuple[Path, ...],
+    remove: tuple[Path, ...],
+    output: Path | None,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Change the recipients of a sealed model without touching a chunk.
+
+    Who is removed may have kept the data key: to shut somebody out, seal the model again.
+    """
+    if not add and not remove:
+        raise click.UsageError("name a recipient with --add or --remove")
+    private = RecipientKey.from_bytes(keyfile.read_key_file(key, "recipient", keyfile.read_passphrase(passphrase_file)))
+    publics = [keyfile.read_card_entry(card, recipients.CARD_ENTRY) for card in add]
+    gone = [_key_id(item) for item in remove]
+    _print_info(rewrap_model(sealed, private=private, add=publics, remove=gone, destination=output), as_json=as_json)
+
+
+@click.group()
+def model() -> None:
+    """Describe ONNX models before they are sealed."""
+
+
+@model.command("draft")
+@click.argument("model_file", metavar="MODEL", type=_FILE)
+@click.option("--name", help="Name of the model; else the file's.")
+@click.option("-o", "--output", type=_FILE, help="Write here; an existing file is kept.")
+@_json
+def draft_command(model_file: Path, name: str | None, output: Path | None, as_json: bool) -> None:
+    """Write a model manifest from an ONNX graph, for its owner to review.
+
+    The owner's key is not named in it: sealing fills it in.
+    """
+    nobody = Signer.generate().public
+    manifest = draft.draft_manifest(draft.load_graph(model_file), owner=nobody, name=name or model_file.stem)
+    text = draft.draft_toml(manifest, with_owner=False)
+    if output is not None:
+        write_atomically(output, text.encode("utf-8"), replace=False)
+    if as_json:
+        table = {key: value for key, value in manifest.to_map().items() if key != "owner"}
+        click.echo(json.dumps(table, indent=2))
+    elif output is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"Wrote {output}. Review it, then seal the model with it.")
+
+
+@click.group()
+def owner() -> None:
+    """Make and show the keys of owners and recipients."""
+
+
+@owner.command("init")
+@click.option("--key", type=_FILE, default="owner.key", show_default=True, help="Key file to write.")
+@keyfile.passphrase_option
+@_json
+def owner_init(key: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Make an owner's key: a key file under a passphrase, and a card with the public key beside it."""
+    signer = Signer.generate()
+    card = _write_pair(key, "owner", signer.seed(), {OWNER_ENTRY: signer.public}, passphrase_file)
+    _print_table({"owner": signer.public.hex(), "key": str(key), "card": str(card)}, as_json=as_json)
+
+
+@owner.command("recipient")
+@click.option("--key", type=_FILE, default="recipient.key", show_default=True, help="Key file to write.")
+@keyfile.passphrase_option
+@_json
+def owner_recipient(key: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Make a recipient's key pair, for instance to be able to rewrap one's own models later."""
+    private = RecipientKey.generate()
+    card = _write_pair(key, "recipient", private.to_bytes(), {recipients.CARD_ENTRY: private.public}, passphrase_file)
+    _print_table({"key_id": private.key_id.hex(), "key": str(key), "card": str(card)}, as_json=as_json)
+
+
+@owner.command("show")
+@click.argument("card", type=_FILE)
+@_json
+def owner_show(card: Path, as_json: bool) -> None:
+    """Show the public keys of a card: owners by their key, recipients by their key id."""
+    entries = keyfile.read_card(card)
+    table = {name: value.hex() for name, value in entries.items() if name != recipients.CARD_ENTRY}
+    if recipients.CARD_ENTRY in entries:
+        table["key_id"] = recipients.key_id(entries[recipients.CARD_ENTRY]).hex()
+    _print_table(table, as_json=as_json)
+
+
+def _owner_key(path: Path, passphrase_file: Path | None) -> Signer:
+    return Signer.from_seed(keyfile.read_key_file(path, "owner", keyfile.read_passphrase(passphrase_file)))
+
+
+def _manifest(path: Path, owner_public: bytes) -> ModelManifest:
+    try:
+        text = read_bounded(path, MAX_MANIFEST).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ManifestError(ManifestCode.MANIFEST_INVALID, f"{path} is not UTF-8 text") from None
+    return ModelManifest.from_toml(text, owner=owner_public)
+
+
+def _named(part: str) -> tuple[str, Path]:
+    name, equals, file = part.partition("=")
+    if not (name and equals and file):
+        raise click.BadParameter(f"{part!r} is not NAME=FILE", param_hint="--part")
+    return name, Path(file)
+
+
+def _key_id(item: Path) -> bytes:
+    """Take a recipient's key id in hexadecimal, or the card that holds its public key."""
+    with contextlib.suppress(ValueError):
+        if len(key_id := bytes.fromhex(str(item))) == recipients.KEY_ID_SIZE:
+            return key_id
+    return recipients.key_id(keyfile.read_card_entry(item, recipients.CARD_ENTRY))
+
+
+def _check_owner(info: SealedInfo, expected: bytes) -> None:
+    if info.core.owner != expected:
+        raise ManifestError(
+            ManifestCode.SEALED_OWNER,
+            "the sealed model belongs to another owner",
+            expected=expected.hex(),
+            found=info.core.owner.hex(),
+        )
+
+
+def _write_pair(key: Path, kind: str, secret: bytes, public: dict[str, bytes], passphrase_file: Path | None) -> Path:
+    """Write a key file and its card; neither replaces a file that is there."""
+    card = key.with_suffix(".pub")
+    if card.exists():
+        raise ManifestError(ManifestCode.FILE_EXISTS, f"{card} already exists", remedy="choose another name with --key")
+    passphrase = keyfile.read_passphrase(passphrase_file, confirm=True)
+    keyfile.write_key_file(key, kind, secret, passphrase, public=public)
+    keyfile.write_card(card, public)
+    return card
+
+
+@contextlib.contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on standard error while a model is sealed, where a person is watching."""
+    if hidden or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("Sealing"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("seal", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_info(info: SealedInfo, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(info.to_dict(), indent=2))
+        return
+    core = info.core
+    table: dict[str, object] = {
+        "model": f"{core.name} (epoch {core.epoch})",
+        "digest": info.digest.hex(),
+        "owner": core.owner.hex(),
+        "signature": "verified",
+        "parts": "\n".join(f"{part.name}  {part.size:,} bytes" for part in core.parts),
+        "chunks": f"{core.chunk_count} of {core.chunk_size:,} bytes",
+        "recipients": "\n".join(key_id.hex() for key_id in info.recipients),
+        "file": f"{info.file_size:,} bytes",
+    }
+    _print_table(table, as_json=False)
+
+
+def _print_table(table: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(table, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for name, value in table.items():
+        grid.add_row(Text(name, style="bold"), Text(str(value), overflow="fold"))
+    Console().print(grid)
