@@ -208,7 +208,7 @@ class BrokerCode(ErrorCode):
     AUDIT_FORKED = "audit-forked", Fault.REFUSED, "an audit row was signed for another history than this one"
     AUDIT_HEAD = "audit-head", Fault.REFUSED, "the log does not contain the head it is held against: its end was cut"
 
-    MODEL_UNKNOWN = "model-unknown", Fault.USAGE, "the broker holds no such model"
+    MODEL_UNKNOWN = "model-not-held", Fault.USAGE, "the broker holds no such model"
     MODEL_HELD = "model-held", Fault.USAGE, "the broker already holds this model"
     POLICY_MISSING = "policy-missing", Fault.USAGE, "no release policy is set, so nothing is released"
     REVOCATION_VACUOUS = "revocation-vacuous", Fault.USAGE, "the revocation would change nothing"
@@ -218,7 +218,7 @@ class BrokerCode(ErrorCode):
     EVIDENCE_EXPIRED = "evidence-expired", Fault.REFUSED, "the evidence or its collateral is no longer valid"
     OWNER_NOT_ADMITTED = "owner-not-admitted", Fault.REFUSED, "the enclave does not admit this model's owner"
     MODEL_NOT_IN_POLICY = "model-not-in-policy", Fault.REFUSED, "the release policy does not name this model"
-    MODEL_REVOKED = "model-revoked", Fault.REFUSED, "this model was revoked"
+    MODEL_REVOKED = "release-revoked", Fault.REFUSED, "this model was revoked"
     EPOCH_BELOW_POLICY = "epoch-below-policy", Fault.REFUSED, "the model is older than the policy's floor"
     EPOCH_BELOW_DELEGATION = "epoch-below-delegation", Fault.REFUSED, "the model is older than the delegation's floor"
     EPOCH_REVOKED = "epoch-revoked", Fault.REFUSED, "the model is older than a revocation's floor"

@@ -1,0 +1,83 @@
+"""Audit logs as files, and their verification away from the broker.
+
+    file = u32 length || header || (u32 length || row)*                                       lengths big-endian
+    header = canonical ["strongroom audit log", 1, broker's public key]; a row is as audit.py has it
+
+The header's key says whose log the file claims to be; a verifier compares it with the key that it already trusts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from attestation.broker.audit import MAX_BODY, AuditError, AuditRow
+from attestation.errors import BrokerCode, BrokerError
+from manifests import canonical, fields, signing
+from manifests.errors import ManifestError
+from manifests.files import naming, write_atomically
+
+MAGIC = "strongroom audit log"
+VERSION = 1
+MAX_ROW = MAX_BODY + 1024
+
+
+def write_export(path: Path, broker: bytes, rows: Iterable[AuditRow]) -> None:
+    """Write a log to a new or existing file, whole or not at all; raises ManifestError `disk-full` and others."""
+    write_atomically(path, _blocks(broker, rows), mode=0o600)
+
+
+def read_export(path: Path, broker: bytes) -> Iterator[AuditRow]:
+    """Yield the rows of an exported log that claims to be this broker's; nothing is verified.
+
+    Raises AuditError `audit-malformed`, BrokerError `audit-forked` where it is another broker's, or ManifestError
+    `file-unavailable`.
+    """
+    with naming(path), path.open("rb") as file:
+        _check_header(_item(file, 0), broker, path)
+        position = 0
+        while data := _item(file, position):
+            yield AuditRow.decode(data, position)
+            position += 1
+
+
+def _blocks(broker: bytes, rows: Iterable[AuditRow]) -> Iterator[bytes]:
+    yield _framed(canonical.encode([MAGIC, VERSION, broker]))
+    for row in rows:
+        yield _framed(row.encode())
+
+
+def _framed(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def _item(file: BinaryIO, position: int) -> bytes:
+    """Return the next item, or nothing at the end of the file."""
+    prefix = file.read(4)
+    if not prefix:
+        return b""
+    size = struct.unpack(">I", prefix)[0] if len(prefix) == 4 else 0
+    data = file.read(size) if size <= MAX_ROW else b""
+    if not data or len(data) != size:
+        raise AuditError(
+            BrokerCode.AUDIT_MALFORMED, position, "the file ends within it, or its length is out of bounds"
+        )
+    return data
+
+
+def _check_header(header: bytes, broker: bytes, path: Path) -> None:
+    try:
+        items = fields.list_of(canonical.decode(header, max_size=256), "header", 3)
+        magic, version, key = items if len(items) == 3 else (None, None, None)
+        if magic != MAGIC:
+            raise BrokerError(BrokerCode.AUDIT_MALFORMED, f"{path} is not an exported audit log")
+        fields.number(version, "version", VERSION, VERSION)
+        claimed = fields.fixed_bytes(key, "broker", signing.KEY_SIZE)
+    except ManifestError as error:
+        raise BrokerError(BrokerCode.AUDIT_MALFORMED, f"{path} is not an exported audit log: {error.message}") from None
+    if claimed != broker:
+        raise BrokerError(
+            BrokerCode.AUDIT_FORKED, f"{path} is the log of another broker", expected=broker.hex(), found=claimed.hex()
+        )

@@ -1,0 +1,73 @@
+"""What the broker's tests share: a home with cheap keys, and rows that fill it without any sealed model."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from attestation.broker.audit import EventKind
+from attestation.broker.home import Home
+from attestation.broker.keystore import BrokerKeys, KeyContext
+from attestation.broker.ledger import Ledger, Plan
+from attestation.broker.schema import ModelRow, Row
+from attestation.types import Delegation, Right
+from manifests.keyfile import Cost
+from manifests.signing import Signer, digest
+
+CHEAP = Cost(1, 8 * 1024)
+PASSPHRASE = b"correct horse"
+NOW = 1_800_000_000
+OWNER = Signer.from_seed(bytes(range(32)))
+RIGHTS = (Right.HEARTBEAT, Right.PROVISION, Right.REVOKE)
+
+
+def new_home(folder: Path) -> tuple[Home, BrokerKeys]:
+    """A complete home, as `broker init` leaves it."""
+    home = Home(folder)
+    keys = home.make_keys(PASSPHRASE, cost=CHEAP)
+    Ledger.create(home, keys, NOW).close()
+    home.seal_layout()
+    return home, keys
+
+
+def delegation(
+    keys: BrokerKeys,
+    *,
+    rights: tuple[Right, ...] = RIGHTS,
+    models: tuple[str, ...] = ("*",),
+    floor: int = 0,
+    owner: Signer = OWNER,
+) -> bytes:
+    return Delegation(owner.public, keys.signer.public, rights, models, floor).sign(owner)
+
+
+def model_row(
+    keys: BrokerKeys,
+    name: str = "tumour",
+    *,
+    epoch: int = 1,
+    key: bytes | None = None,
+    lineage: bytes = bytes(64),
+    document: bytes = b"",
+) -> ModelRow:
+    """A model that was never sealed: its digest follows from name and epoch."""
+    model = digest(b"test model", f"{name} {epoch}".encode())
+    wrapped = keys.store.wrap(key or os.urandom(32), KeyContext(OWNER.public, model, lineage))
+    return ModelRow(model, OWNER.public, name, epoch, lineage, wrapped, document or delegation(keys), NOW)
+
+
+def record(ledger: Ledger, *rows: Row, kind: EventKind = EventKind.MODEL_ADDED, **event: Any) -> bytes:
+    """Record rows in one event; returns the new head."""
+    return ledger.record(NOW, lambda _state: Plan(kind, event, rows)).head
+
+
+def sql(home: Home, statement: str, *parameters: Any) -> list[Any]:
+    """Do to the database what its operator could do behind the broker's back."""
+    connection = sqlite3.connect(home.database)
+    try:
+        with connection:
+            return connection.execute(statement, parameters).fetchall()
+    finally:
+        connection.close()
