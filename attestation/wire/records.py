@@ -207,8 +207,8 @@ class RecordReader(_Direction):
             raise _malformed("a record's type is unknown or differs from its message's")
         if flags not in {0, END_OF_MESSAGE} or length > room:
             raise _malformed("a record's flags or content length are out of bounds")
-        if not flags and room != ROOM:
-            raise _malformed("a record before a message's last is not full")
+        if not room or (not flags and room != ROOM):
+            raise _malformed("a record is empty, or is not full before its message's last")
         if length < room and not self._message.endswith(memoryview(_ZEROS)[: room - length]):
             raise _malformed("a record's padding is not zero")
         if length and self._content != len(self._message) - HEADER_SIZE - room:

@@ -7,6 +7,7 @@ the peer's.  docs/wire.md prints the same tables, and a test holds the two toget
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
@@ -133,17 +134,20 @@ SERVER: Table = {
 }
 
 
-class Evidence(NamedTuple):
+@dataclass(frozen=True)
+class Evidence:
     """Client: the enclave's evidence.  Appraise it against the handshake hash, then call `accept`, or drop all."""
 
     record: EvidenceRecord
 
 
-class Resumed(NamedTuple):
+@dataclass(frozen=True)
+class Resumed:
     """Client: the peer holds the ticket's key, so it is the process that was attested when the ticket was issued."""
 
 
-class HandshakeDone(NamedTuple):
+@dataclass(frozen=True)
+class HandshakeDone:
     """Server: the keys are made.  Without a ticket, evidence over this handshake hash is due."""
 
     handshake_hash: bytes
@@ -151,13 +155,17 @@ class HandshakeDone(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A whole message.  `content` is a read-only view of memory that nothing else touches."""
+    """A whole message.  `content` is a read-only view of memory that nothing else touches.
+
+    A named tuple, because every request makes one.
+    """
 
     type: MessageType
     content: memoryview
 
 
-class Closed(NamedTuple):
+@dataclass(frozen=True)
+class Closed:
     """The peer has ended its direction in order."""
 
 
