@@ -10,6 +10,7 @@ array of their strings.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ MAX_HEADER = 256 * 1024
 MAX_TENSORS = 1024
 MAX_RANK = 16
 MAX_TENSOR_NAME = 256
+MAX_EXTENT = 1 << 40
+"""Elements of a shape whose empty axes count as 1: no message holds as many, and no array library is overrun."""
 
 DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(code)
@@ -84,7 +87,14 @@ class Body:
 
 
 def encode_body(header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None = None) -> bytes:
-    """Encode a message; raises WireError `message-malformed` for a dtype that cannot travel."""
+    """Encode a message; raises WireError `message-malformed` for a dtype or a value that cannot travel."""
+    try:
+        return _encode_body(header, tensors)
+    except ManifestError as error:
+        raise WireError(WireCode.MESSAGE_MALFORMED, error.message, expected=error.expected) from None
+
+
+def _encode_body(header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None) -> bytes:
     specs: list[list[Any]] = []
     buffers: list[bytes] = []
     for name, array in (tensors or {}).items():
@@ -139,9 +149,9 @@ def _spec(item: object) -> TensorSpec:
         raise WireError(WireCode.MESSAGE_MALFORMED, "the dtype is unknown", expected=["string", *DTYPES])
     shape = tuple(fields.number(axis, "shape", 0) for axis in fields.list_of(parts[2], "shape", MAX_RANK))
     size = fields.number(parts[3], "size", 0)
-    count = 1
-    for axis in shape:
-        count *= axis
+    count = math.prod(shape)
+    if math.prod(max(axis, 1) for axis in shape) > MAX_EXTENT:
+        raise WireError(WireCode.MESSAGE_MALFORMED, "a tensor's shape is too large")
     if dtype == "string":
         if count > size:  # every string takes a byte at least, so this bounds the allocation
             raise WireError(WireCode.MESSAGE_MALFORMED, "a text tensor has more elements than bytes")
@@ -151,6 +161,8 @@ def _spec(item: object) -> TensorSpec:
 
 
 def _array(spec: TensorSpec, buffer: memoryview) -> npt.NDArray[Any]:
+    if spec.dtype == "bool" and np.frombuffer(buffer, np.uint8).max(initial=0) > 1:
+        raise WireError(WireCode.MESSAGE_MALFORMED, "a truth value is neither 0 nor 1")
     if spec.dtype != "string":
         return np.frombuffer(buffer, dtype=DTYPES[spec.dtype]).reshape(spec.shape)
     try:
@@ -163,7 +175,9 @@ def _array(spec: TensorSpec, buffer: memoryview) -> npt.NDArray[Any]:
 
 def _flatten(name: str, array: npt.NDArray[Any]) -> tuple[str, bytes]:
     if array.dtype.kind in {"U", "O"}:
-        strings = [str(item) for item in array.ravel().tolist()]
+        strings = array.ravel().tolist()
+        if not all(isinstance(item, str) for item in strings):
+            raise WireError(WireCode.MESSAGE_MALFORMED, f"tensor {name!r} holds objects that are no text")
         return "string", canonical.encode(strings)
     dtype = array.dtype.name
     if dtype not in DTYPES:
