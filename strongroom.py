@@ -100,3 +100,7 @@ def _report(error: StrongroomError) -> None:
     for name, value in (("expected", error.expected), ("found", error.found), ("next", error.remedy)):
         if value is not None:
             click.echo(f"  {name}: {value}", err=True)
+
+
+if __name__ == "__main__":
+    main()
