@@ -18,9 +18,8 @@ _STDERR = 2
 class Event(StrEnum):
     """What can be logged."""
 
+    HARDENED = "hardened"
     STARTED = "started"
-    """hardening and bounds as counts"""
-    HARDENING = "hardening"
     SESSION_ENDED = "session-ended"
     FRAME_REFUSED = "frame-refused"
     QUOTED = "quoted"
@@ -29,8 +28,10 @@ class Event(StrEnum):
     HEARTBEAT = "heartbeat"
     REVOKED = "revoked"
     DEFECT = "defect"
+    IMPORT_REFUSED = "import-refused"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    START_FAILED = "start-failed"
 
 
 def log(event: Event, code: ErrorCode | None = None, /, **counts: int) -> None:

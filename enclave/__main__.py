@@ -1,0 +1,85 @@
+"""The enclave process: `python -I -B -m enclave --settings FILE`, or `--closure` to record which files it loads.
+
+Steps, in this order: harden the process; import everything and run a model once; refuse further imports; map the
+arena; open attester and host stream; draw keys; serve until the host's stream ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.hardening import harden, silence_telemetry
+from enclave.log import Event, log
+from manifests.errors import StrongroomError
+
+HOST_DESCRIPTOR = 3
+"""The descriptor under which the launcher hands the host's stream down."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the process; returns its exit status: 0 in order, else the fault of the error that ended it."""
+    parser = argparse.ArgumentParser(prog="enclave", description="The Strongroom enclave process.")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--settings", type=Path, help="serve under this settings file")
+    task.add_argument("--closure", action="store_true", help="print the files that the enclave loads, as JSON")
+    options = parser.parse_args(arguments)
+    silence_telemetry()
+    try:
+        if options.closure:
+            _record()
+        else:
+            _serve(options.settings)
+    except StrongroomError as error:
+        log(Event.START_FAILED, error.code)
+        return error.exit_code
+    return 0
+
+
+def _record() -> None:
+    from enclave.closure import loaded_files, warm_up, watch_opens
+
+    watch_opens()
+    warm_up()
+    json.dump({"files": loaded_files()}, sys.stdout)
+
+
+def _serve(path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the launcher, which then ends us
+    hardening = harden()
+    log(Event.HARDENED, **hardening.counts())
+    from enclave.closure import freeze_imports, warm_up
+
+    warm_up()
+    from enclave.arena import Arena
+    from enclave.attesters import open_attester
+    from enclave.channel import Channel
+    from enclave.server import Server
+    from enclave.service import Service
+    from manifests.gramine.settings import load_settings
+
+    settings = load_settings(path)
+    attester = open_attester(settings.attester)
+    channel = Channel(_host_stream())
+    freeze_imports()
+    arena = Arena()
+    service = Service(settings, attester, channel, arena)
+    log(Event.STARTED, **{f"arena_{arena.kind}": 1}, threads=settings.limits.threads)
+    Server(channel, service).serve()
+    log(Event.STOPPED)
+
+
+def _host_stream() -> socket.socket:
+    try:
+        return socket.socket(fileno=HOST_DESCRIPTOR)
+    except OSError:
+        raise EnclaveError(EnclaveCode.START_FAILED, f"descriptor {HOST_DESCRIPTOR} is not the host's stream") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Which files the enclave process loads: everything is imported and run once, then no further code is let in.
+
+The same warm-up runs when the manifest is rendered, where its files are recorded, and when the enclave starts.  So
+what a manifest lists is what a process needs, and an import that it does not list fails as it would under Gramine.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import site
+import sys
+from base64 import b64decode
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from enclave.log import Event, log
+from manifests import steps
+from manifests.model import ModelManifest
+from manifests.tensors import TensorField
+
+TINY = b64decode(
+    "CAg6kwEKIQoBeAoBdwoBYhIBeiIER2VtbSoNCgZ0cmFuc0IYAKABAgoPCgF6EgF5IgdTb2Z0bWF4EgFnKhsIAggCEAFCAXdKEAAAgD8AAAAA"
+    "AAAAAAAAgD8qEQgCEAFCAWJKCAAAAAAAAAAAWhQKAXgSDwoNCAESCQoDEgFuCgIIAmIUCgF5Eg8KDQgBEgkKAxIBbgoCCAJCBAoAEBE="
+)
+"""An ONNX model (opset 17): y = softmax(x w + b), with w the 2 x 2 identity and b zero."""
+
+_opened: set[str] = set()
+
+
+class _NoImports:
+    """A finder that finds nothing and lets nobody else look."""
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Refuse; raises ImportError."""
+        del path, target
+        log(Event.IMPORT_REFUSED)
+        raise ImportError(f"the enclave loads no code after its start: {name}")
+
+
+def freeze_imports() -> None:
+    """Refuse every import of a module that is not loaded yet, for good."""
+    sys.meta_path.insert(0, _NoImports)
+
+
+def watch_opens() -> None:
+    """Begin to note which files Python opens; cannot be undone, so only a recording process calls it."""
+    sys.addaudithook(_note)
+
+
+def _note(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], str | bytes):
+        path = arguments[0]
+        _opened.add(path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path)
+
+
+def warm_up() -> None:
+    """Import all that the enclave uses, and run a model with every kind of step once."""
+    import numpy as np
+
+    import enclave.attesters.simulator
+    import enclave.server  # noqa: F401 - loaded so that nothing has to be later
+    from enclave.models import open_session
+    from enclave.process import compile_post, compile_pre, run_steps
+    from manifests.sealed.core import GRAPH_PART
+
+    session = open_session({GRAPH_PART: bytearray(TINY)}, 1)
+    manifest = _warm_up_manifest()
+    inputs = run_steps(compile_pre(manifest), {"x": np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)})
+    (y,) = session.run(None, inputs)
+    run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})
+
+
+def _warm_up_manifest() -> ModelManifest:
+    """Return a manifest that asks for every kind of step."""
+    inputs = (TensorField("x", "float32", (2, 2)),)
+    outputs = tuple(TensorField(name, "float32", (2, 2)) for name in ("y", "z", "u"))
+    return ModelManifest(
+        name="warm-up",
+        version="1",
+        epoch=0,
+        owner=bytes(32),
+        inputs=inputs,
+        outputs=(*outputs, TensorField("c", "int64", (2,))),
+        labels=("no", "yes"),
+        pre=(steps.Scale("x", (0.0,), (1.0,)), steps.Cast("x", "float32")),
+        post=(
+            steps.Softmax("y", -1),
+            steps.Round("y", 3),
+            steps.TopK("z", 1),
+            steps.Label("c"),
+            steps.Select(("u",)),
+            steps.LabelOnly("u"),
+        ),
+    )
+
+
+def loaded_files() -> list[str]:
+    """Return the absolute paths of all files that this process has loaded, in ascending order."""
+    paths = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    found = {Path(path) for path in paths | _opened | _mapped() if path}
+    found |= _interpreter() | _path_files()
+    return sorted(str(path) for path in found if _is_plain(path))
+
+
+def _mapped() -> set[str]:
+    """Return the files that are mapped into this process: interpreter, libraries, locale data (proc(5))."""
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return {fields[5] for line in lines if len(fields := line.split(maxsplit=5)) == 6}
+
+
+def _interpreter() -> set[Path]:
+    """Return the interpreter under the name it was started by, the file itself, and the venv's configuration."""
+    started = Path(sys.executable)
+    return {started, started.resolve(), started.parent.parent / "pyvenv.cfg"}
+
+
+def _path_files() -> set[Path]:
+    """Return the .pth files, which the interpreter executes before any code of ours."""
+    folders = [Path(folder) for folder in site.getsitepackages()]
+    return {path for folder in folders if folder.is_dir() for path in folder.glob("*.pth")}
+
+
+def _is_plain(path: Path) -> bool:
+    pseudo = ("/proc/", "/sys/", "/dev/")
+    return path.is_absolute() and not str(path).startswith(pseudo) and path.is_file()

@@ -1,0 +1,66 @@
+"""Time limits of inference: one thread that stops runs which take longer than their model admits.
+
+The clock is the host's, so a limit is best effort; ONNX Runtime looks at it between the operators of a graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import onnxruntime as ort
+
+
+class Run:
+    """One run of a model under a limit; `expired` tells whether it was stopped."""
+
+    def __init__(self, due: float) -> None:
+        """Belongs to `Watchdog.limit`."""
+        self.due = due
+        self.expired = False
+        self.options = ort.RunOptions()
+        self.options.log_severity_level = 4  # fatal alone: messages of the runtime may carry content
+
+
+class Watchdog:
+    """Stops overdue runs.  There are never more runs than serving threads, so a plain set is searched."""
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self._runs: set[Run] = set()
+        self._wake = threading.Condition()
+        self._next = float("inf")
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    @contextlib.contextmanager
+    def limit(self, seconds: float) -> Iterator[Run]:
+        """Give a run that is stopped after `seconds`."""
+        run = Run(time.monotonic() + seconds)
+        with self._wake:
+            self._runs.add(run)
+            if run.due < self._next:
+                self._wake.notify()
+        try:
+            yield run
+        finally:
+            with self._wake:
+                self._runs.discard(run)
+
+    def _watch(self) -> None:
+        with self._wake:
+            while True:
+                self._next = min((run.due for run in self._runs), default=float("inf"))
+                pause = self._next - time.monotonic()
+                if pause <= 0:
+                    self._stop_overdue()
+                else:
+                    self._wake.wait(None if pause == float("inf") else min(pause, threading.TIMEOUT_MAX))
+
+    def _stop_overdue(self) -> None:
+        now = time.monotonic()
+        for run in [run for run in self._runs if run.due <= now]:
+            run.expired = True
+            run.options.terminate = True
+            self._runs.discard(run)

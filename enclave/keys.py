@@ -1,0 +1,32 @@
+"""The enclave's own keys, drawn at start: their seeds rest in the arena, their public halves stand in the claims."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from nacl.bindings import crypto_sign_seed_keypair
+
+from enclave.arena import Arena, Secret
+from manifests.sealed.recipients import RecipientKey
+
+BOOT_ID_SIZE = 16
+
+
+@dataclass(frozen=True)
+class EnclaveKeys:
+    """Receipt key (Ed25519) and HPKE key (X-Wing) of one boot, and the boot's random id of 16 bytes."""
+
+    receipt_public: bytes
+    hpke_public: bytes
+    boot_id: bytes
+    receipt_seed: Secret = field(repr=False)
+    hpke_seed: Secret = field(repr=False)
+
+    @classmethod
+    def generate(cls, arena: Arena) -> EnclaveKeys:
+        """Draw all keys; raises EnclaveError `arena-full`."""
+        receipt_seed = arena.store(os.urandom(32))
+        receipt_public, _ = crypto_sign_seed_keypair(bytes(receipt_seed.view))
+        hpke = RecipientKey.generate()
+        return cls(receipt_public, hpke.public, os.urandom(BOOT_ID_SIZE), receipt_seed, arena.store(hpke.to_bytes()))

@@ -1,0 +1,99 @@
+"""Pre- and post-processing: the steps of `manifests.steps`, compiled to functions over named arrays.
+
+Each is exact about types: a step computes in the tensor's own float type and gives what the manifest announces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.validate import Array, Tensors
+from manifests.model import ModelManifest
+from manifests.steps import Cast, Label, LabelOnly, PostStep, PreStep, Round, Scale, Select, Softmax, TopK
+
+Step: TypeAlias = Callable[[Tensors], Tensors]
+
+
+def compile_pre(manifest: ModelManifest) -> tuple[Step, ...]:
+    """Return the manifest's pre-processing; the steps never write into the request's own buffers."""
+    return tuple(_pre(step) for step in manifest.pre)
+
+
+def compile_post(manifest: ModelManifest) -> tuple[Step, ...]:
+    """Return the manifest's post-processing."""
+    labels = np.array(manifest.labels, dtype=object)
+    return tuple(_post(step, labels) for step in manifest.post)
+
+
+def run_steps(steps: Sequence[Step], tensors: Tensors) -> Tensors:
+    """Run steps in order; arithmetic on extreme values gives infinities and NaN as IEEE 754 has it."""
+    if not steps:
+        return tensors
+    with np.errstate(all="ignore"):
+        for step in steps:
+            tensors = step(tensors)
+    return tensors
+
+
+def _pre(step: PreStep) -> Step:
+    match step:
+        case Scale(name, mean, std):
+            return _on(name, lambda x: (x - np.asarray(mean, x.dtype)) / np.asarray(std, x.dtype))
+        case Cast(name, dtype):
+            return _on(name, lambda x: x.astype(dtype))
+
+
+def _post(step: PostStep, labels: Array) -> Step:
+    match step:
+        case Select(names):
+            return lambda tensors: {name: tensors[name] for name in names}
+        case Softmax(name, axis):
+            return _on(name, lambda x: _softmax(x, axis))
+        case Round(name, decimals):
+            return _on(name, lambda x: _round(x, decimals))
+        case TopK(name, k):
+            return lambda tensors: _top_k(tensors, name, k)
+        case Label(name):
+            return _on(name, lambda x: _label(x, labels))
+        case LabelOnly(name):
+            return lambda tensors: {"label": _label_only(tensors[name], labels)}
+
+
+def _on(name: str, function: Callable[[Array], Array]) -> Step:
+    return lambda tensors: {**tensors, name: function(tensors[name])}
+
+
+def _softmax(x: Array, axis: int) -> Array:
+    shifted = np.exp(x - x.max(axis=axis, keepdims=True)) if x.size else x
+    return np.asarray(shifted / shifted.sum(axis=axis, keepdims=True), x.dtype)
+
+
+def _round(x: Array, decimals: int) -> Array:
+    """Round in float64, where fifteen decimals of a float16 do not overflow; what still would stays as it is."""
+    rounded = np.round(x.astype(np.float64), decimals)
+    return np.where(np.isfinite(rounded), rounded, x).astype(x.dtype)
+
+
+def _top_k(tensors: Tensors, name: str, k: int) -> Tensors:
+    """Sort the reversed axis, stably, and reverse that: equal values keep ascending indices."""
+    x = tensors[name]
+    last = x.shape[-1] - 1
+    order = last - np.argsort(x[..., ::-1], axis=-1, kind="stable")[..., ::-1][..., :k]
+    others = {other: value for other, value in tensors.items() if other != name}
+    values = np.take_along_axis(x, order, axis=-1)
+    return {**others, f"{name}_values": values, f"{name}_indices": order.astype(np.int64)}
+
+
+def _label(x: Array, labels: Array) -> Array:
+    if x.size and not (x.min() >= 0 and x.max() < len(labels)):
+        raise EnclaveError(EnclaveCode.INFERENCE_FAILED, "the model gave a class that has no label")
+    return np.asarray(labels[x.astype(np.int64)], dtype=object)
+
+
+def _label_only(x: Array, labels: Array) -> Array:
+    classes = x if x.dtype.kind in "iu" else np.argmax(x, axis=-1)
+    return _label(classes, labels) if len(labels) else np.asarray(classes, np.int64)

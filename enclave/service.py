@@ -1,0 +1,122 @@
+"""What all sessions of one enclave process share: keys, owners, tickets, the quoter, the loader, revocations."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from attestation.types import Claims, PlatformClass
+from enclave.arena import Arena
+from enclave.attesters.base import Attester
+from enclave.channel import Channel
+from enclave.keys import EnclaveKeys
+from enclave.models import LoadedModel, ModelLoader
+from enclave.owners import Owners
+from enclave.provision import Provisioner, model_reference
+from enclave.quoter import Quoter
+from enclave.tickets import ArenaTickets
+from enclave.worker import Worker
+from manifests import canonical
+from manifests.gramine.settings import EnclaveSettings
+from manifests.tensors import Axis, TensorField
+
+MAX_WAITING_LOADS = 16
+
+
+class Service:
+    """The enclave without its sessions; thread-safe."""
+
+    def __init__(self, settings: EnclaveSettings, attester: Attester, channel: Channel, arena: Arena) -> None:
+        """Draw keys and start the helpers' threads."""
+        self.settings = settings
+        self.platform: PlatformClass = attester.platform
+        self.hint = attester.hint
+        self.keys = EnclaveKeys.generate(arena)
+        self.tickets = ArenaTickets(arena)
+        self.owners = Owners(settings.owners, self.tickets.clear)
+        self.quoter = Quoter(attester, settings.limits.max_half_open)
+        self.worker = Worker("loader", MAX_WAITING_LOADS)
+        self.control = Provisioner(
+            owners=self.owners,
+            loader=ModelLoader(settings.limits),
+            channel=channel,
+            arena=arena,
+            platform=attester.platform,
+            boot_id=self.keys.boot_id,
+        )
+        self.requests = 0
+        self._revocations: dict[bytes, int] = {}
+        self._lock = threading.Lock()
+        self.generation = 0
+        """Counts revocations; a session that began at the present one has missed none."""
+
+    def claims(self) -> bytes:
+        """Return the claims of this moment, encoded."""
+        return Claims(
+            receipt_key=self.keys.receipt_public,
+            hpke_key=self.keys.hpke_public,
+            boot_id=self.keys.boot_id,
+            admitted=self.owners.admitted,
+            owners=self.owners.states(),
+        ).encode()
+
+    def resolve(self, reference: object) -> LoadedModel:
+        """Return the model that a request names; raises ManifestError or EnclaveError `model-unknown`."""
+        digest, owner, name, epoch = model_reference(reference)
+        return self.owners.by_digest(digest) if digest is not None else self.owners.by_name(owner, name, epoch)
+
+    def note_revocation(self, owner: bytes) -> None:
+        """Have the sessions that began before this moment, and concern the owner, end at their next record."""
+        with self._lock:
+            self.generation += 1
+            self._revocations[owner] = self.generation
+
+    def is_revoked(self, began: int, touched: set[bytes]) -> bool:
+        """Tell whether a session that began at a generation, and used models of these owners, must end.
+
+        Where a process serves one owner alone, all its sessions concern that owner.
+        """
+        if began == self.generation:
+            return False
+        with self._lock:
+            owners = [owner for owner, when in self._revocations.items() if when > began]
+        return any(owner in touched or self.owners.serves_only(owner) for owner in owners)
+
+    def stats(self) -> dict[str, int]:
+        """Return counters for the operator; none of them is content."""
+        return {
+            "models": len(self.owners.models()),
+            "quotes": self.quoter.quotes,
+            "handshakes_quoted": self.quoter.leaves,
+            "requests": self.requests,
+            "tickets": len(self.tickets),
+        }
+
+    def stop(self) -> None:
+        """End the helpers' threads."""
+        self.quoter.stop()
+        self.worker.stop()
+
+
+def listing(models: list[LoadedModel]) -> list[canonical.Value]:
+    """Return what the operation `models` answers: interfaces, never weights or labels."""
+    return [_listed(model) for model in models]
+
+
+def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
+    manifest = model.manifest
+    return {
+        "digest": model.digest,
+        "name": manifest.name,
+        "version": manifest.version,
+        "epoch": manifest.epoch,
+        "owner": manifest.owner,
+        "inputs": [_tensor(tensor) for tensor in manifest.inputs],
+        "outputs": [_tensor(tensor) for tensor in manifest.served_outputs()],
+        "labels": len(manifest.labels),
+    }
+
+
+def _tensor(tensor: TensorField) -> list[canonical.Value]:
+    axes = [[axis.name, axis.minimum, axis.maximum] if isinstance(axis, Axis) else axis for axis in tensor.shape]
+    return [tensor.name, tensor.dtype, axes]

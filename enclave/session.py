@@ -1,0 +1,327 @@
+"""One client's session: the handshake, its evidence, and the requests inside.
+
+Sans-IO: bytes in, bytes out, and now and then a `Park`: work that another thread does while this session waits.
+No exception leaves a session: what a peer may cause becomes an ERROR message or the session's end, and what is a
+defect of ours ends the session and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy.typing as npt
+
+from attestation.binding import session_leaf
+from attestation.errors import WireCode, WireError
+from attestation.types import EvidenceRecord
+from attestation.wire.messages import MAX_HEADER, Body, MessageType, decode_body, encode_body
+from attestation.wire.session import Closed, HandshakeDone, Message, ServerSession
+from attestation.wire.session_states import ServerEvent
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.identity import Identity, authenticate
+from enclave.log import Event, log
+from enclave.provision import ControlState, Header
+from enclave.quoter import Quoted
+from enclave.service import Service, listing
+from manifests import canonical, fields
+from manifests.errors import ErrorCode, StrongroomError
+
+MAX_ID = (1 << 32) - 1
+
+Continuation = Callable[[], None]
+"""What is left to do in a session when the work that it waited for is done."""
+Resume = Callable[[Continuation], None]
+
+
+@dataclass(frozen=True)
+class Park:
+    """The session waits: `start` hands the work on, and calls its argument once, from any thread, with the rest."""
+
+    start: Callable[[Resume], None]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response: header fields besides `id`, and tensors where there are any."""
+
+    header: Header
+    tensors: Mapping[str, npt.NDArray[Any]] | None = None
+
+
+Outcome = Reply | Park
+
+
+class Session:
+    """State of one session.  One thread at a time may call it; the server sees to that."""
+
+    def __init__(self, service: Service) -> None:
+        """Wait for a hello."""
+        self._service = service
+        self._wire = ServerSession(tickets=service.tickets, max_message=service.settings.limits.max_message)
+        self._events: deque[ServerEvent] = deque()
+        self._output: list[bytes] = []
+        self._claims = b""
+        self._evidence_digest = b""
+        self._identity: Identity | None = None
+        self._touched: set[bytes] = set()
+        self._control = ControlState()
+        self._began = service.generation
+        self._is_open = False
+        self.over = False
+        self.held = 0
+        """Bytes received since the last complete message."""
+
+    @property
+    def attested(self) -> bool:
+        """Whether the handshake and its evidence are done."""
+        return self._is_open
+
+    def receive(self, data: bytes | memoryview) -> Park | None:
+        """Take bytes of the client."""
+        self.held += len(data)
+        try:
+            self._events.extend(self._wire.receive(data))
+        except WireError as error:
+            self._end(error.code)
+            return None
+        if self._events:
+            self.held = 0
+        return self._advance()
+
+    def proceed(self, continuation: Continuation) -> Park | None:
+        """Go on after a Park."""
+        self._guarded(0, continuation)
+        return self._advance()
+
+    def end_of_stream(self) -> None:
+        """Take note that the client's stream has ended."""
+        try:
+            self._wire.end_of_stream()
+        except WireError as error:
+            self._end(error.code)
+        else:
+            self._end(None)
+
+    def abort(self, error: StrongroomError) -> None:
+        """End the session with a word to the client, where there is a key to say it under."""
+        if self._is_open and not self.over:
+            self._refuse(0, error)
+            self._close()
+        self._end(error.code)
+
+    def close(self) -> None:
+        """End the session in order: the enclave is being drained."""
+        if self._is_open and not self.over:
+            self._close()
+        self._end(None)
+
+    def take_output(self) -> bytes:
+        """Return the bytes that are to be sent."""
+        data = b"".join(self._output)
+        self._output.clear()
+        return data
+
+    # ------------------------------------------------------------------------------------ events
+
+    def _advance(self) -> Park | None:
+        """Handle events until one of them has to wait."""
+        while self._events and not self.over:
+            park = self._handle(self._events.popleft())
+            if park is not None:
+                return park
+        return None
+
+    def _handle(self, event: ServerEvent) -> Park | None:
+        match event:
+            case HandshakeDone():
+                return self._attest(event)
+            case Closed():
+                self.close()
+            case Message(MessageType.AUTHENTICATE, content):
+                self._authenticate(bytes(content))
+            case Message(MessageType.REQUEST, content):
+                return self._request(content)
+            case _:
+                self._end(WireCode.RECORD_MALFORMED)
+        return None
+
+    def _attest(self, done: HandshakeDone) -> Park | None:
+        self._output.append(self._wire.data_to_send())
+        self._began = self._service.generation
+        self._control.handshake_hash = done.handshake_hash
+        if done.ticket is not None:
+            self._identity = Identity.decode(done.ticket.identity)
+            self._evidence_digest = done.ticket.evidence_digest
+            self._is_open = True
+            return None
+        self._claims = self._service.claims()
+        leaf = session_leaf(done.handshake_hash, self._claims)
+        return Park(lambda resume: self._ask_quote(leaf, resume))
+
+    def _ask_quote(self, leaf: bytes, resume: Resume) -> None:
+        try:
+            self._service.quoter.submit(leaf, lambda result: resume(partial(self._send_evidence, result)))
+        except EnclaveError as error:
+            resume(partial(self._end, error.code))
+
+    def _send_evidence(self, result: Quoted | StrongroomError) -> None:
+        if isinstance(result, StrongroomError):
+            self._end(result.code)
+            return
+        record = EvidenceRecord(self._claims, result.quote, result.proof, self._service.hint)
+        self._output.append(self._wire.send_evidence(record))
+        self._evidence_digest = record.digest()
+        self._is_open = True
+
+    def _authenticate(self, content: bytes) -> None:
+        """Name the client; one that cannot prove what it says is not served at all."""
+        try:
+            if self._wire.resumed:
+                raise EnclaveError(EnclaveCode.SESSION_UNATTESTED, "a resumed session has the identity of its ticket")
+            self._identity = authenticate(content, self._wire.handshake_hash, self._claims, self._service.owners)
+        except StrongroomError as error:
+            self.abort(error)
+
+    # ------------------------------------------------------------------------------------ requests
+
+    def _request(self, content: memoryview) -> Park | None:
+        if not self._control.in_control and self._service.is_revoked(self._began, self._touched):
+            self.abort(EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew"))
+            return None
+        return self._guarded(0, lambda: self._decode(content))
+
+    def _decode(self, content: memoryview) -> Park | None:
+        body = decode_body(content)
+        number = fields.number(body.header.get("id"), "id", 1, MAX_ID)
+        return self._guarded(number, lambda: self._answer(number, body))
+
+    def _answer(self, number: int, body: Body) -> Park | None:
+        outcome = self._dispatch(number, body)
+        if isinstance(outcome, Park):
+            return outcome
+        self._respond(number, outcome)
+        return None
+
+    def _dispatch(self, number: int, body: Body) -> Outcome:
+        self._service.requests += 1
+        operation = fields.of_type(body.header.get("op"), "op", str)
+        if operation == "infer":
+            return self._infer(body)
+        if body.specs:
+            raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "only inference takes tensors", field="tensors")
+        match operation:
+            case "models":
+                return self._models(body.header)
+            case "ticket":
+                return self._ticket(body.header)
+            case "provision" | "challenge" | "heartbeat" | "revoke":
+                return self._controlled(operation, number, body.header)
+        raise EnclaveError(EnclaveCode.OPERATION_UNKNOWN, "the operation is not known", field="op")
+
+    def _infer(self, body: Body) -> Reply:
+        value = fields.closed_map(body.header, "request", ("op", "id", "model"))
+        model = self._service.resolve(value["model"])
+        self._touched.add(model.owner)
+        tensors = model.answer(body)
+        beat, epoch = self._service.owners.beat(model.owner)
+        header = {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
+        return Reply(header, tensors)
+
+    def _models(self, header: Header) -> Reply:
+        fields.closed_map(header, "request", ("op", "id"))
+        models = self._service.owners.models()
+        return Reply({"models": listing(models), "class": str(self._service.platform)})
+
+    def _ticket(self, header: Header) -> Reply:
+        fields.closed_map(header, "request", ("op", "id"))
+        identity = b"" if self._identity is None else self._identity.encode()
+        ticket, psk = self._service.tickets.issue(identity, self._evidence_digest)
+        return Reply({"ticket": ticket, "psk": psk})
+
+    def _controlled(self, operation: str, number: int, header: Header) -> Outcome:
+        if self._wire.resumed:
+            raise EnclaveError(EnclaveCode.SESSION_UNATTESTED, "a broker attests the enclave in the same session")
+        control = self._service.control
+        if operation == "challenge":
+            return Reply(control.challenge(self._control, header))
+        if operation == "heartbeat":
+            return Reply(control.heartbeat(self._control, header))
+        if operation == "revoke":
+            answer, owner = control.revoke(self._control, header)
+            self._service.note_revocation(owner)
+            return Reply(answer)
+        job = control.provision(self._control, header)
+        return Park(lambda resume: self._ask_load(number, job, resume))
+
+    def _ask_load(self, number: int, job: Callable[[], Header], resume: Resume) -> None:
+        try:
+            self._service.worker.submit(lambda: resume(self._loaded(number, job)))
+        except EnclaveError as error:
+            resume(partial(self._refuse, number, error))
+
+    def _loaded(self, number: int, job: Callable[[], Header]) -> Continuation:
+        """Do the job, in the loader's thread, and return what the session is to say of it."""
+        try:
+            return partial(self._respond, number, Reply(job()))
+        except StrongroomError as error:
+            return partial(self._refuse, number, error)
+        except Exception as error:  # noqa: BLE001 - a defect ends this session, not the process
+            return partial(self._defect, number, type(error))
+
+    # ------------------------------------------------------------------------------------ answers
+
+    def _respond(self, number: int, reply: Reply) -> None:
+        content = encode_body({**reply.header, "id": number}, reply.tensors)
+        if int.from_bytes(content[:4], "big") > MAX_HEADER:
+            raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, "the answer's header would be too long")
+        self._send(MessageType.RESPONSE, content)
+
+    def _refuse(self, number: int, error: StrongroomError) -> None:
+        header: dict[str, canonical.Value] = {
+            "id": number,
+            "code": str(error.code),
+            "message": error.message,
+            "field": getattr(error, "field", None),
+            "retry_after": getattr(error, "retry_after", None),
+        }
+        self._send(MessageType.ERROR, encode_body(header))
+
+    def _send(self, kind: MessageType, content: bytes) -> None:
+        """Queue a message; a client that has closed meanwhile gets none, and its session is over."""
+        try:
+            self._output.append(self._wire.send(kind, content))
+        except WireError as error:
+            self._end(error.code)
+
+    def _guarded(self, number: int, function: Callable[[], Park | None]) -> Park | None:
+        """Call a function; what goes wrong refuses request `number`, and a defect ends the session."""
+        try:
+            return function()
+        except StrongroomError as error:
+            if not self.over:
+                self._refuse(number, error)
+        except Exception as error:  # noqa: BLE001 - a defect ends this session, not the process
+            self._defect(number, type(error))
+        return None
+
+    def _defect(self, number: int, kind: type[Exception]) -> None:
+        """Log a defect by the type of its exception alone, and end the session."""
+        log(Event.DEFECT, EnclaveCode.INTERNAL, **{kind.__name__: 1})
+        self.abort(EnclaveError(EnclaveCode.INTERNAL, f"request {number} met a defect of the enclave"))
+
+    def _close(self) -> None:
+        with contextlib.suppress(WireError):
+            self._output.append(self._wire.close())
+
+    def _end(self, code: ErrorCode | None) -> None:
+        if not self.over:
+            self.over = True
+            self._events.clear()
+            self._wire.drop()
+            if code is not None:
+                log(Event.SESSION_ENDED, code)

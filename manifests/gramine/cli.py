@@ -1,0 +1,109 @@
+"""`strongroom manifest`: render, measure and check the enclave's manifest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manifests.errors import ManifestError
+from manifests.files import read_bounded
+from manifests.gramine.errors import GramineCode, GramineError
+from manifests.gramine.manifest import MAX_MANIFEST, parse_manifest
+from manifests.gramine.measure import check_trusted_files, measure
+from manifests.gramine.render import render
+from manifests.gramine.settings import FIRST, EnclaveSettings, Limits
+from manifests.keyfile import read_card
+from manifests.signing import check_public_key
+
+
+@click.group()
+def manifest() -> None:
+    """Render, measure and check the enclave's manifest."""
+
+
+@manifest.command("render")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="folder to write to")
+@click.option(
+    "--owner", "owners", multiple=True, help="owner that the enclave admits: a key in hex, or its card (.pub)"
+)
+@click.option("--first-owner", is_flag=True, help="let the first valid grant fix the one owner")
+@click.option("--threads", type=int, default=Limits.threads, show_default=True, help="threads that serve sessions")
+@click.option("--intra-op-threads", type=int, default=Limits.intra_op_threads, show_default=True)
+@click.option("--python", default=sys.executable, help="interpreter that runs the enclave  [default: this one]")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def render_command(
+    *,
+    output: Path,
+    owners: tuple[str, ...],
+    first_owner: bool,
+    threads: int,
+    intra_op_threads: int,
+    python: str,
+    as_json: bool,
+) -> None:
+    """Write enclave.manifest and enclave.toml for this machine."""
+    if bool(owners) == first_owner:
+        raise click.UsageError("say who may provision the enclave: --owner (repeatable) or --first-owner")
+    admitted = FIRST if first_owner else tuple(sorted({_owner(owner) for owner in owners}))
+    limits = Limits(threads=threads, intra_op_threads=intra_op_threads)
+    done = render(EnclaveSettings(admitted, limits=limits), output, python=python)
+    facts = {
+        "manifest": str(done.path),
+        "settings": str(done.settings_path),
+        "trusted_files": done.files,
+        "mrenclave": done.measurement.hex(),
+    }
+    _show(facts, as_json=as_json)
+
+
+@manifest.command("measure")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def measure_command(file: Path, *, as_json: bool) -> None:
+    """Print the measurement that the simulated platform gives this manifest."""
+    data = read_bounded(file, MAX_MANIFEST)
+    parse_manifest(data)
+    _show({"mrenclave": measure(data).hex(), "platform": "simulated"}, as_json=as_json)
+
+
+@manifest.command("check")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def check_command(file: Path, *, as_json: bool) -> None:
+    """Refuse unknown, removed and insecure options, and trusted files that have changed."""
+    data = read_bounded(file, MAX_MANIFEST)
+    parsed = parse_manifest(data)
+    check_trusted_files(parsed, base=file.absolute().parent)
+    facts = {"trusted_files": len(parsed.trusted_files), "mrenclave": measure(data).hex(), "verdict": "as rendered"}
+    _show(facts, as_json=as_json)
+
+
+def _owner(text: str) -> bytes:
+    """Return a public key from hexadecimal digits or from a card that `strongroom owner init` wrote."""
+    try:
+        if Path(text).is_file():
+            return check_public_key(read_card(Path(text))["strongroom-owner"])
+        return check_public_key(bytes.fromhex(text))
+    except (ValueError, KeyError, ManifestError):
+        raise GramineError(
+            GramineCode.SETTINGS_INVALID, "the owner is neither a public key nor a card of one", found=text[:200]
+        ) from None
+
+
+def _show(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, str(value), style="bold" if name == "mrenclave" else None)
+    Console().print(table)

@@ -1,0 +1,132 @@
+"""Rendering: the manifest of an enclave on this machine, with every file that the process really loads.
+
+The files are found by running the enclave's own warm-up (`--closure`) with the interpreter, arguments and environment
+that the manifest will have, and hashing what it reports.  The same interpreter, packages and settings in the same
+places give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from manifests.files import write_atomically
+from manifests.gramine.errors import GramineCode, GramineError
+from manifests.gramine.manifest import parse_manifest
+from manifests.gramine.measure import file_sha256, measure
+from manifests.gramine.settings import EnclaveSettings
+
+MANIFEST_NAME = "enclave.manifest"
+SETTINGS_NAME = "enclave.toml"
+
+FLAGS = ("-I", "-B", "-X", "pycache_prefix=/dev/null", "-m", "enclave")
+"""Isolated, writing no bytecode and reading none: what runs is the source that the manifest hashes."""
+
+LIBOS_URI = "file:/usr/lib/x86_64-linux-gnu/gramine/libsysdb.so"
+"""Where Gramine's packages install the LibOS; the simulator has no use for it."""
+
+HELPER_THREADS = 16
+"""Threads of an enclave besides serving and compute: main, quoter, loader, watchdog, Gramine's three, and room."""
+
+_CLOSURE_TIMEOUT = 120
+_ENVIRONMENT = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+@dataclass(frozen=True)
+class RenderedManifest:
+    """Where manifest and settings were written, the manifest's exact bytes, and their measurement (32 bytes)."""
+
+    path: Path
+    settings_path: Path
+    data: bytes
+    measurement: bytes
+    files: int
+
+
+def render(settings: EnclaveSettings, directory: Path, *, python: str = sys.executable) -> RenderedManifest:
+    """Write `enclave.manifest` and `enclave.toml` into a folder, which is made if needed.
+
+    `python` is the interpreter's path, a virtual environment's for choice; the enclave's packages must be installed
+    for it.  Raises GramineError `closure-failed`, and ManifestError where a file cannot be written.
+    """
+    directory = Path(directory).absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    settings_path = directory / SETTINGS_NAME
+    write_atomically(settings_path, settings.to_toml())
+    files = sorted({*record_closure(python), python, str(settings_path)})
+    data = tomli_w.dumps(_tables(settings, python, settings_path, files)).encode("utf-8")
+    parse_manifest(data)
+    path = directory / MANIFEST_NAME
+    write_atomically(path, data)
+    return RenderedManifest(path, settings_path, data, measure(data), len(files))
+
+
+def record_closure(python: str) -> list[str]:
+    """Run the enclave's warm-up and return the files that it loaded; raises GramineError `closure-failed`."""
+    try:
+        done = subprocess.run(
+            [python, *FLAGS, "--closure"],
+            env=_ENVIRONMENT,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_CLOSURE_TIMEOUT,
+            check=True,
+        )
+        files = json.loads(done.stdout)["files"]
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        raise GramineError(
+            GramineCode.CLOSURE_FAILED,
+            "the enclave could not be started to record its files",
+            found=type(error).__name__,
+            remedy=f"check that `{python} {' '.join(FLAGS)} --closure` works",
+        ) from None
+    if not isinstance(files, list) or not all(isinstance(file, str) and file.startswith("/") for file in files):
+        raise GramineError(GramineCode.CLOSURE_FAILED, "the enclave's list of files is malformed")
+    return files
+
+
+def _tables(settings: EnclaveSettings, python: str, settings_path: Path, files: list[str]) -> dict[str, Any]:
+    """Return the manifest's tables, in the order in which they are written."""
+    limits = settings.limits
+    return {
+        "libos": {"entrypoint": python},
+        "loader": {
+            "entrypoint": {"uri": LIBOS_URI},
+            "argv": [python, *FLAGS, "--settings", str(settings_path)],
+            "env": _ENVIRONMENT,
+            "log_level": "error",
+        },
+        "fs": {"start_dir": "/", "root": {"type": "tmpfs"}, "mounts": _mounts(files)},
+        "sys": {"stack": {"size": "2M"}, "disallow_subprocesses": True, "fds": {"limit": 900}},
+        "sgx": {
+            "debug": False,
+            "edmm_enable": False,
+            "enclave_size": f"{_enclave_size(settings) >> 20}M",
+            "max_threads": limits.threads * limits.intra_op_threads + HELPER_THREADS,
+            "remote_attestation": "dcap",
+            "isvprodid": 0,
+            "isvsvn": 0,
+            "trusted_files": [{"uri": f"file:{path}", "sha256": file_sha256(Path(path)).hex()} for path in files],
+        },
+    }
+
+
+def _enclave_size(settings: EnclaveSettings) -> int:
+    """Return the least power of two that holds runtime (1 GiB), models twice (plain and loaded), and requests."""
+    limits = settings.limits
+    wanted = (1 << 30) + 2 * limits.model_memory + 2 * limits.max_pending
+    return 1 << (wanted - 1).bit_length()
+
+
+def _mounts(files: Iterable[str]) -> list[dict[str, str]]:
+    """Return one mount for each folder directly below / that a trusted file is in."""
+    tops = sorted({"/" + path.split("/")[1] for path in files})
+    return [{"type": "chroot", "path": top, "uri": f"file:{top}"} for top in tops]
