@@ -48,8 +48,8 @@ class OwnerClaim:
 class Evidence:
     """What was learnt of an enclave in one attested session.
 
-    accepted and failures: the appraisal's verdict and its failed findings.  expires: Unix seconds after which the
-    collateral behind it no longer stands.  admitted: owners by key, or "first", or "any", as the claims say.
+    accepted and failures: the appraisal's verdict and its failed findings.  expires: the first Unix second at which
+    the collateral behind it no longer stands.  admitted: owners by key, or "first", or "any", as the claims say.
     digest: of quote and claims, 64 bytes.
     """
 
@@ -154,8 +154,8 @@ def _appraisal(evidence: Evidence, _rules: Rules, _standing: Standing, request: 
     yield from evidence.failures
     if not evidence.accepted and not evidence.failures:
         yield unmet(BrokerCode.RELEASE_REFUSED, "an appraisal that accepts", "one that does not")
-    if request.now > evidence.expires:
-        yield unmet(BrokerCode.EVIDENCE_EXPIRED, f"a decision by {evidence.expires}", request.now)
+    if request.now >= evidence.expires:
+        yield unmet(BrokerCode.EVIDENCE_EXPIRED, f"a decision before {evidence.expires}", request.now)
 
 
 def _platform(evidence: Evidence, rules: Rules, _standing: Standing, _request: Request) -> Iterator[Unmet]:

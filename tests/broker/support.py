@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from attestation.broker.admin import set_policy
 from attestation.broker.audit import EventKind
+from attestation.broker.decide import Evidence
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys, KeyContext
 from attestation.broker.ledger import Ledger, Plan
+from attestation.broker.policy import lineage_of
+from attestation.broker.releases import AttestedSession
 from attestation.broker.schema import ModelRow, Row
-from attestation.types import Delegation, Right
+from attestation.policy import Policy, load_policy
+from attestation.types import Delegation, PlatformClass, Right
 from manifests.keyfile import Cost
 from manifests.signing import Signer, digest
 
@@ -61,6 +67,54 @@ def model_row(
 def record(ledger: Ledger, *rows: Row, kind: EventKind = EventKind.MODEL_ADDED, **event: Any) -> bytes:
     """Record rows in one event; returns the new head."""
     return ledger.record(NOW, lambda _state: Plan(kind, event, rows)).head
+
+
+def policy(**release: Any) -> Policy:
+    """A policy that releases to any simulated enclave of one measurement."""
+    return load_policy(
+        {
+            "version": 1,
+            "evidence": {"tcb_status": ["UpToDate"], "simulation": True, "simulated_root": "00" * 32},
+            "sgx": {"mrenclave": ["11" * 32]},
+            "release": {"models": ["*"], "lease": 1000, "max_enclaves": 2, **release},
+        }
+    )
+
+
+def evidence(boot: int = 1, **changes: Any) -> Evidence:
+    """Evidence of an enclave that the policy accepts, as if it had been appraised."""
+    good = Evidence(
+        accepted=True,
+        failures=(),
+        platform=PlatformClass.SIMULATED,
+        measurement=b"\x11" * 32,
+        expires=NOW + 10**6,
+        boot_id=boot.to_bytes(16, "big"),
+        admitted="first",
+        owners=(),
+        digest=bytes(64),
+    )
+    return replace(good, **changes)
+
+
+def session(boot: int = 1, number: int = 1, **changes: Any) -> AttestedSession:
+    return AttestedSession(evidence(boot, **changes), digest(b"session", f"{boot} {number}".encode()), "unix:/host")
+
+
+def stocked(folder: Path, *names: str, **release: Any) -> tuple[Home, BrokerKeys, dict[str, ModelRow]]:
+    """A home with a policy in force and models whose keys open under it."""
+    home, keys = new_home(folder)
+    lineage = lineage_of(keys.signer.public)
+    models = {name: model_row(keys, name, lineage=lineage, key=data_key(name)) for name in names or ("tumour",)}
+    with Ledger.open(home, keys) as ledger:
+        set_policy(ledger, policy(**release), NOW)
+        for row in models.values():
+            record(ledger, row)
+    return home, keys, models
+
+
+def data_key(name: str) -> bytes:
+    return digest(b"data key", name.encode())[:32]
 
 
 def sql(home: Home, statement: str, *parameters: Any) -> list[Any]:
