@@ -65,10 +65,7 @@ class Roots:
 
         Raises EvidenceError `certificate-malformed`, or `chain-not-simulated` for a root that is not marked as one.
         """
-        root = _load(certificate)
-        if not _is_marked(root):
-            raise EvidenceError(EvidenceCode.CHAIN_NOT_SIMULATED, "the certificate is no root of a simulated platform")
-        return cls.simulated_fingerprint(hashlib.sha256(root.public_bytes(Encoding.DER)).digest())
+        return cls.simulated_fingerprint(fingerprint_of_simulated(certificate))
 
     @classmethod
     def simulated_fingerprint(cls, fingerprint: bytes) -> Roots:
@@ -109,6 +106,17 @@ class Roots:
 
     def __repr__(self) -> str:
         return f"Roots({', '.join(self._name(anchor) for anchor in self._intel)})"
+
+
+def fingerprint_of_simulated(certificate: bytes) -> bytes:
+    """Return the SHA-256 by which the root certificate (PEM or DER) of a simulated platform is pinned.
+
+    Raises EvidenceError `certificate-malformed`, or `chain-not-simulated` for a root that is not marked as one.
+    """
+    root = _load(certificate)
+    if not _is_marked(root):
+        raise EvidenceError(EvidenceCode.CHAIN_NOT_SIMULATED, "the certificate is no root of a simulated platform")
+    return hashlib.sha256(root.public_bytes(Encoding.DER)).digest()
 
 
 def _is_marked(certificate: x509.Certificate) -> bool:

@@ -1,0 +1,141 @@
+"""Appraisal: verified evidence held against a policy.  Every check runs, and each reports.
+
+Checks of one TEE live beside its verifier; those that hold for every TEE are here.  docs/attestation.md lists them.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from attestation import binding, evidence
+from attestation.collateral import CollateralSource
+from attestation.errors import FindingCode
+from attestation.findings import Appraisal, AppraisalError, Finding, check, one_of
+from attestation.intel.checks import sgx_checks
+from attestation.intel.tcb import TcbStatus
+from attestation.policy import EvidencePolicy, Policy
+from attestation.roots import Roots
+from attestation.types import Claims, EvidenceRecord, PlatformClass
+from attestation.validity import rfc3339
+from attestation.verified import Verified
+
+__all__ = ["Appraisal", "AppraisalError", "Finding", "SessionAppraisal", "appraise", "appraise_session"]
+
+
+def appraise(verified: Verified, policy: Policy, now: int, *, report_data: bytes | None = None) -> Appraisal:
+    """Hold verified evidence against a policy at `now` (Unix seconds).
+
+    `report_data` (64 bytes) is what the quote must be bound to; None leaves that open, and a verdict without it says
+    nothing about who is at the other end.  Never raises for a refusal: see `Appraisal.require`.
+    """
+    findings = [
+        *_platform(verified, policy.evidence),
+        *_collateral(verified, policy.evidence, now),
+        *sgx_checks(verified, policy.sgx),
+    ]
+    if report_data is not None:
+        findings.append(_binding(verified, report_data))
+    return Appraisal(verified.simulated, tuple(findings))
+
+
+def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
+    wanted = PlatformClass.SIMULATED if policy.simulation else PlatformClass.HARDWARE
+    yield check(
+        FindingCode.CLASS,
+        passed=verified.platform is wanted,
+        expected=wanted,
+        found=verified.platform,
+        dangerous=policy.simulation,
+    )
+    yield check(
+        FindingCode.TCB_STATUS,
+        passed=verified.tcb_status in policy.tcb_status,
+        expected=one_of(policy.tcb_status),
+        found=verified.tcb_status,
+        dangerous=verified.tcb_status != TcbStatus.UP_TO_DATE,
+    )
+    accepted = policy.advisories_accepted
+    unknown = [advisory for advisory in verified.advisories if advisory not in accepted]
+    yield check(
+        FindingCode.ADVISORIES,
+        passed=not unknown,
+        expected=f"none but {', '.join(accepted)}" if accepted else "none",
+        found=", ".join(unknown or verified.advisories) or "none",
+        dangerous=bool(verified.advisories),
+    )
+
+
+def _collateral(verified: Verified, policy: EvidencePolicy, now: int) -> Iterator[Finding]:
+    number, least = verified.tcb.evaluation_number, policy.tcb_evaluation_min
+    yield check(
+        FindingCode.TCB_EVALUATION,
+        passed=least is None or number >= least,
+        expected="any" if least is None else f"at least {least}",
+        found=number,
+    )
+    age, most = now - verified.issued, policy.max_collateral_age
+    yield check(
+        FindingCode.COLLATERAL_AGE,
+        passed=most is None or age <= most,
+        expected="any that is valid" if most is None else f"at most {most} s",
+        found=f"{age} s",
+    )
+    yield check(
+        FindingCode.COLLATERAL_DATES,
+        passed=verified.issued <= now < verified.expires,
+        expected=f"from {rfc3339(verified.issued)} until before {rfc3339(verified.expires)}",
+        found=rfc3339(now),
+    )
+
+
+def _binding(verified: Verified, report_data: bytes) -> Finding:
+    return check(
+        FindingCode.REPORT_DATA,
+        passed=hmac.compare_digest(verified.report_data, report_data),
+        expected=report_data.hex(),
+        found=verified.report_data.hex(),
+    )
+
+
+@dataclass(frozen=True)
+class SessionAppraisal:
+    """The verdict over the evidence of one session.  Call `require()` before anything is sent.
+
+    claims: decoded, and covered by the quote if the appraisal accepts.  evidence_digest: 64 bytes, as tickets carry
+    it.  expires: the first Unix second at which the evidence no longer verifies.
+    """
+
+    appraisal: Appraisal
+    verified: Verified
+    claims: Claims
+    evidence_digest: bytes
+    expires: int
+
+    def require(self) -> None:
+        """Return only if the policy accepts the session's evidence; raises AppraisalError."""
+        self.appraisal.require()
+
+
+def appraise_session(  # noqa: PLR0917 - the six things that a verdict over a session depends on, and no option
+    record: EvidenceRecord,
+    handshake_hash: bytes,
+    policy: Policy,
+    source: CollateralSource,
+    roots: Roots,
+    now: int,
+) -> SessionAppraisal:
+    """Verify and appraise what an enclave sent in a session with this handshake hash (64 bytes).
+
+    The expected report data is computed here, from the handshake, the claims and the inclusion proof.  Broken
+    evidence raises EvidenceError or ManifestError; a refusal by the policy shows in the result.
+    """
+    claims = Claims.decode(record.claims)
+    leaf = binding.session_leaf(handshake_hash, record.claims)
+    report_data = binding.expected_report_data(leaf, record.proof)
+    quote = evidence.parse(record.quote)
+    collateral = source.fetch(evidence.collateral_key(quote))
+    verified = evidence.verify(quote, collateral, roots, now)
+    appraisal = appraise(verified, policy, now, report_data=report_data)
+    return SessionAppraisal(appraisal, verified, claims, record.digest(), verified.expires)

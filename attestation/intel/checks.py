@@ -1,0 +1,109 @@
+"""The checks of an SGX appraisal, in the order in which they are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attestation.errors import FindingCode
+from attestation.findings import Finding, check, one_of
+from attestation.intel.abi import Attributes, ReportBody
+from attestation.policy import SgxPolicy
+from attestation.verified import Verified
+
+_BASIC_XFRM = 0x3
+"""x87 and SSE are always enabled in an enclave (SDM volume 3D, "XFRM")."""
+
+_REQUIRED = ((FindingCode.INIT, Attributes.INIT), (FindingCode.MODE64, Attributes.MODE64BIT))
+
+
+def sgx_checks(verified: Verified, policy: SgxPolicy) -> Iterator[Finding]:
+    """Hold the machine and the enclave's report against the policy."""
+    yield from _machine(verified, policy)
+    yield from _measurements(verified.quote.body, policy)
+    yield from _versions(verified.quote.body, policy)
+    yield from _named_attributes(verified.quote.body, policy)
+    yield from _masks(verified.quote.body, policy)
+    yield from _configuration(verified.quote.body, policy)
+
+
+def _machine(verified: Verified, policy: SgxPolicy) -> Iterator[Finding]:
+    for code, found, allowed in (
+        (FindingCode.FMSPC, verified.pck.fmspc, policy.fmspc),
+        (FindingCode.PPID, verified.pck.ppid, policy.ppid),
+    ):
+        yield check(code, passed=not allowed or found in allowed, expected=one_of(allowed), found=found.hex())
+
+
+def _measurements(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
+    """Hold both measurements; an empty list leaves its one open only where the other list decides."""
+    for code, found, allowed, other in (
+        (FindingCode.MRENCLAVE, body.mr_enclave, policy.mrenclave, policy.mrsigner),
+        (FindingCode.MRSIGNER, body.mr_signer, policy.mrsigner, policy.mrenclave),
+    ):
+        passed = found in allowed if allowed else bool(other)
+        yield check(code, passed=passed, expected=one_of(allowed), found=found.hex())
+
+
+def _versions(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
+    product, least = policy.isv_prod_id, policy.isv_svn_min
+    yield check(
+        FindingCode.ISV_PROD_ID,
+        passed=product is None or body.isv_prod_id == product,
+        expected="any" if product is None else product,
+        found=body.isv_prod_id,
+    )
+    yield check(FindingCode.ISV_SVN, passed=body.isv_svn >= least, expected=f"at least {least}", found=body.isv_svn)
+
+
+def _named_attributes(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
+    for code, bit in _REQUIRED:
+        present = bool(body.flags & bit)
+        yield check(code, passed=present, expected="set", found=_set(present=present))
+    for code, bit, allowed in (
+        (FindingCode.DEBUG, Attributes.DEBUG, policy.debug),
+        (FindingCode.PROVISION_KEY, Attributes.PROVISION_KEY, policy.provision_key),
+        (FindingCode.EINITTOKEN_KEY, Attributes.EINITTOKEN_KEY, policy.einittoken_key),
+    ):
+        present = bool(body.flags & bit)
+        yield check(
+            code,
+            passed=allowed or not present,
+            expected="either" if allowed else "not set",
+            found=_set(present=present),
+            dangerous=present,
+        )
+
+
+def _masks(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
+    judged = Attributes.INIT | Attributes.MODE64BIT | Attributes.DEBUG
+    judged |= Attributes.PROVISION_KEY | Attributes.EINITTOKEN_KEY
+    yield _mask(FindingCode.ATTRIBUTES, body.flags & ~int(judged), policy.attributes_mask)
+    basic = body.xfrm & _BASIC_XFRM == _BASIC_XFRM
+    yield _mask(FindingCode.XFRM, body.xfrm, policy.xfrm_allowed, also=basic)
+    yield _mask(FindingCode.MISCSELECT, body.misc_select, policy.miscselect_allowed)
+    yield _mask(FindingCode.CET_ATTRIBUTES, body.cet_attributes, policy.cet_attributes_allowed)
+
+
+def _configuration(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
+    yield check(
+        FindingCode.CONFIG_ID,
+        passed=body.config_id in policy.config_id,
+        expected=one_of(policy.config_id),
+        found=body.config_id.hex(),
+    )
+    for code, found, expected in (
+        (FindingCode.CONFIG_SVN, body.config_svn, policy.config_svn),
+        (FindingCode.ISV_EXT_PROD_ID, body.isv_ext_prod_id.hex(), policy.isv_ext_prod_id.hex()),
+        (FindingCode.ISV_FAMILY_ID, body.isv_family_id.hex(), policy.isv_family_id.hex()),
+    ):
+        yield check(code, passed=found == expected, expected=expected, found=found)
+
+
+def _mask(code: FindingCode, found: int, allowed: int, *, also: bool = True) -> Finding:
+    return check(
+        code, passed=also and not found & ~allowed, expected=f"no bit outside {allowed:#x}", found=f"{found:#x}"
+    )
+
+
+def _set(*, present: bool) -> str:
+    return "set" if present else "not set"
