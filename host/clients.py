@@ -74,6 +74,7 @@ class ClientPeer(FramePeer):
             return
         link = stream.link
         link.post(encode_frame(Frame(route, stream.sid, body)))
+        stream.unanswered = True
         if not body:
             stream.ended_at = self._clock()
         if link.congested:

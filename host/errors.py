@@ -22,8 +22,8 @@ class HostCode(ErrorCode):
     FETCH_MALFORMED = "fetch-malformed", Fault.MALFORMED, "the fetch request does not follow its format"
     FETCH_RANGE = "fetch-range", Fault.REFUSED, "the fetch reaches beyond the file or its length bound"
     FETCH_BUSY = "fetch-busy", Fault.UNAVAILABLE, "too many fetches are waiting for an answer"
-    MODEL_UNKNOWN = "model-unknown", Fault.UNAVAILABLE, "no sealed model with that digest is in the folder"
-    MODEL_UNREADABLE = "model-unreadable", Fault.UNAVAILABLE, "the sealed model cannot be read from disk"
+    FETCH_UNKNOWN = "fetch-model-unknown", Fault.UNAVAILABLE, "no sealed model with that digest is in the folder"
+    FETCH_UNREADABLE = "fetch-model-unreadable", Fault.UNAVAILABLE, "the sealed model cannot be read from disk"
     # Told to the operator.
     ADDRESS_IN_USE = "address-in-use", Fault.UNAVAILABLE, "another program listens on the address"
     ADDRESS_UNUSABLE = "address-unusable", Fault.UNAVAILABLE, "the address cannot be listened on"
@@ -44,3 +44,28 @@ class HostCode(ErrorCode):
 
 class HostError(StrongroomError):
     """Raised by `host` for anything that it refuses."""
+
+
+class GuardCode(ErrorCode):
+    """Codes of what `strongroom host check` looks at; a finding says whether it is as it should be."""
+
+    PYTHON = "guard-python", Fault.UNSUPPORTED, "the interpreter is recent enough"
+    MEMORY = "guard-memory", Fault.UNAVAILABLE, "there is memory for the models and the enclave"
+    DISK = "guard-disk", Fault.UNAVAILABLE, "there is disk space for logs and state"
+    SWAP = "guard-swap", Fault.REFUSED, "memory of the enclave cannot be written to a swap device"
+    CORE_DUMPS = "guard-core-dumps", Fault.REFUSED, "a crash leaves no memory image on disk"
+    DESCRIPTORS = "guard-descriptors", Fault.UNAVAILABLE, "the agent may open enough connections"
+    CLOCK = "guard-clock", Fault.UNAVAILABLE, "the clock is synchronised: evidence and collateral carry times"
+    USER_NAMESPACES = "guard-user-namespaces", Fault.UNSUPPORTED, "the sandbox can use user namespaces"
+    SECCOMP = "guard-seccomp", Fault.UNSUPPORTED, "the kernel filters system calls"
+    LANDLOCK = "guard-landlock", Fault.UNSUPPORTED, "the kernel has Landlock switched on"
+    MEMFD_SECRET = "guard-memfd-secret", Fault.UNSUPPORTED, "keys can rest in memory that the kernel itself hides"
+    TEE_DEVICE = "guard-tee-device", Fault.UNSUPPORTED, "the machine offers hardware for an enclave"
+    HOME_FOLDER = "guard-home-folder", Fault.REFUSED, "the home folder is the agent's own"
+    PLATFORM_FOLDER = "guard-platform-folder", Fault.REFUSED, "the simulated platform's keys are the agent's own"
+    MODELS_FOLDER = "guard-models-folder", Fault.REFUSED, "the models folder is there and nobody else writes to it"
+    MODELS_SEALED = "guard-models-sealed", Fault.MALFORMED, "every sealed model in the folder is usable"
+    MANIFEST = "guard-manifest", Fault.REFUSED, "the enclave's manifest is usable and its trusted files are unchanged"
+    LISTENER_FREE = "guard-listener-free", Fault.UNAVAILABLE, "the listening address is free"
+    LISTENER_LOCAL = "guard-listener-local", Fault.REFUSED, "the listening address is reachable from here only"
+    PACKAGES = "guard-packages", Fault.REFUSED, "no other distribution provides our packages"

@@ -15,7 +15,7 @@ from attestation.wire.frames import ROUTE_FETCH
 from host.control import FETCH_OK, FetchRequest, fetch_refusal
 from host.errors import HostCode, HostError
 from host.link import EnclaveLink
-from host.models import ModelFolder
+from host.watch import ModelWatch
 
 MAX_WAITING = 256
 """Fetches that wait for an answer; an enclave that pipelines a GiB at a time stays below it."""
@@ -24,7 +24,7 @@ MAX_WAITING = 256
 class Fetcher:
     """Serves the fetches of one enclave from a folder of sealed models."""
 
-    def __init__(self, link: EnclaveLink, models: ModelFolder) -> None:
+    def __init__(self, link: EnclaveLink, models: ModelWatch) -> None:
         """Serve `link`; `run` does the work."""
         self._link = link
         self._models = models
@@ -72,9 +72,12 @@ class Fetcher:
         return answer
 
     async def _read(self, request: FetchRequest) -> bytes | bytearray:
+        folder = self._models.folder
+        if not folder.holds(request.digest):
+            await self._models.refresh()  # it may have been put there a moment ago
         if not request.length:
-            return FETCH_OK + self._models.find(request.digest).stamp.size.to_bytes(8, "big")
-        descriptor = self._models.locate(request)
+            return FETCH_OK + folder.find(request.digest).stamp.size.to_bytes(8, "big")
+        descriptor = folder.locate(request)
         answer = bytearray(len(FETCH_OK) + request.length)
         answer[: len(FETCH_OK)] = FETCH_OK
         place = memoryview(answer)[len(FETCH_OK) :]
@@ -102,6 +105,6 @@ def _read_and_close(descriptor: int, into: memoryview, offset: int) -> None:
                 raise HostError(HostCode.FETCH_RANGE, "the file has become shorter than it was")
             into, offset = into[got:], offset + got
     except OSError as error:
-        raise HostError(HostCode.MODEL_UNREADABLE, f"the model cannot be read: {error.strerror}") from None
+        raise HostError(HostCode.FETCH_UNREADABLE, f"the model cannot be read: {error.strerror}") from None
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from attestation.wire.frames import Frame, encode_frame
+from attestation.wire.frames import ROUTE_ERROR, Frame, encode_frame
 from host.clients import ClientPeer
 from host.errors import HostCode, HostError
 from host.peer import Exchange, FramePeer, Stream
@@ -49,15 +49,18 @@ class EnclaveLink(FramePeer):
 
     def on_frame(self, frame: Frame) -> None:
         """Pass a body on to the client that the sid belongs to."""
-        if frame.route.startswith("!"):
+        route, sid, body = frame
+        if route.startswith("!") and route != ROUTE_ERROR:
             self._control(self, frame)
             return
-        stream = self.streams.get(frame.sid)
+        stream = self.streams.get(sid)
         if stream is None:
             self.strays += 1
             return
-        stream.client.post(encode_frame(Frame(stream.route, stream.client_sid, frame.body)))
-        if not frame.body:
+        towards = ROUTE_ERROR if route == ROUTE_ERROR else stream.route
+        stream.client.post(encode_frame(Frame(towards, stream.client_sid, body)))
+        stream.unanswered = False
+        if not body:
             stream.unlink()
 
     def on_malformed(self, error: StrongroomError) -> None:

@@ -146,24 +146,28 @@ class ModelFolder:
             if known is not None and known.stamp == Stamp.of(status):
                 return known
             if not stat.S_ISREG(status.st_mode):
-                return Rejected(path, Stamp.of(status), HostCode.MODEL_UNREADABLE, "not a regular file")
+                return Rejected(path, Stamp.of(status), HostCode.FETCH_UNREADABLE, "not a regular file")
             return _read_entry(path, Stamp.of(status))
         except OSError as error:
-            return Rejected(path, None, HostCode.MODEL_UNREADABLE, error.strerror or "cannot be read")
+            return Rejected(path, None, HostCode.FETCH_UNREADABLE, error.strerror or "cannot be read")
         except StrongroomError as error:
             return Rejected(path, Stamp.of(status), error.code, error.message)
 
+    def holds(self, digest: bytes) -> bool:
+        """Tell whether a model with that digest was there at the last scan."""
+        return digest in self._by_digest
+
     def find(self, digest: bytes) -> ModelEntry:
-        """Return the model with that digest; raises HostError `model-unknown`."""
+        """Return the model with that digest; raises HostError `fetch-model-unknown`."""
         entry = self._by_digest.get(digest)
         if entry is None:
-            raise HostError(HostCode.MODEL_UNKNOWN, "no sealed model with that digest is in the folder")
+            raise HostError(HostCode.FETCH_UNKNOWN, "no sealed model with that digest is in the folder")
         return entry
 
     def locate(self, request: FetchRequest) -> int:
         """Return an open descriptor for the request's model after checking its range; it stays this object's.
 
-        Raises HostError `model-unknown`, `model-unreadable` or `fetch-range`.
+        Raises HostError `fetch-model-unknown`, `fetch-model-unreadable` or `fetch-range`.
         """
         entry = self.find(request.digest)
         if request.offset + request.length > entry.stamp.size:
@@ -179,7 +183,7 @@ class ModelFolder:
         try:
             descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise HostError(HostCode.MODEL_UNREADABLE, f"the model cannot be opened: {error.strerror}") from None
+            raise HostError(HostCode.FETCH_UNREADABLE, f"the model cannot be opened: {error.strerror}") from None
         self._open[entry.digest] = entry.stamp, descriptor
         if len(self._open) > MAX_OPEN:
             self._close(next(iter(self._open)))
@@ -204,4 +208,4 @@ def _read_entry(path: Path, stamp: Stamp) -> ModelEntry:
 
 
 def _too_many(path: Path) -> Rejected:
-    return Rejected(path, None, HostCode.MODEL_UNREADABLE, f"the folder holds more than {MAX_MODELS} sealed models")
+    return Rejected(path, None, HostCode.FETCH_UNREADABLE, f"the folder holds more than {MAX_MODELS} sealed models")

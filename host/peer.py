@@ -60,6 +60,8 @@ class Stream:
     sid: int
     ended_at: float = 0.0
     """When the client ended its direction, by the loop's clock; 0 while it has not."""
+    unanswered: bool = False
+    """Whether the last frame went to the enclave; a host that drains waits for these."""
 
     def unlink(self) -> None:
         """Forget the stream on both sides."""

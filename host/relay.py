@@ -146,6 +146,11 @@ class Relay:
         """Streams that are open now."""
         return sum(len(client.streams) for client in self.clients)
 
+    @property
+    def unanswered(self) -> int:
+        """Streams whose client waits for the enclave."""
+        return sum(stream.unanswered for client in self.clients for stream in client.streams.values())
+
     def to_dict(self) -> dict[str, Any]:
         """Return the counters that `host status` shows."""
         traffic = Traffic()

@@ -1,0 +1,116 @@
+"""What an agent is told at its start."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attestation.wire.address import Address, parse_address
+from host.errors import HostCode, HostError
+from manifests import fields
+from manifests.errors import ManifestError
+
+SIMULATED = "SIMULATED"
+"""The class of a deployment whose platform the agent itself has simulated; in capitals wherever it is shown."""
+
+MAX_TEXT = 4096
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One route, and the enclave behind it."""
+
+    route: str
+    manifest: Path
+    """The rendered manifest of the enclave."""
+    platform_home: Path
+    """The simulated platform's folder; made at the first start."""
+
+    def command(self, host_fd: int, ready_fd: int) -> list[str]:
+        """Return the argument list that starts the simulated platform."""
+        module = [sys.executable, "-I", "-B", "-m", "attestation.sim", "run"]
+        files = ["--home", str(self.platform_home), "--manifest", str(self.manifest)]
+        return [*module, *files, "--host-fd", str(host_fd), "--ready-fd", str(ready_fd)]
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """Everything that `host up` takes; paths are absolute, so that a detached agent means the same files."""
+
+    home: Path
+    models: Path
+    listen: tuple[str, ...]
+    deployments: tuple[Deployment, ...]
+    ready_timeout: float = 60.0
+    """Seconds for each start of an enclave."""
+    drain_timeout: float = 30.0
+    """Seconds that requests under way get when the agent goes down."""
+
+    def addresses(self) -> list[Address]:
+        """Return the parsed listening addresses; raises WireError `address-invalid`."""
+        return [parse_address(text) for text in self.listen]
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is started.
+
+        Raises HostError `models-missing`, `enclave-manifest-missing` or `host-configuration-invalid`, and WireError.
+        """
+        if not self.listen or not self.deployments:
+            raise HostError(HostCode.CONFIGURATION_INVALID, "an agent needs an address and a deployment at least")
+        self.addresses()
+        if not self.models.is_dir():
+            raise HostError(
+                HostCode.MODELS_MISSING,
+                f"there is no folder of sealed models at {self.models}",
+                remedy="make it, and put the owner's .sealed files into it",
+            )
+        for deployment in self.deployments:
+            if not deployment.manifest.is_file():
+                raise HostError(
+                    HostCode.ENCLAVE_MANIFEST_MISSING,
+                    f"there is no enclave manifest at {deployment.manifest}",
+                    remedy="render one: strongroom manifest render --output DIR",
+                )
+
+    def to_json(self) -> str:
+        """Return the form in which a detached agent receives it."""
+        value = {
+            "home": str(self.home),
+            "models": str(self.models),
+            "listen": list(self.listen),
+            "deployments": [[one.route, str(one.manifest), str(one.platform_home)] for one in self.deployments],
+            "ready_timeout": self.ready_timeout,
+            "drain_timeout": self.drain_timeout,
+        }
+        return json.dumps(value)
+
+    @classmethod
+    def from_json(cls, text: str) -> HostConfig:
+        """Read what `to_json` wrote; raises HostError `host-configuration-invalid`."""
+        names = ("home", "models", "listen", "deployments", "ready_timeout", "drain_timeout")
+        try:
+            value = fields.closed_map(json.loads(text), "configuration", names)
+            return cls(
+                _path(value["home"]),
+                _path(value["models"]),
+                tuple(fields.text(one, "listen", MAX_TEXT) for one in fields.list_of(value["listen"], "listen", 64)),
+                tuple(_deployment(one) for one in fields.list_of(value["deployments"], "deployments", 64)),
+                fields.of_type(value["ready_timeout"], "ready_timeout", float),
+                fields.of_type(value["drain_timeout"], "drain_timeout", float),
+            )
+        except (ManifestError, ValueError, RecursionError) as error:
+            raise HostError(HostCode.CONFIGURATION_INVALID, f"the configuration is malformed: {error}") from None
+
+
+def _deployment(value: Any) -> Deployment:
+    items = fields.list_of(value, "deployment", 3)
+    if len(items) != 3:
+        raise HostError(HostCode.CONFIGURATION_INVALID, "a deployment has three items")
+    return Deployment(fields.text(items[0], "route", 64), _path(items[1]), _path(items[2]))
+
+
+def _path(value: Any) -> Path:
+    return Path(fields.text(value, "path", MAX_TEXT))

@@ -1,0 +1,165 @@
+"""One deployment as the agent runs it: its supervisor, its route, its fetches, and what is known of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from typing import Any
+
+from attestation.wire.frames import ROUTE_FETCH, ROUTE_READY, ROUTE_STATS, Frame
+from host.config import SIMULATED, Deployment
+from host.control import decode_report
+from host.errors import HostCode, HostError
+from host.fetch import Fetcher
+from host.link import EnclaveLink
+from host.process import Command
+from host.relay import Relay
+from host.supervisor import Schedule, State, Supervisor
+from host.watch import ModelWatch
+from manifests.errors import StrongroomError
+
+_log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""Starts that may fail before an enclave that has never been ready is given up."""
+
+STATS_EVERY = 5.0
+"""Seconds between two questions for an enclave's counters."""
+
+
+class Enclave:
+    """Runs one deployment behind its route of the relay."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        relay: Relay,
+        models: ModelWatch,
+        *,
+        schedule: Schedule | None = None,
+        command: Command | None = None,
+    ) -> None:
+        """Make the route known; `supervisor.run` starts the platform."""
+        self.deployment = deployment
+        self.supervisor = Supervisor(
+            deployment.route, command or deployment.command, self._connect, self._attached, schedule=schedule
+        )
+        self._relay = relay
+        self._models = models
+        self._link: EnclaveLink | None = None
+        self._fetcher: Fetcher | None = None
+        self._reports: dict[str, Any] = {}
+        relay.add_route(deployment.route)
+
+    async def first_ready(self) -> None:
+        """Wait for the first start to succeed; raises HostError `enclave-not-ready` when that will not happen."""
+        async for state in self.supervisor.states():
+            if state is State.READY:
+                return
+            if self.supervisor.hopeless or self.supervisor.failures >= ATTEMPTS:
+                raise self._not_ready()
+
+    def _not_ready(self) -> HostError:
+        last = self.supervisor.last_ending
+        lines = self.supervisor.last_lines[-5:]
+        return HostError(
+            HostCode.ENCLAVE_NOT_READY,
+            f"the enclave of route {self.deployment.route!r} does not start",
+            expected="ready",
+            found=None if last is None else f"status {last.status}: {last.reason}",
+            remedy=" / ".join(lines) if lines else "look at the log; strongroom host check finds usual causes",
+        )
+
+    async def _connect(self, stream: socket.socket, ready: asyncio.Event) -> EnclaveLink:
+        """Make the relay's end of a new enclave's stream (host.process.Connect)."""
+
+        def control(link: EnclaveLink, frame: Frame) -> None:
+            self._control(link, frame, fetcher, ready)
+
+        link = self._relay.make_link(control)
+        fetcher = Fetcher(link, self._models)
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: link, sock=stream)
+        work = loop.create_task(fetcher.run())
+        link.lost.add_done_callback(lambda _: work.cancel())
+        self._link, self._fetcher, self._reports = link, fetcher, {}
+        return link
+
+    def _control(self, link: EnclaveLink, frame: Frame, fetcher: Fetcher, ready: asyncio.Event) -> None:
+        if frame.route == ROUTE_FETCH:
+            fetcher.request(frame.sid, frame.body)
+            return
+        if frame.route not in {ROUTE_READY, ROUTE_STATS}:
+            _log.warning("%s: the enclave sent a control frame that is not known", self.deployment.route)
+            return
+        try:
+            self._reports[frame.route] = decode_report(frame.body)
+        except StrongroomError as error:
+            link.fail(error)
+            return
+        if frame.route == ROUTE_READY:
+            ready.set()
+
+    async def watch(self) -> None:
+        """Ask the enclave for its counters now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(STATS_EVERY)
+            if self.supervisor.state is State.READY and self._link is not None and not self._link.closed:
+                self._link.send(ROUTE_STATS, 0, b"")
+
+    def _attached(self, link: EnclaveLink | None) -> None:
+        if link is None:
+            self._relay.detach(self.deployment.route)
+        else:
+            self._relay.attach(self.deployment.route, link)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `host status` shows of the deployment."""
+        supervisor, since = self.supervisor, self.supervisor.ready_since
+        return {
+            "route": self.deployment.route,
+            "class": SIMULATED,
+            "state": str(supervisor.state),
+            "pid": None if supervisor.process is None else supervisor.process.pid,
+            "ready_seconds": None if since is None else round(time.time() - since, 1),
+            "restarts": supervisor.restarts,
+            "failures": supervisor.failures,
+            "last_exit": None if supervisor.last_ending is None else supervisor.last_ending.to_dict(),
+            "last_lines": [] if supervisor.state is State.READY else supervisor.last_lines[-10:],
+            "manifest": str(self.deployment.manifest),
+            **self._identity(),
+            **self._traffic(),
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        process = self.supervisor.process
+        facts = {} if process is None else process.introduction.facts
+        boot_id = self._reports.get(ROUTE_READY, {}).get("boot_id")
+        return {
+            "enclave_pid": facts.get("enclave_pid"),
+            "mrenclave": facts.get("mrenclave"),
+            "boot_id": boot_id.hex() if isinstance(boot_id, bytes) else None,
+            "enclave": {key: value for key, value in self._reports.get(ROUTE_STATS, {}).items() if _is_count(value)},
+        }
+
+    def _traffic(self) -> dict[str, Any]:
+        if self._link is None or self._fetcher is None:
+            return {}
+        traffic = self._link.traffic
+        return {
+            "sessions": len(self._link.streams),
+            "sessions_total": self._link.sessions,
+            "frames_in": traffic.frames_in,
+            "frames_out": traffic.frames_out,
+            "bytes_in": traffic.bytes_in,
+            "bytes_out": traffic.bytes_out,
+            "queued": self._link.queued,
+            "fetches": self._fetcher.served,
+            "bytes_fetched": self._fetcher.bytes_served,
+        }
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int

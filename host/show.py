@@ -1,0 +1,111 @@
+"""What the operator sees: status, models and findings as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from host.guard.finding import Finding, Severity
+
+STATE_STYLE = {"ready": "green", "starting": "yellow", "stopping": "yellow", "backing-off": "yellow", "failed": "red"}
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in words."""
+    unit = 0
+    while count >= 1024 and unit < len(UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.1f} {UNITS[unit]}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a span of time in words."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def print_status(console: Console, status: Mapping[str, Any]) -> None:
+    """Print what an agent says of itself."""
+    relay = status["relay"]
+    console.print(f"host agent  process {status['pid']}, up {duration(status['uptime'])}, home {status['home']}")
+    console.print(f"platform    [bold yellow]{status['class']}[/]")
+    console.print(f"listening   {', '.join(status['listening'])}", highlight=False)
+    console.print(f"models      {status['models']} sealed, {status['models_unusable']} unusable")
+    draining = "  [yellow]draining[/]" if relay["draining"] else ""
+    console.print(f"clients     {relay['connections']} connected, {relay['sessions']} sessions{draining}")
+    console.print(_deployments(status["deployments"]))
+    for deployment in status["deployments"]:
+        _print_trouble(console, deployment)
+    if relay["refusals"]:
+        refusals = ", ".join(f"{code} {count}" for code, count in sorted(relay["refusals"].items()))
+        console.print(f"refused     {refusals}", highlight=False)
+
+
+def _deployments(deployments: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(
+        "route", "state", "class", "process", "ready for", "restarts", "sessions", "frames", "bytes", "mrenclave"
+    )
+    for one in deployments:
+        frames = one.get("frames_in", 0) + one.get("frames_out", 0)
+        volume = one.get("bytes_in", 0) + one.get("bytes_out", 0)
+        style = STATE_STYLE.get(one["state"], "white")
+        table.add_row(
+            one["route"],
+            f"[{style}]{one['state']}[/]",
+            one["class"],
+            str(one["pid"] or "-"),
+            duration(one["ready_seconds"]),
+            str(one["restarts"]),
+            str(one.get("sessions", 0)),
+            str(frames),
+            size(volume),
+            f"{one['mrenclave'][:16]}..." if isinstance(one["mrenclave"], str) else "-",
+        )
+    return table
+
+
+def _print_trouble(console: Console, deployment: Mapping[str, Any]) -> None:
+    last = deployment["last_exit"]
+    if last is not None:
+        console.print(f"{deployment['route']}: last exit {last['status']}, {last['reason']}", markup=False)
+    for line in deployment["last_lines"]:
+        console.print(f"  {line}", markup=False, highlight=False)
+
+
+def print_models(console: Console, answer: Mapping[str, Any]) -> None:
+    """Print the sealed models of a folder."""
+    table = Table("model", "epoch", "owner", "digest", "file", "size", title=answer["folder"], title_justify="left")
+    for one in answer["models"]:
+        epoch, volume = str(one["epoch"]), size(one["file_size"])
+        table.add_row(one["name"], epoch, one["owner"][:16], one["digest"][:16], one["file"], volume)
+    console.print(table)
+    for one in answer["rejected"]:
+        console.print(f"{one['file']}: {one['message']} [{one['code']}]", style="red", markup=False)
+
+
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """Print every finding, and for those that have not passed what to do."""
+    for finding in findings:
+        mark, style = _mark(finding)
+        console.print(f"[{style}]{mark:<8}[/] {finding.code:<24} ", end="")
+        console.print(finding.found, markup=False, highlight=False)
+        if not finding.passed and finding.severity is not Severity.NOTE:
+            console.print(f"{'':9}needed: {finding.needed}", markup=False, highlight=False)
+            console.print(f"{'':9}do:     {finding.remedy}", markup=False, highlight=False)
+
+
+def _mark(finding: Finding) -> tuple[str, str]:
+    if finding.passed:
+        return "ok", "green"
+    return {
+        Severity.BLOCKING: ("blocking", "red"),
+        Severity.WARNING: ("warning", "yellow"),
+        Severity.NOTE: ("note", "cyan"),
+    }[finding.severity]
