@@ -6,7 +6,7 @@ over each whole table.  Times are Unix seconds.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table
@@ -94,7 +94,7 @@ class SealedRow:
 
     def values(self) -> tuple[Any, ...]:
         """Return the columns' values."""
-        return astuple(self)
+        return tuple(vars(self).values())
 
     def key(self) -> tuple[Any, ...]:
         """Return the primary key's values: the first columns."""

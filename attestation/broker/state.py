@@ -5,6 +5,7 @@ Rows enter through `put` alone, after they were authenticated (loading) or commi
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,30 @@ class Revoked:
         return named or model.digest in self.document.models
 
 
+class _Holders:
+    """The leases on one model, countable by their last renewal without looking at each."""
+
+    def __init__(self) -> None:
+        self.by_enclave: dict[bytes, LeaseRow] = {}
+        self._renewals: list[int] = []
+
+    def put(self, row: LeaseRow) -> None:
+        old = self.by_enclave.get(row.boot_id)
+        if old is not None and old.requests:
+            del self._renewals[bisect.bisect_left(self._renewals, old.renewed)]
+        if row.requests:
+            bisect.insort(self._renewals, row.renewed)
+        self.by_enclave[row.boot_id] = row
+
+    def count(self, since: int, besides: bytes) -> int:
+        held = len(self._renewals) - bisect.bisect_left(self._renewals, since)
+        own = self.by_enclave.get(besides)
+        return held - (own is not None and own.requests > 0 and own.renewed >= since)
+
+
+_NOBODY = _Holders()
+
+
 class State:
     """What a broker knows.  Reading needs no lock where the caller holds the ledger's."""
 
@@ -37,18 +62,23 @@ class State:
         """Start empty; `broker` is the public key that revocations were signed with."""
         self._broker = broker
         self._rows: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in NAMES}
-        self._holders: dict[bytes, dict[bytes, LeaseRow]] = {}
+        self._holders: dict[bytes, _Holders] = {}
         self._held: dict[bytes, dict[bytes, LeaseRow]] = {}
         self._revoked: list[Revoked] = []
+        self._epochs: dict[bytes, int] = {}
 
     def put(self, row: Row) -> None:
         """Take a new row, or a new version of one; raises ManifestError for a revocation that does not verify."""
         self._rows[row.table.name][row.key()] = row
         if isinstance(row, LeaseRow):
-            self._holders.setdefault(row.model, {})[row.boot_id] = row
+            self._holders.setdefault(row.model, _Holders()).put(row)
             self._held.setdefault(row.boot_id, {})[row.model] = row
+        elif isinstance(row, ModelRow):
+            self._raise_epoch(row.owner, row.epoch)
         elif isinstance(row, RevocationRow):
-            self._revoked.append(Revoked(row.number, row, Revocation.open(row.document, self._broker)))
+            revocation = Revocation.open(row.document, self._broker)
+            self._revoked.append(Revoked(row.number, row, revocation))
+            self._raise_epoch(row.owner, revocation.epoch)
 
     def previous(self, row: Row) -> Row | None:
         """Return the version of a row that is known under the same key."""
@@ -82,7 +112,7 @@ class State:
 
     def lease(self, boot_id: bytes, model: bytes) -> LeaseRow | None:
         """Return what an enclave was last granted of a model."""
-        return self._holders.get(model, {}).get(boot_id)
+        return self._held.get(boot_id, {}).get(model)
 
     def leases(self) -> list[LeaseRow]:
         """Return every lease."""
@@ -94,11 +124,7 @@ class State:
 
     def holders(self, model: bytes, since: int, *, besides: bytes = b"") -> int:
         """Count the enclaves with a lease on a model that were heard from at or after `since`, `besides` excepted."""
-        return sum(
-            lease.requests > 0 and lease.renewed >= since
-            for boot_id, lease in self._holders.get(model, {}).items()
-            if boot_id != besides
-        )
+        return self._holders.get(model, _NOBODY).count(since, besides)
 
     def revocations(self) -> tuple[Revoked, ...]:
         """Return the revocations in the order they were made."""
@@ -110,9 +136,10 @@ class State:
 
     def owner_epoch(self, owner: bytes) -> int:
         """Return the owner's epoch, which heartbeats carry: the highest of its models and revocations."""
-        epochs = [row.epoch for row in self.models() if row.owner == owner]
-        floors = [item.document.epoch for item in self._revoked if item.document.owner == owner]
-        return max([0, *epochs, *floors])
+        return self._epochs.get(owner, 0)
+
+    def _raise_epoch(self, owner: bytes, epoch: int) -> None:
+        self._epochs[owner] = max(epoch, self._epochs.get(owner, 0))
 
 
 def table_sums(sealer: Sealer, rows: Mapping[str, list[Row]]) -> dict[str, TableSum]:

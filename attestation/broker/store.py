@@ -8,12 +8,25 @@ transaction has read stays true until it commits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Insert,
+    Table,
+    Update,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from attestation.broker.audit import AuditRow
@@ -27,6 +40,8 @@ _WRITES = "strongroom_writes"
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_SCHEMA")
 """With SQLITE_ERROR (a table is missing) and nameless errors (text that is no UTF-8): another hand was at work."""
 _AUDIT_COLUMNS = (audit_rows.c.index, audit_rows.c.previous, audit_rows.c.body, audit_rows.c.signature)
+_INSERT_AUDIT = insert(audit_rows)
+_LAST_AUDIT = select(*_AUDIT_COLUMNS).order_by(audit_rows.c.index.desc()).limit(1)
 
 
 class Store:
@@ -103,14 +118,13 @@ class Store:
 
 def insert_row(connection: Connection, row: Row, sealer: Sealer) -> None:
     """Insert a sealed row."""
-    connection.execute(insert(row.table), _columns(row, sealer))
+    connection.execute(_insert(row.table), _columns(row, sealer))
 
 
 def update_row(connection: Connection, row: Row, sealer: Sealer) -> None:
     """Replace the sealed row of the same key; raises BrokerError `store-altered` if it has vanished."""
-    columns = list(row.table.columns)[: row.key_columns]
-    statement = update(row.table).where(*(column == value for column, value in zip(columns, row.key(), strict=True)))
-    if connection.execute(statement.values(_columns(row, sealer))).rowcount != 1:
+    keys = {f"key_{name}": value for name, value in zip(_key_names(row.table), row.key(), strict=True)}
+    if connection.execute(_update(row.table), {**_columns(row, sealer), **keys}).rowcount != 1:
         raise altered(f"a row of the table {row.table.name!r} has vanished", row.table.name)
 
 
@@ -124,14 +138,14 @@ def load_rows(connection: Connection, kind: type[Row]) -> Iterator[tuple[Row, An
 def append_audit(connection: Connection, row: AuditRow) -> None:
     """Insert one audit row."""
     connection.execute(
-        insert(audit_rows),
+        _INSERT_AUDIT,
         {"index": row.index, "previous": row.previous, "body": row.body, "signature": row.signature},
     )
 
 
 def last_audit(connection: Connection) -> AuditRow | None:
     """Return the audit row with the highest index."""
-    found = connection.execute(select(*_AUDIT_COLUMNS).order_by(audit_rows.c.index.desc()).limit(1)).first()
+    found = connection.execute(_LAST_AUDIT).first()
     return None if found is None else _audit_row(found)
 
 
@@ -140,6 +154,22 @@ def read_audit(connection: Connection, start: int = 0) -> Iterator[AuditRow]:
     statement = select(*_AUDIT_COLUMNS).where(audit_rows.c.index >= start).order_by(audit_rows.c.index)
     for found in connection.execute(statement.execution_options(yield_per=1000)):
         yield _audit_row(found)
+
+
+@functools.cache
+def _insert(table: Table) -> Insert:
+    """Return the statement for a table; built once, since building costs more than running it."""
+    return insert(table)
+
+
+@functools.cache
+def _update(table: Table) -> Update:
+    keys = (table.columns[name] == bindparam(f"key_{name}") for name in _key_names(table))
+    return update(table).where(*keys).values({column.name: bindparam(column.name) for column in table.columns})
+
+
+def _key_names(table: Table) -> list[str]:
+    return [column.name for column in table.primary_key.columns]
 
 
 def _audit_row(found: Any) -> AuditRow:
