@@ -160,10 +160,16 @@ class SimulatedPlatform:
         if not path.exists():
             secret = canonical.encode({"version": 1, "seed": secrets.token_bytes(SEED_SIZE), "created": now})
             _write_first(path, secret)
-        seed, created = _read_secret(path)
-        platform = cls(seed, created, _read_state(home))
+        platform = cls.load(home)
         write_atomically(home / "root.pem", platform.root_pem)
         return platform
+
+    @classmethod
+    def load(cls, home: Path) -> SimulatedPlatform:
+        """Load the platform of a folder; raises EvidenceError or ManifestError."""
+        home = Path(home)
+        seed, created = _read_secret(home / "platform.key")
+        return cls(seed, created, _read_state(home))
 
     def save_state(self, home: Path, state: State) -> None:
         """Set the state, here and in the folder."""
@@ -190,8 +196,9 @@ def _write_first(path: Path, secret: bytes) -> None:
 
 
 def _read_secret(path: Path) -> tuple[bytes, int]:
+    data = read_bounded(path, _MAX_FILE)
     try:
-        value = canonical.decode(read_bounded(path, _MAX_FILE), max_size=_MAX_FILE)
+        value = canonical.decode(data, max_size=_MAX_FILE)
         fields.closed_map(value, "platform key", ("version", "seed", "created"))
         fields.number(value["version"], "version", 1, 1)
         return fields.fixed_bytes(value["seed"], "seed", SEED_SIZE), fields.number(value["created"], "created", 0)

@@ -1,0 +1,103 @@
+"""Starting the enclave process: exactly the manifest's program, arguments and variables, and two descriptors.
+
+    0  /dev/null       1, 2  the simulator's own (the host's log)
+    3  stream to the host     4  attestation: 64 bytes of report data in, u32 big-endian length || quote out
+
+The process dies with the simulator, gains no privileges, leaves no core dump, and inherits nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import signal
+from typing import NoReturn
+
+from attestation.errors import EvidenceCode, EvidenceError
+from manifests.gramine.manifest import EnclaveManifest
+
+HOST_DESCRIPTOR = 3
+ATTESTATION_DESCRIPTOR = 4
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_ABOVE_FIXED = 16
+"""Where descriptors wait while 3 and 4 are filled; whatever they are numbered, none is overwritten."""
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process as soon as the thread that started it ends (prctl(2))."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def start_enclave(manifest: EnclaveManifest, host: int, attestation: int) -> int:
+    """Start the manifest's program with these descriptors as 3 and 4; returns its process id.
+
+    The caller must have no other thread.  Raises EvidenceError `simulator-launch` if the program cannot be run.
+    """
+    reader, writer = os.pipe()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _become(manifest, (host, attestation, writer), parent)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        reason = pipe.read(256)  # ends without a byte when the program has taken over
+    if reason:
+        os.waitpid(child, 0)
+        raise EvidenceError(
+            EvidenceCode.SIMULATOR_LAUNCH,
+            f"the enclave's program cannot be started: {reason.decode('utf-8', 'replace')}",
+            expected=manifest.entrypoint,
+            remedy="render the manifest anew on this machine",
+        )
+    return child
+
+
+def _become(manifest: EnclaveManifest, descriptors: tuple[int, int, int], parent: int) -> NoReturn:
+    """Turn this process into the enclave; a failure is written to the third descriptor."""
+    writer = descriptors[2]
+    try:
+        writer = _arrange(*descriptors)
+        _confine(manifest, parent)
+        os.execve(manifest.entrypoint, manifest.argv, dict(manifest.env))  # noqa: S606 - no shell is wanted
+    except BaseException as error:  # noqa: BLE001 - a forked child must not run on as a second simulator
+        os.write(writer, f"{type(error).__name__}: {error}".encode()[:256])
+    os._exit(127)
+
+
+def _arrange(host: int, attestation: int, writer: int) -> int:
+    """Put the descriptors in their places, close all others, and return where `writer` is now."""
+    host, attestation, writer = (
+        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_FIXED) for fd in (host, attestation, writer)
+    )
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(host, HOST_DESCRIPTOR)
+    os.dup2(attestation, ATTESTATION_DESCRIPTOR)
+    os.closerange(ATTESTATION_DESCRIPTOR + 1, writer)
+    os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
+    return writer
+
+
+def _confine(manifest: EnclaveManifest, parent: int) -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise ProcessLookupError("the simulator has ended")
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = manifest.max_descriptors if most == resource.RLIM_INFINITY else min(manifest.max_descriptors, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    os.umask(0o077)
+    for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    os.chdir(manifest.start_dir)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
