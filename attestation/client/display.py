@@ -15,7 +15,7 @@ def facts(address: str, attested: SessionAppraisal) -> dict[str, str]:
     verified = attested.verified
     expires = dt.datetime.fromtimestamp(attested.expires, dt.UTC)
     return {
-        "platform": SIMULATED if verified.simulated else str(verified.platform),
+        "platform": attested.appraisal.platform,
         "address": address,
         "tee": verified.tee,
         "measurement": measurement(attested),
@@ -29,7 +29,7 @@ def facts(address: str, attested: SessionAppraisal) -> dict[str, str]:
 
 def measurement(attested: SessionAppraisal) -> str:
     """Return the enclave's measurement in hex."""
-    return attested.verified.mrenclave.hex()
+    return attested.verified.quote.body.mr_enclave.hex()
 
 
 def text(kind: str, address: str, attested: SessionAppraisal) -> str:

@@ -39,7 +39,7 @@ def write_outputs(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     buffer = io.BytesIO()
     # A variable-length text array would be pickled; numpy's fixed-length one is not.
     plain = {name: value.astype(str) if value.dtype.kind == "O" else value for name, value in tensors.items()}
-    np.savez(buffer, allow_pickle=False, **plain)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **plain)
     write_atomically(path, buffer.getvalue())
 
 

@@ -40,7 +40,7 @@ class Freshness:
 
     def accepts(self, owner: bytes) -> bool:
         """Tell whether the policy accepts models of this owner."""
-        return self.service.allow_any_owner or owner in self.service.owners
+        return owner in self.service.owners
 
     def admit(self, claims: Claims) -> tuple[OwnerState, ...]:
         """Return the accepted owners that the enclave serves; raises ClientError where there is none.

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from attestation.client.freshness import Beat
 from attestation.errors import ClientCode, ClientError
-from attestation.types import MAX_NAME
 from attestation.wire.messages import DTYPES, MAX_RANK, MAX_TENSOR_NAME, MAX_TENSORS
 from manifests import canonical, fields
 from manifests.errors import ManifestError
 
 DIGEST_SIZE = 64
+MAX_NAME = 128
+"""As long as a model manifest and a grant admit."""
 MAX_MODELS = 4096
 """An enclave holds some tens; the bound is on what a listing may make us keep."""
 

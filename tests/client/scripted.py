@@ -23,6 +23,7 @@ class Peer:
     def __init__(self, sock: socket.socket, tickets: TicketStore) -> None:
         self.sock = sock
         self.session = ServerSession(tickets=tickets)
+        self.tickets = tickets
         self.received = b""
         """Every byte of the session that the client has sent."""
         self.messages: list[tuple[MessageType, bytes]] = []
@@ -31,8 +32,8 @@ class Peer:
         self.route, self.sid = "default", 1
 
     def send(self, data: bytes) -> None:
-        if data:
-            self.sock.sendall(encode_frame(Frame(self.route, self.sid, data)))
+        for start in range(0, len(data), 1 << 20):
+            self.sock.sendall(encode_frame(Frame(self.route, self.sid, data[start : start + (1 << 20)])))
 
     def respond(self, header: dict[str, Any], tensors: dict[str, Any] | None = None) -> None:
         self.send(self.session.send(MessageType.RESPONSE, encode_body(header, tensors)))
