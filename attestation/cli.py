@@ -1,0 +1,134 @@
+"""`strongroom attest`: verify evidence against collateral and policy, and show what evidence says."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attestation import evidence
+from attestation.appraise import Appraisal, appraise
+from attestation.collateral import open_source
+from attestation.intel.abi import MAX_QUOTE
+from attestation.policy import load_policy, roots_for
+from attestation.validity import parse_rfc3339, rfc3339
+from attestation.verified import Verified
+from manifests.errors import Fault
+from manifests.files import read_bounded
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Moment(click.ParamType["int"]):
+    """A point in time: RFC 3339 in UTC ("2025-07-01T00:00:00Z") or Unix seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return Unix seconds."""
+        text = str(value)
+        try:
+            return int(text) if text.isascii() and text.isdigit() else parse_rfc3339(text)
+        except ValueError:
+            self.fail(f"{text!r} is neither 2025-07-01T00:00:00Z nor Unix seconds", param, ctx)
+
+
+@click.group()
+def attest() -> None:
+    """Verify and show attestation evidence."""
+
+
+@attest.command()
+@click.option("--evidence", "path", type=click.Path(path_type=Path), required=True, help="The quote, as raw bytes.")
+@click.option(
+    "--collateral", type=click.Path(path_type=Path), required=True, help="A collateral file, or a folder of them."
+)
+@click.option("--policy", "policy_path", type=click.Path(path_type=Path), required=True, help="The policy (TOML).")
+@click.option("--at", type=Moment(), help="Verify as of this time instead of now.")
+@_json
+def verify(path: Path, collateral: Path, policy_path: Path, at: int | None, as_json: bool) -> None:
+    """Verify evidence, hold it against a policy, and report every check.
+
+    Ends with 0 if it is accepted and 10 if it is refused.
+    """
+    now = int(time.time()) if at is None else at
+    policy = load_policy(policy_path)
+    quote = evidence.parse(read_bounded(path, 2 * MAX_QUOTE))
+    held = open_source(collateral).fetch(evidence.collateral_key(quote))
+    verified = evidence.verify(quote, held, roots_for(policy), now)
+    appraisal = appraise(verified, policy, now)
+    if as_json:
+        click.echo(json.dumps(appraisal.to_dict() | {"at": rfc3339(now)} | verified.to_dict(), indent=2))
+    else:
+        _print_verdict(verified, appraisal)
+    if not appraisal.accepted:
+        sys.exit(int(Fault.REFUSED))
+
+
+@attest.command()
+@click.argument("target", metavar="FILE|ADDRESS")
+@click.option("--route", default="default", show_default=True, help="Deployment to ask, where TARGET is an address.")
+@_json
+def show(target: str, route: str, as_json: bool) -> None:
+    """Decode a quote from a file or of a running deployment (unix:... or tcp:...), verifying nothing."""
+    quote = evidence.parse(_obtain(target, route))
+    shown = {
+        "verified": False,
+        "tee": quote.tee,
+        "version": quote.version,
+        "collateral": str(evidence.collateral_key(quote)),
+        "quote": quote.to_dict(),
+    }
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+        return
+    click.secho("Nothing here is verified: use `strongroom attest verify`.", fg="yellow", err=True)
+    for name, value in _flatten("", shown):
+        click.echo(f"{name:<34} {value}")
+
+
+def _obtain(target: str, route: str) -> bytes:
+    if not target.startswith(("unix:", "tcp:")):
+        return read_bounded(Path(target), 2 * MAX_QUOTE)
+    from attestation.client.connection import collect_evidence
+
+    record, _ = collect_evidence(target, route=route)
+    return record.quote
+
+
+def _flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += _flatten(f"{prefix}{name}.", value)
+        elif "\n" not in str(value):
+            rows.append((prefix + name, str(value)))
+    return rows
+
+
+def _print_verdict(verified: Verified, appraisal: Appraisal) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    word, color = ("ACCEPTED", "green") if appraisal.accepted else ("REFUSED", "red")
+    console.print(f"[bold {color}]{word}[/]  {verified.tee} v{verified.version}, {appraisal.platform} platform")
+    click.echo(f"TCB {verified.tcb_status}; the collateral expires at {rfc3339(verified.expires)}")
+    table = Table("", "check", "expected", "found", box=None, pad_edge=False)
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow]permitted[/]", "refusal": "[red]refused[/]"}
+    for finding in appraisal.findings:
+        values = (escape(_short(value)) for value in (finding.expected, finding.found))
+        table.add_row(marks[finding.severity], str(finding.code), *values)
+    console.print(table)
+    for finding in appraisal.failed:
+        click.echo(f"{click.style(str(finding.code), fg='red')}: {finding.remedy}")
+
+
+def _short(text: str) -> str:
+    """Shorten a long value for a table; `--json` has all of it."""
+    return text if len(text) <= 40 else f"{text[:12]}...{text[-12:]}"
