@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -17,10 +17,11 @@ from host.config import Deployment, HostConfig
 from host.errors import HostCode, HostError
 from host.home import Home
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 GRACE = 30.0
 """Seconds beyond the drain's time-out that `down` waits for an agent."""
+
+SECONDS = click.FloatRange(min=0.0, max=86400.0, min_open=True)
+SECONDS.name = "seconds"
 
 home_option = click.option(
     "--home",
@@ -81,8 +82,8 @@ def check(
 @click.option("--models", required=True, type=click.Path(path_type=Path), help="Folder of sealed models.")
 @click.option("--listen", multiple=True, metavar="ADDRESS", help="unix:/path or tcp:HOST:PORT [unix:HOME/host.sock].")
 @click.option("--route", default="default", show_default=True, help="Name under which clients reach the deployment.")
-@click.option("--ready-timeout", default=60.0, show_default=True, help="Seconds for each start of the enclave.")
-@click.option("--drain-timeout", default=30.0, show_default=True, help="Seconds for requests under way at the end.")
+@click.option("--ready-timeout", default=60.0, type=SECONDS, show_default=True, help="For each start of the enclave.")
+@click.option("--drain-timeout", default=30.0, type=SECONDS, show_default=True, help="For the last requests.")
 @click.option("--detach", is_flag=True, help="Return when everything is up, and leave the agent running.")
 @json_option
 def up(

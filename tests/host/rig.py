@@ -147,7 +147,7 @@ async def rig(folder: Path, limits: Limits | None = None) -> AsyncIterator[Rig]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something has come about."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the code under test has no event for most of what tests wait for
             await asyncio.sleep(0.002)
 
 
