@@ -2,8 +2,8 @@
 
     python -m evaluation.demo.child PARENT_PID ARGUMENTS...
 
-The kernel ends the child when its parent dies in whatever way (prctl(2), PR_SET_PDEATHSIG), so a demonstration that
-is killed leaves nothing behind.
+The kernel ends the child when its parent dies in whatever way (prctl(2), PR_SET_PDEATHSIG; it survives execve), so a
+demonstration that is killed leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _run(parent: int, arguments: list[str]) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the request was made
         sys.exit(1)
-    os.execv(sys.executable, [sys.executable, "-m", "strongroom", *arguments])  # noqa: S606 - no shell is wanted
+    os.execv(sys.executable, [sys.executable, "-m", "strongroom", *arguments])
 
 
 if __name__ == "__main__":
