@@ -98,7 +98,7 @@ class ClientSession(SessionCore[ClientEvent]):
         """Take the server's answer."""
         handshake, self._handshake = self._handshake, None
         if handshake is None:
-            raise _failed("a second answer")
+            self._refuse("an answer before the hello")
         _check_version(item[0])
         if item[1] != self._mode:
             raise _failed("the answer is to another kind of hello")

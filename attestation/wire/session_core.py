@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
@@ -34,7 +35,7 @@ class FixedKeys:
     kem: Kem
 
 
-class SessionCore(Generic[Event]):
+class SessionCore(ABC, Generic[Event]):
     """What both sides share: the table, the streams, the record layer, and dying."""
 
     _table: Table
@@ -69,8 +70,8 @@ class SessionCore(Generic[Event]):
 
     def receive(self, data: Buffer) -> list[Event]:
         """Take bytes of the peer, cut anywhere, and return what they mean; raises WireError."""
-        if self.state is State.DEAD or self.state is State.START:
-            self._refuse(f"nothing can be received in state {self.state.name}")
+        if self.state is State.DEAD:
+            self._refuse("an error has ended the session")
         events: list[Event] = []
         try:
             for item in self._stream.items(data):
@@ -112,13 +113,13 @@ class SessionCore(Generic[Event]):
         self._reader = self._writer = None
         self._stream.clear()
 
+    @abstractmethod
     def _greet(self, item: memoryview) -> Event | None:
         """Take the peer's hello or answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _event(self, message: Received) -> Event:
-        """Return the event of a message that the table allows and that is no close."""
-        raise NotImplementedError
+        """Return the event of a message that the table allows."""
 
     def _open(self, reader: RecordReader, item: memoryview) -> Event | None:
         message = reader.open(item)

@@ -207,6 +207,12 @@ def test_a_cipher_without_a_key_passes_data_and_cannot_rekey():
     assert refusal(cipher.rekey) is WireCode.SESSION_STATE
 
 
+def test_a_key_is_handed_over_once():
+    cipher = CipherState(CIPHERS["AESGCM"], b"k" * 32)
+    assert cipher.take_key() == b"k" * 32
+    assert refusal(cipher.take_key) is WireCode.SESSION_STATE
+
+
 def test_the_reserved_nonce_is_never_used():
     cipher = CipherState(CIPHERS["AESGCM"], bytes(32))
     cipher._counter = MAX_NONCE

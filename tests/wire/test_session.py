@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from attestation.errors import WireCode
 from attestation.wire.messages import MessageType
-from attestation.wire.noise_primitives import MlKem768
+from attestation.wire.noise_primitives import MAX_NONCE, MlKem768
 from attestation.wire.records import ROOM
 from attestation.wire.session import ClientSession, Closed, Evidence, HandshakeDone, Message, ServerSession
 from attestation.wire.session_states import CLIENT, RECEIVE, SEND, SERVER, Move, State
@@ -311,7 +311,22 @@ def test_the_tables_know_every_move_and_reach_every_state():
 
 
 def test_bytes_before_the_hello_was_sent_are_a_defect_of_the_caller():
-    assert refusal(ClientSession().receive, b"") is WireCode.SESSION_STATE
+    answer = ServerSession()
+    answer.receive(ClientSession().start())
+    assert refusal(ClientSession().receive, answer.data_to_send()) is WireCode.SESSION_STATE
+
+
+def test_a_session_whose_nonces_are_used_up_is_dead():
+    client, _ = established()
+    client._writer.counter = MAX_NONCE
+    assert refusal(client.send, REQUEST, b"") is WireCode.RECORD_REFUSED
+    assert client.state is State.DEAD
+
+
+def test_nothing_is_ever_sent_without_a_key():
+    client = ClientSession()
+    client.state = State.OPEN
+    assert refusal(client.send, REQUEST, b"plain") is WireCode.SESSION_STATE
 
 
 @given(st.binary(max_size=200), st.booleans())
