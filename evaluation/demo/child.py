@@ -25,7 +25,7 @@ def _run(parent: int, arguments: list[str]) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the request was made
         sys.exit(1)
-    os.execv(sys.executable, [sys.executable, "-m", "strongroom", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "strongroom", *arguments])  # noqa: S606 - a fixed program and a list
 
 
 if __name__ == "__main__":

@@ -73,9 +73,9 @@ class Layout:
         return self.home / "release.toml"
 
     def sealed(self, name: str) -> Path:
-        """The sealed file of a model."""
+        """Return the sealed file of a model."""
         return self.models / f"{name}.sealed"
 
     def log(self, part: str) -> Path:
-        """The log of a process."""
+        """Return the log of a process."""
         return self.home / f"{part}.log"

@@ -22,11 +22,18 @@ STOP_SECONDS = 8.0
 """How long a part may take to end by itself before it is killed."""
 _TAIL = 2000
 
+Shown = Callable[[str], None]
+"""Is told every command before it runs."""
+
+
+def unseen(_: str) -> None:
+    """Show nothing."""
+
 
 class Commands:
     """Runs `strongroom` commands; `shown` is told each before it runs."""
 
-    def __init__(self, passphrase: Path, shown: Callable[[str], None]) -> None:
+    def __init__(self, passphrase: Path, shown: Shown) -> None:
         """Every command finds its passphrase in the file `passphrase`."""
         self._environment = {**os.environ, "STRONGROOM_PASSPHRASE": passphrase.read_text().strip()}
         self._shown = shown
