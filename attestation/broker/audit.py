@@ -43,6 +43,7 @@ class EventKind(StrEnum):
     RELEASE = "release"
     RENEWAL = "renewal"
     REFUSAL = "refusal"
+    FAILURE = "failure"
     REVOCATION = "revocation"
     CREDENTIAL = "credential"
     RESTORED = "restored"

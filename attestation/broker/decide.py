@@ -220,7 +220,7 @@ def _enclave(_evidence: Evidence, rules: Rules, standing: Standing, request: Req
     if request.right is Right.HEARTBEAT:
         if lease is None or lease.handshake_hash != request.handshake_hash:
             yield unmet(BrokerCode.LEASE_UNKNOWN, "a key released in this session", "none")
-    elif lease is not None and lease.handshake_hash == request.handshake_hash:
+    elif lease is not None and lease.requests and lease.handshake_hash == request.handshake_hash:
         yield unmet(BrokerCode.SESSION_USED, "a session in which it was not released", lease.serial.hex())
 
 

@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 ANCHOR_EVERY = 256
 """Releases between two anchors: a file written for each would double the cost of a release."""
+_FREQUENT = frozenset({EventKind.RELEASE, EventKind.RENEWAL, EventKind.REFUSAL, EventKind.FAILURE})
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,6 @@ class Ledger:
         self._view = view
         self._sealer = Sealer(keys.store)
         self._lock = threading.RLock()
-        self._generation = 0
         self._anchored = view.head.count
 
     @classmethod
@@ -122,9 +122,10 @@ class Ledger:
         return self._keys
 
     @property
-    def generation(self) -> int:
-        """A number that grows when another process has changed the database."""
-        return self._generation
+    def version(self) -> tuple[bytes, ...]:
+        """What changes when an administrator changes models, policies or revocations, and at no release."""
+        with self._lock:
+            return tuple(self._view.macs.get(name, b"") for name in ("models", "policies", "revocations"))
 
     def record(self, now: int, plan: Callable[[State], Plan]) -> Entry:
         """Record the event that `plan` makes of the newest state, durably; returns its audit entry.
@@ -201,7 +202,7 @@ class Ledger:
         self._view.sums.update(sums)
         self._view.macs = macs
         self._view.head = row.head()
-        frequent = plan.kind in {EventKind.RELEASE, EventKind.RENEWAL, EventKind.REFUSAL}
+        frequent = plan.kind in _FREQUENT
         if not frequent or self._view.head.count - self._anchored >= ANCHOR_EVERY:
             self.write_anchor()
 
@@ -247,7 +248,6 @@ class Ledger:
         if newest is None:
             raise AuditError(BrokerCode.AUDIT_ORDER, head.count, "the log is empty")
         self._view = self._load(connection, newest, head)
-        self._generation += 1
 
     def _load(self, connection: Connection, newest: Entry, head: Head) -> _View:
         state = State(self._keys.signer.public)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attestation.broker.audit import EventKind
-from attestation.broker.decide import Evidence, Refusal, Release, Request, Rules, Standing, Unmet, decide
+from attestation.broker.decide import MAX_TEXT, Evidence, Refusal, Release, Request, Rules, Standing, Unmet, decide
 from attestation.broker.keystore import BrokerKeys, KeyContext, wipe
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.policy import ActivePolicy, active_policy
@@ -22,10 +22,13 @@ from attestation.broker.schema import EnclaveRow, LeaseRow, ModelRow
 from attestation.broker.state import State
 from attestation.errors import BrokerCode, BrokerError
 from attestation.types import Delegation, Grant, Heartbeat, Right, document_digest
+from manifests.errors import StrongroomError
 
 MAX_LEASES = 48
 """Leases in one heartbeat: an enclave's claims carry it, in at most 4,096 bytes."""
 SERIAL_SIZE = 16
+MAX_CODE = 64
+"""Of a code that a peer names: ours are shorter."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class _Renewal:
 
 def refuse(ledger: Ledger, session: AttestedSession, digests: Sequence[bytes], now: int) -> Refusal:
     """Record in one row why a session gets none of these models; raises BrokerError, also if it would get one."""
-    found: list[Unmet] = []
+    found = list(session.evidence.failures)
     terms = _Terms(session, ledger.keys.signer.public, now)
 
     def plan(state: State) -> Plan:
@@ -220,6 +223,24 @@ def refuse(ledger: Ledger, session: AttestedSession, digests: Sequence[bytes], n
 
     ledger.record(now, plan)
     return Refusal(tuple(found))
+
+
+def withdraw(ledger: Ledger, session: AttestedSession, digest: bytes, code: str, now: int) -> None:
+    """Record that the enclave refused a released key, with its own code: it no longer counts as a holder."""
+
+    def plan(state: State) -> Plan:
+        lease = state.lease(session.evidence.boot_id, digest)
+        rows = () if lease is None else (replace(lease, requests=0),)
+        event = {"boot_id": session.evidence.boot_id, "model": digest, "code": code[:MAX_CODE]}
+        return Plan(EventKind.FAILURE, event, rows)
+
+    ledger.record(now, plan)
+
+
+def refuse_unverified(ledger: Ledger, address: str, error: StrongroomError, now: int) -> None:
+    """Record that an enclave's evidence did not verify; nothing that it says of itself is recorded."""
+    event = {"address": address, "unmet": [[str(error.code), error.message[:MAX_TEXT], ""]], "models": []}
+    ledger.record(now, lambda _state: Plan(EventKind.REFUSAL, event))
 
 
 def refusal_plan(

@@ -1,0 +1,250 @@
+"""One attested session with one enclave: keys go in, revocations are told, leases are renewed.
+
+    provision   for each model that the enclave lacks: decide, record, then send key and grant
+    tend        for each owner: challenge -> the enclave's leases -> what was revoked is told -> signed heartbeat
+
+Everything that the enclave answers is checked; what it refuses is recorded and tried again later, ever more rarely.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from attestation.binding import HASH_SIZE
+from attestation.broker.decide import Refusal
+from attestation.broker.events import Emit, Event, EventName
+from attestation.broker.keystore import wipe
+from attestation.broker.ledger import Ledger
+from attestation.broker.releases import (
+    MAX_LEASES,
+    AttestedSession,
+    Granted,
+    open_delegation,
+    release,
+    renew,
+    withdraw,
+)
+from attestation.broker.schema import ModelRow
+from attestation.broker.state import Revoked
+from attestation.client.conversation import RemoteError
+from attestation.errors import BrokerCode, BrokerError
+from attestation.types import PlatformClass, Right
+from attestation.wire.messages import Body
+from manifests import fields
+from manifests.errors import ManifestError
+
+FIRST_RETRY = 30.0
+LAST_RETRY = 3600.0
+"""Seconds before a model that was refused or failed is tried again: doubling, since each try is an audit row."""
+MAX_LOADED = 4096
+"""Models that an enclave may claim to hold of one owner."""
+
+
+class Channel(Protocol):
+    """What a visit needs of an attested connection (attestation.client.connection.Connection)."""
+
+    def request(self, header: Mapping[str, Any]) -> Body:
+        """Make one request and wait for its answer."""
+
+
+@dataclass
+class Retries:
+    """When each model may be tried again; times are of a monotonic clock."""
+
+    clock: Callable[[], float] = time.monotonic
+    _due: dict[bytes, tuple[float, float]] = field(default_factory=dict)
+
+    def due(self, digest: bytes) -> bool:
+        """Tell whether a model may be tried now."""
+        return self._due.get(digest, (0.0, 0.0))[0] <= self.clock()
+
+    def postpone(self, digest: bytes) -> None:
+        """Put a model off, twice as long as the time before."""
+        delay = min(max(2 * self._due.get(digest, (0.0, 0.0))[1], FIRST_RETRY), LAST_RETRY)
+        self._due[digest] = (self.clock() + delay, delay)
+
+    def forgive(self) -> None:
+        """Let everything be tried at once: something has changed."""
+        self._due.clear()
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """The enclave's answer to a challenge: a nonce (32 bytes), and what it holds of an owner."""
+
+    nonce: bytes
+    loaded: tuple[bytes, ...]
+
+
+class Visit:
+    """The broker's side of one attested session."""
+
+    def __init__(
+        self, ledger: Ledger, channel: Channel, session: AttestedSession, emit: Emit, now: Callable[[], int]
+    ) -> None:
+        """Act in a session whose evidence was accepted; `now` gives Unix seconds."""
+        self._ledger = ledger
+        self._channel = channel
+        self._session = session
+        self._emit = emit
+        self._now = now
+        self.retries = Retries()
+        self.held: set[bytes] = set()
+        self.refusals: dict[bytes, Refusal] = {}
+        self.failures: dict[bytes, RemoteError] = {}
+
+    def provision(self) -> None:
+        """Release the keys that the enclave lacks; newest epochs first, so that an owner's epoch never steps back.
+
+        Raises BrokerError, ClientError or WireError where nothing more can be done in this session.
+        """
+        models = sorted(self._ledger.look(lambda state: state.models()), key=lambda row: (-row.epoch, row.name))
+        for model in models:
+            if model.digest not in self.held and self.retries.due(model.digest):
+                self._provision(model)
+
+    def _provision(self, model: ModelRow) -> None:
+        result = release(self._ledger, self._session, model.digest, self._now())
+        if isinstance(result, Refusal):
+            self.retries.postpone(model.digest)
+            self.refusals[model.digest] = result
+            self._tell(EventName.REFUSED, model, codes=list(result.codes))
+            return
+        self.refusals.pop(model.digest, None)
+        try:
+            self._send(model, result)
+        except RemoteError as error:
+            withdraw(self._ledger, self._session, model.digest, error.remote_code, self._now())
+            self.retries.postpone(model.digest)
+            self.failures[model.digest] = error
+            self._tell(EventName.FAILED, model, code=error.remote_code)
+            return
+        self.failures.pop(model.digest, None)
+        self.held.add(model.digest)
+        self._tell(EventName.RELEASED, model, lease=result.lease, serial=result.serial.hex(), audit=result.audit_index)
+
+    def _send(self, model: ModelRow, granted: Granted) -> None:
+        """Send a key that the log already says was released."""
+        try:
+            body = self._channel.request(
+                {
+                    "op": "provision",
+                    "delegation": model.delegation,
+                    "grant": granted.grant,
+                    "dek": bytes(granted.key),
+                }
+            )
+        finally:
+            wipe(granted.key)
+        value = answer(body, ("model", "lease", "boot_id"))
+        if value["model"] != model.digest or value["boot_id"] != self._session.evidence.boot_id:
+            raise unexpected("the enclave has taken another model, or is another process")
+
+    def tend(self) -> None:
+        """Tell the enclave what was revoked, and renew the leases of what it holds; raises as `provision`."""
+        models = self._ledger.look(lambda state: state.models())
+        for owner in sorted({model.owner for model in models}):
+            mine = {model.digest: model for model in models if model.owner == owner}
+            if any(digest in self.held for digest in mine) or owner in self._claimed():
+                self._tend_owner(owner, mine)
+
+    def _claimed(self) -> set[bytes]:
+        return {claim.owner for claim in self._session.evidence.owners}
+
+    def _tend_owner(self, owner: bytes, mine: Mapping[bytes, ModelRow]) -> None:
+        try:
+            challenge = self._challenge(owner)
+            if self._tell_revocations(owner, [mine[digest] for digest in challenge.loaded if digest in mine]):
+                challenge = self._challenge(owner)
+            loaded = [mine[digest] for digest in challenge.loaded if digest in mine]
+            self.held -= mine.keys() - set(challenge.loaded)
+            for number, group in enumerate(_groups(loaded)):
+                nonce = challenge.nonce if number == 0 else self._challenge(owner).nonce
+                self._renew(group, nonce)
+        except RemoteError as error:
+            self._emit(
+                Event(EventName.FAILED, self._session.address, {"owner": owner.hex(), "code": error.remote_code})
+            )
+
+    def _challenge(self, owner: bytes) -> Challenge:
+        body = self._channel.request({"op": "challenge", "owner": owner})
+        value = answer(body, ("nonce", "boot_id", "leases", "epoch"))
+        try:
+            if value["boot_id"] != self._session.evidence.boot_id:
+                raise unexpected("another enclave process answers")
+            leases = fields.list_of(value["leases"], "leases", MAX_LOADED)
+            loaded = tuple(_leased(item) for item in leases)
+            return Challenge(fields.fixed_bytes(value["nonce"], "nonce", 32), loaded)
+        except ManifestError as error:
+            raise unexpected(error.message) from None
+
+    def _tell_revocations(self, owner: bytes, loaded: Sequence[ModelRow]) -> bool:
+        """Send the revocations that cover what the enclave still holds; returns whether there were any."""
+        needed = self._ledger.look(lambda state: [state.revoked(model) for model in loaded])
+        told = {item.number: item for item in needed if item is not None and _may_be_told(item, owner)}
+        for item in told.values():
+            request = {"op": "revoke", "delegation": item.row.delegation, "revocation": item.row.document}
+            ended = fields.list_of(answer(self._channel.request(request), ("ended",))["ended"], "ended", MAX_LOADED)
+            self.held -= {digest for digest in ended if isinstance(digest, bytes)}
+            self._say(EventName.REVOKED, owner=owner.hex(), name=item.document.name, ended=len(ended))
+        return bool(told)
+
+    def _renew(self, group: Sequence[ModelRow], nonce: bytes) -> None:
+        renewed = renew(self._ledger, self._session, [model.digest for model in group], nonce, self._now())
+        request = {"op": "heartbeat", "delegation": group[0].delegation, "heartbeat": renewed.document}
+        answer(self._channel.request(request), ("leases",))
+        names = {model.digest: model for model in group}
+        for digest, refusal in renewed.refused:
+            self.held.discard(digest)
+            self._tell(EventName.REFUSED, names[digest], codes=list(refusal.codes))
+        good = sum(requests > 0 for _, requests in renewed.leases)
+        self._say(EventName.RENEWED, owner=group[0].owner.hex(), leases=good, refused=len(renewed.refused))
+
+    def _tell(self, name: EventName, model: ModelRow, **details: Any) -> None:
+        self._say(name, model=model.name, epoch=model.epoch, digest=model.digest.hex()[:16], **details)
+
+    def _say(self, name: EventName, **details: Any) -> None:
+        """Emit an event; that a platform is simulated is in every line."""
+        platform = self._session.evidence.platform
+        shown = "SIMULATED" if platform is PlatformClass.SIMULATED else str(platform)
+        self._emit(Event(name, self._session.address, {"platform": shown, **details}))
+
+
+def answer(body: Body, names: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of an answer; raises BrokerError `enclave-unexpected` for any other shape."""
+    try:
+        return fields.closed_map(body.header, "answer", names)
+    except ManifestError as error:
+        raise unexpected(error.message) from None
+
+
+def unexpected(message: str) -> BrokerError:
+    """Return the error for an enclave whose answers make no sense."""
+    return BrokerError(
+        BrokerCode.ENCLAVE_UNEXPECTED, message, remedy="compare the versions of broker and enclave; then attest anew"
+    )
+
+
+def _leased(item: object) -> bytes:
+    pair = fields.list_of(item, "lease", 2)
+    return fields.fixed_bytes(pair[0] if pair else None, "digest", HASH_SIZE)
+
+
+def _may_be_told(item: Revoked, owner: bytes) -> bool:
+    """Tell whether the delegation lets an enclave act on this revocation; without it, leases run out."""
+    delegation = open_delegation(item.row.delegation, owner)
+    return Right.REVOKE in delegation.rights and bool({"*", item.document.name} & set(delegation.models))
+
+
+def _groups(models: Sequence[ModelRow]) -> Iterator[list[ModelRow]]:
+    """Split models into heartbeats: of one delegation that gives the right, and of a bounded size."""
+    by_delegation: dict[bytes, list[ModelRow]] = {}
+    for model in models:
+        if Right.HEARTBEAT in open_delegation(model.delegation, model.owner).rights:
+            by_delegation.setdefault(model.delegation, []).append(model)
+    for group in by_delegation.values():
+        for start in range(0, len(group), MAX_LEASES):
+            yield group[start : start + MAX_LEASES]
