@@ -138,6 +138,7 @@ class ChannelSource:
         self._digest = digest
         self._blocks: OrderedDict[int, memoryview] = OrderedDict()
         self._ahead: OrderedDict[int, int] = OrderedDict()
+        self._last = -2
         self.size = int.from_bytes(channel.wait(channel.request(digest, 0, 0)), "big")
 
     def read_at(self, offset: int, length: int) -> bytes | memoryview:
@@ -169,9 +170,11 @@ class ChannelSource:
         return self._blocks[index]
 
     def _ask(self, index: int) -> None:
-        """Have this block and the following ones under way; whatever else was under way is given up."""
-        last = (self.size - 1) // BLOCK
-        wanted = range(index, min(index + READ_AHEAD, last) + 1)
+        """Have this block under way, and where reading goes forward those after it; else give up what was ahead."""
+        if index == self._last and index in self._blocks:
+            return
+        is_forward, self._last = index == self._last + 1, index
+        wanted = range(index, min(index + (READ_AHEAD if is_forward else 0), (self.size - 1) // BLOCK) + 1)
         for number in [number for number in self._ahead if number not in wanted]:
             self._channel.forget(self._ahead.pop(number))
         for number in wanted:

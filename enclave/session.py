@@ -21,7 +21,7 @@ from attestation.errors import WireCode, WireError
 from attestation.types import EvidenceRecord
 from attestation.wire.messages import MAX_HEADER, Body, MessageType, decode_body, encode_body
 from attestation.wire.session import Closed, HandshakeDone, Message, ServerSession
-from attestation.wire.session_states import ServerEvent
+from attestation.wire.session_states import ServerEvent, State
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.identity import Identity, authenticate
 from enclave.log import Event, log
@@ -110,7 +110,8 @@ class Session:
     def abort(self, error: StrongroomError) -> None:
         """End the session with a word to the client, where there is a key to say it under."""
         if self._is_open and not self.over:
-            self._refuse(0, error)
+            if self._wire.state is not State.FIRST:  # before its first message a client may only be closed
+                self._refuse(0, error)
             self._close()
         self._end(error.code)
 
