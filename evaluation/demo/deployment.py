@@ -10,6 +10,7 @@ Everything is done by the `strongroom` command, as an owner and an operator woul
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import tempfile
@@ -40,16 +41,19 @@ class Deployment:
         listen: str | None = None,
         client: Tables | None = None,
         release: Tables | None = None,
+        python: Path | None = None,
         shown: Shown = unseen,
     ) -> None:
         """Plan a deployment below `home`, which is made if needed; keep its path short, for sockets lie in it.
 
         listen: address of the host, by default a Unix socket.  client, release: entries that change the policies.
-        shown: is told every command before it runs.
+        python: interpreter that runs the enclave, by default this one.  shown: is told every command before it runs.
         """
         self.layout = Layout(Path(home))
         self.address = listen or f"unix:{self.layout.home / 'host.sock'}"
-        self.preparation = Preparation(self.layout, models, client=client or {}, release=release or {}, shown=shown)
+        self.preparation = Preparation(
+            self.layout, models, client=client or {}, release=release or {}, python=python, shown=shown
+        )
         self._parts: dict[str, Part] = {}
 
     # ------------------------------------------------------------------------------------- where things are
@@ -119,9 +123,11 @@ class Deployment:
     def start_broker(self) -> None:
         """Start the broker, which dials the host and releases keys to the enclave."""
         layout = self.layout
+        layout.log("broker").unlink(missing_ok=True)
         self._parts["broker"] = self.commands.start(
             *("broker", layout.log("broker")),
             *("broker", "serve", "--home", layout.broker, "--host", self.address, "--collateral", self.collateral_dir),
+            "--json",
         )
 
     def wait_until_serving(self, names: Sequence[str] | None = None) -> None:
@@ -138,6 +144,11 @@ class Deployment:
             "timeouts": Timeouts(connect=5, handshake=15, request=30),
         }
         return Session.connect(address or self.address, **{**defaults, **terms})
+
+    def broker_events(self) -> list[dict[str, Any]]:
+        """Return what the broker has told of itself since it was last started, oldest first."""
+        lines = self.layout.log("broker").read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def log_of(self, part: str) -> str:
         """Return the end of a part's log."""

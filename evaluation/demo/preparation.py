@@ -37,7 +37,14 @@ class Preparation:
     """The steps before the start, each of them a few `strongroom` commands."""
 
     def __init__(
-        self, layout: Layout, models: Sequence[ModelToSeal], *, client: Tables, release: Tables, shown: Shown
+        self,
+        layout: Layout,
+        models: Sequence[ModelToSeal],
+        *,
+        client: Tables,
+        release: Tables,
+        python: Path | None,
+        shown: Shown,
     ) -> None:
         """Plan the steps; `client` and `release` change the policies."""
         self.layout = layout
@@ -45,6 +52,7 @@ class Preparation:
         self.done = False
         self._client = client
         self._release = release
+        self._python = python
         self._shown = shown
 
     @property
@@ -107,7 +115,7 @@ class Preparation:
 
     def render_enclave(self) -> str:
         """Render the enclave's manifest for this owner and return the measurement in hex."""
-        return self.render(self.layout.enclave)
+        return self.render(self.layout.enclave, self._python)
 
     def render(self, folder: Path, python: Path | None = None) -> str:
         """Render a manifest into a folder, for another interpreter if given; returns the measurement in hex."""

@@ -11,13 +11,15 @@ from evaluation.demo.models import DemoModel
 from evaluation.demo.report import HostView
 from evaluation.demo.tap import Direction, Tap, hexdump
 
+Answer = Mapping[str, npt.NDArray[Any]]
+
 PIECE = 24
 """Bytes: six numbers, which ciphertext does not repeat by chance before the sun burns out."""
 SHOWN_FIELDS = 4
 DUMP_ROWS = 8
 
 
-def host_view(tap: Tap, models: Sequence[DemoModel], answers: Sequence[Mapping[str, npt.NDArray[Any]]]) -> HostView:
+def host_view(tap: Tap, models: Sequence[DemoModel], answers: Sequence[Answer]) -> HostView:
     """Search everything that passed through the host for pieces of inputs and outputs."""
     seen = tap.bytes_seen()
     pieces = set(_pieces(models, answers))
@@ -30,7 +32,7 @@ def host_view(tap: Tap, models: Sequence[DemoModel], answers: Sequence[Mapping[s
     )
 
 
-def client_text(model: DemoModel, answer: Mapping[str, npt.NDArray[Any]]) -> str:
+def client_text(model: DemoModel, answer: Answer) -> str:
     """Return the first case as the client has it: the input's first numbers and the answer."""
     lines = [model.cases[0]]
     for name, value in model.inputs.items():
@@ -48,7 +50,7 @@ def host_text(tap: Tap) -> str:
     return f"{head}\n{hexdump(bytes(frame.body), DUMP_ROWS)}"
 
 
-def _pieces(models: Sequence[DemoModel], answers: Sequence[Mapping[str, npt.NDArray[Any]]]) -> Iterator[bytes]:
+def _pieces(models: Sequence[DemoModel], answers: Sequence[Answer]) -> Iterator[bytes]:
     for model, answer in zip(models, answers, strict=True):
         for value in (*model.inputs.values(), *answer.values()):
             yield from _cuts(value.tobytes())

@@ -1,0 +1,202 @@
+"""Five attacks that the owner of the machine can mount, each against the running deployment, and how they end.
+
+The first two leave the deployment as it is; each of the others restarts it with something replaced.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attestation.client import RemoteError
+from evaluation.demo.deployment import Deployment
+from evaluation.demo.errors import DemoError
+from evaluation.demo.installation import Installation
+from evaluation.demo.models import DemoModel
+from evaluation.demo.processes import wait_until
+from evaluation.demo.report import Refusal
+from evaluation.demo.screen import Narrator
+from evaluation.demo.tap import Direction, Seen, Tap
+from manifests.errors import StrongroomError
+
+PATCHED_FILE = "enclave/process.py"
+PATCH = "\n# From here on the inputs would also go to the operator.\n"
+BROKER_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an attack works with."""
+
+    deployment: Deployment
+    installation: Installation
+    model: DemoModel
+    narrator: Narrator
+
+    @property
+    def folder(self) -> Path:
+        """The attacker's own folder."""
+        return self.deployment.layout.home / "attacker"
+
+    def ask(self, address: str | None = None, **terms: Any) -> None:
+        """Do what a client does: attest, then ask about one case."""
+        with self.deployment.session(address, **terms) as session:
+            session.infer(self.model.name, self.one_case())
+
+    def one_case(self) -> dict[str, Any]:
+        """Return the input of one case."""
+        return {name: value[:1] for name, value in self.model.inputs.items()}
+
+    def restart(self, **replaced: Path) -> None:
+        """Start the host again with something replaced; the broker does not know."""
+        self.deployment.stop()
+        self.deployment.start_host(**replaced)
+
+    def told_by_broker(self, event: str) -> list[str]:
+        """Start the broker and return the codes of the first event of that name."""
+        self.deployment.start_broker()
+        found: list[str] = []
+
+        def happened() -> bool:
+            found.extend(
+                code for item in self.deployment.broker_events() if item["event"] == event for code in _codes(item)
+            )
+            return bool(found)
+
+        wait_until(happened, BROKER_SECONDS, f"the broker's {event!r}", [])
+        self.deployment.stop_part("broker")
+        return found
+
+
+def code_of(action: Callable[[], object]) -> str | None:
+    """Return the stable code with which an action is refused, or None if it is not."""
+    try:
+        action()
+    except RemoteError as error:
+        return error.remote_code
+    except StrongroomError as error:
+        return str(error.code)
+    return None
+
+
+def replayed_record(scene: Scene) -> list[Refusal]:
+    """Repeat a record, once towards the client and once towards the enclave."""
+    results = []
+    for way, by, expected in (
+        (Direction.TO_CLIENT, "client", ("record-refused",)),
+        (Direction.TO_ENCLAVE, "enclave", ("session-truncated",)),
+    ):
+        repeat = _Repeat(way)
+        path = scene.folder / f"replay-{by}.sock"
+        with Tap(path, scene.deployment.address, alter=repeat) as tap, scene.deployment.session(tap.address) as session:
+            repeat.armed = True
+            found = code_of(lambda: [session.infer(scene.model.name, scene.one_case()) for _ in range(2)])
+        results.append(Refusal("replayed record", by, expected, found))
+    return results
+
+
+def stale_collateral(scene: Scene) -> list[Refusal]:
+    """Withhold newer collateral: give the client what has passed its date."""
+    platform = _copy_platform(scene, "stale")
+    documents = ("--expired", "tcb-info", "--expired", "qe-identity")
+    scene.deployment.commands.run("sim", "reissue", "--home", platform, *documents)
+    found = code_of(lambda: scene.ask(collateral=platform / "collateral"))
+    return [Refusal("stale collateral", "client", ("tcb-info-expired", "qe-identity-expired"), found)]
+
+
+def tampered_model(scene: Scene) -> list[Refusal]:
+    """Change one bit in the middle of a sealed model and have the enclave load it."""
+    models = scene.folder / "models"
+    shutil.copytree(scene.deployment.layout.models, models)
+    sealed = models / f"{scene.model.name}.sealed"
+    data = bytearray(sealed.read_bytes())
+    data[len(data) // 2] ^= 1
+    sealed.write_bytes(data)
+    inspected = scene.deployment.commands.json("inspect", sealed, expect=(10,))["error"]["code"]
+    scene.restart(models=models)
+    loaded = scene.told_by_broker("failed")[0]
+    return [
+        Refusal("tampered model", "anyone with `strongroom inspect`", ("sealed-chunk",), inspected),
+        Refusal("tampered model", "enclave", ("sealed-chunk",), loaded),
+    ]
+
+
+def patched_enclave(scene: Scene) -> list[Refusal]:
+    """Change a file of the enclave: first behind the manifest's back, then with the manifest rendered anew."""
+    scene.deployment.stop()
+    scene.installation.patch(PATCHED_FILE, PATCH)
+    launched = _failure_of_start(scene)
+    patched = scene.folder / "enclave"
+    measured = scene.deployment.preparation.render(patched, scene.installation.python)
+    scene.narrator.fact(f"the patched enclave measures {measured[:16]}…, the policies name another")
+    scene.restart(manifest=patched / "enclave.manifest")
+    return [
+        Refusal("patched enclave", "launcher", ("trusted-file-changed",), launched),
+        Refusal("patched enclave", "client", ("mrenclave",), _failed_check(scene)),
+        Refusal("patched enclave", "broker", ("mrenclave",), ",".join(scene.told_by_broker("refused"))),
+    ]
+
+
+def debug_quote(scene: Scene) -> list[Refusal]:
+    """Start the genuine enclave in debug mode, where the operator could read its memory."""
+    platform = _copy_platform(scene, "debug")
+    scene.deployment.commands.run("sim", "reissue", "--home", platform, "--debug")
+    scene.restart(platform=platform)
+    return [
+        Refusal("debug quote", "client", ("debug",), _failed_check(scene)),
+        Refusal("debug quote", "broker", ("debug",), ",".join(scene.told_by_broker("refused"))),
+    ]
+
+
+ATTACKS: dict[str, tuple[str, Callable[[Scene], list[Refusal]]]] = {
+    "replayed record": ("The host repeats a record that it has seen.", replayed_record),
+    "stale collateral": ("The host withholds newer collateral from the client.", stale_collateral),
+    "tampered model": ("The host changes one bit of a sealed model.", tampered_model),
+    "patched enclave": ("The operator patches a file of the enclave.", patched_enclave),
+    "debug quote": ("The operator starts the enclave in debug mode.", debug_quote),
+}
+"""Each attack by name, with the line that explains it."""
+
+
+class _Repeat:
+    """Sends the first frame of one direction twice, once it is armed."""
+
+    def __init__(self, way: Direction) -> None:
+        self.armed = False
+        self._way = way
+
+    def __call__(self, seen: Seen) -> list[Any]:
+        if not self.armed or seen.direction is not self._way or not seen.frame.body:
+            return [seen.frame]
+        self.armed = False
+        return [seen.frame, seen.frame]
+
+
+def _copy_platform(scene: Scene, name: str) -> Path:
+    """Return a copy of the platform, which keeps its root and may be put into any state."""
+    return Path(shutil.copytree(scene.deployment.layout.platform, scene.folder / name))
+
+
+def _failed_check(scene: Scene) -> str | None:
+    """Return the checks that made the client refuse the enclave."""
+    try:
+        scene.ask()
+    except StrongroomError as error:
+        return ",".join(str(finding.code) for finding in getattr(error, "failed", ())) or str(error.code)
+    return None
+
+
+def _failure_of_start(scene: Scene) -> str | None:
+    """Return the code with which the launcher refuses to start the enclave."""
+    try:
+        scene.deployment.start_host()
+    except DemoError as error:
+        return next((code for code in ("trusted-file-changed",) if code in str(error.found)), str(error.code))
+    return None
+
+
+def _codes(item: dict[str, Any]) -> list[str]:
+    return [str(code) for code in item.get("codes") or [item["code"]]]

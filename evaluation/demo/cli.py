@@ -1,0 +1,39 @@
+"""`strongroom demo`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+
+@click.command()
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Work in this folder and leave it, with all keys, policies and logs.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+def demo(*, keep: Path | None, as_json: bool) -> None:
+    """Seal two real models, attest, infer, and watch five attacks fail.
+
+    Everything runs on this machine, on a simulated platform, and is cleaned up at the end.
+    """
+    from evaluation.demo import story
+    from evaluation.demo.deployment import temporary_home
+    from evaluation.demo.screen import Screen, Silent
+
+    signal.signal(signal.SIGTERM, _leave)  # so that parts and files are cleaned up as after Ctrl-C
+    with temporary_home(keep) as home:
+        report = story.run(home, Silent() if as_json else Screen())
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
