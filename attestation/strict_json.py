@@ -49,18 +49,16 @@ def _bounded_integer(text: str) -> int:
 
 def _depth_exceeds(value: Any, limit: int) -> bool:
     """Tell whether containers nest deeper than `limit`, level by level."""
-    level = [value]
-    for _ in range(limit + 1):
-        level = [child for item in level for child in _children(item)]
-        if not level:
-            return False
-    return True
+    level = _containers([value])
+    for _ in range(limit):
+        level = [child for item in level for child in _containers(item)]
+    return bool(level)
 
 
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+def _containers(value: Any) -> list[Any]:
+    """Return the lists and maps directly inside a list or map."""
+    items = value.values() if isinstance(value, dict) else value
+    return [item for item in items if isinstance(item, dict | list)]
 
 
 def _malformed(why: str) -> EvidenceError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 
@@ -19,6 +19,8 @@ from attestation.sim.platform import SimulatedPlatform
 from attestation.sim.state import State
 from manifests.errors import ErrorCode, StrongroomError
 from tests.shared import vectors
+
+T = TypeVar("T")
 
 NOW = 1_760_000_000
 """2025-10-09T08:53:20Z, for everything simulated."""
@@ -100,3 +102,11 @@ def refused(code: ErrorCode) -> Iterator[pytest.ExceptionInfo[StrongroomError]]:
     with pytest.raises(StrongroomError) as caught:
         yield caught
     assert caught.value.code is code, f"{caught.value} instead of {code}"
+
+
+def outcome(action: Callable[[], T]) -> T | ErrorCode:
+    """What a call gives: its value, or the code of its refusal; any other exception is a defect."""
+    try:
+        return action()
+    except StrongroomError as error:
+        return error.code
