@@ -71,15 +71,14 @@ class AdminServer:
         task.add_done_callback(self._callers.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refusal = self._refusal(writer)
         try:
-            refusal = self._refusal(writer)
-            if refusal is not None:
-                writer.write(_refused(refusal))
-                return
             with contextlib.suppress(TimeoutError, ConnectionError):
-                while line := await asyncio.wait_for(_line(reader), PATIENCE):
-                    writer.write(self._answer(line))
+                while line := await asyncio.wait_for(_line(reader), 1.0 if refusal else PATIENCE):
+                    writer.write(self._answer(line) if refusal is None else _refused(refusal))
                     await writer.drain()
+                    if refusal is not None:
+                        return
         finally:
             writer.close()
 

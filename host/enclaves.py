@@ -63,13 +63,13 @@ class Enclave:
 
     def _not_ready(self) -> HostError:
         last = self.supervisor.last_ending
-        lines = self.supervisor.last_lines[-5:]
+        said = self.supervisor.last_lines[-1:] or ["nothing was written"]
         return HostError(
             HostCode.ENCLAVE_NOT_READY,
             f"the enclave of route {self.deployment.route!r} does not start",
             expected="ready",
-            found=None if last is None else f"status {last.status}: {last.reason}",
-            remedy=" / ".join(lines) if lines else "look at the log; strongroom host check finds usual causes",
+            found=None if last is None else f"status {last.status}, {last.reason}; last line: {said[0]}",
+            remedy="read the agent's log; strongroom host check finds the usual causes",
         )
 
     async def _connect(self, stream: socket.socket, ready: asyncio.Event) -> EnclaveLink:

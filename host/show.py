@@ -36,7 +36,7 @@ def print_status(console: Console, status: Mapping[str, Any]) -> None:
     relay = status["relay"]
     console.print(f"host agent  process {status['pid']}, up {duration(status['uptime'])}, home {status['home']}")
     console.print(f"platform    [bold yellow]{status['class']}[/]")
-    console.print(f"listening   {', '.join(status['listening'])}", highlight=False)
+    console.print(f"listening   {', '.join(status['listening'])}", highlight=False, soft_wrap=True)
     console.print(f"models      {status['models']} sealed, {status['models_unusable']} unusable")
     draining = "  [yellow]draining[/]" if relay["draining"] else ""
     console.print(f"clients     {relay['connections']} connected, {relay['sessions']} sessions{draining}")
@@ -76,7 +76,7 @@ def _print_trouble(console: Console, deployment: Mapping[str, Any]) -> None:
     if last is not None:
         console.print(f"{deployment['route']}: last exit {last['status']}, {last['reason']}", markup=False)
     for line in deployment["last_lines"]:
-        console.print(f"  {line}", markup=False, highlight=False)
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_models(console: Console, answer: Mapping[str, Any]) -> None:
@@ -95,10 +95,10 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     for finding in findings:
         mark, style = _mark(finding)
         console.print(f"[{style}]{mark:<8}[/] {finding.code:<24} ", end="")
-        console.print(finding.found, markup=False, highlight=False)
+        console.print(finding.found, markup=False, highlight=False, soft_wrap=True)
         if not finding.passed and finding.severity is not Severity.NOTE:
-            console.print(f"{'':9}needed: {finding.needed}", markup=False, highlight=False)
-            console.print(f"{'':9}do:     {finding.remedy}", markup=False, highlight=False)
+            console.print(f"{'':9}needed: {finding.needed}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{'':9}do:     {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _mark(finding: Finding) -> tuple[str, str]:

@@ -28,7 +28,7 @@ def kernel_findings(probe: Probe) -> Iterator[Finding]:
     )
     yield _feature(
         GuardCode.LANDLOCK,
-        here="landlock" in (probe.text("sys/kernel/security/lsm") or "").strip().split(","),
+        here=probe.landlock_version() > 0,
         needed="Landlock among the active security modules (lsm=landlock,... on the kernel's command line)",
     )
     yield _feature(

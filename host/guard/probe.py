@@ -18,6 +18,9 @@ from pathlib import Path
 MAX_TEXT = 1 << 20
 _MEMFD_SECRET = 447
 """System call number of memfd_secret(2), the same on all architectures that have it."""
+_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_VERSION = 1
+"""Flag that asks for the interface's version instead of a ruleset (landlock_create_ruleset(2))."""
 _TIMEX_SIZE = 256
 """struct timex takes 208 bytes (adjtimex(2))."""
 _TIME_ERROR = 5
@@ -75,6 +78,10 @@ class Probe:
             return False
         os.close(descriptor)
         return True
+
+    def landlock_version(self) -> int:
+        """Return the version of Landlock's interface, 0 where it is missing or switched off."""
+        return max(0, int(ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)))
 
     def clock_synchronised(self) -> bool | None:
         """Tell whether the kernel's clock is disciplined (adjtimex(2)); None where that cannot be asked."""

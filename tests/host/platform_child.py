@@ -68,7 +68,7 @@ def main() -> int:
         return 5
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        echo(stream, obeys=False)
+        echo(stream, obeys=False, answers=False)
     if mode == "polite":  # heeds SIGTERM but no "!stop"
         echo(stream, obeys=False)
     if mode == "fetch":
