@@ -72,6 +72,26 @@ def warm_up() -> None:
     inputs = run_steps(compile_pre(manifest), {"x": np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)})
     (y,) = session.run(None, inputs)
     run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})
+    _rehearse()
+
+
+def _rehearse() -> None:
+    """Draw keys, sign, and hold a session with ourselves: libraries load parts of themselves at their first use."""
+    from attestation.binding import InclusionProof
+    from attestation.types import EvidenceRecord
+    from attestation.wire.messages import MessageType
+    from attestation.wire.session import ClientSession, ServerSession
+    from manifests.sealed.recipients import RecipientKey
+    from manifests.signing import Signer, verify
+
+    RecipientKey.generate().public  # noqa: B018 - deriving it is what loads the library's parts
+    signer = Signer.generate()
+    verify(signer.public, b"", b"", signer.sign(b"", b""))
+    client, server = ClientSession(), ServerSession(tickets=None)
+    server.receive(client.start())
+    client.receive(server.send_evidence(EvidenceRecord(b"", b"", InclusionProof(0, 1, ()), "none")))
+    client.accept()
+    server.receive(client.send(MessageType.REQUEST, b""))
 
 
 def _warm_up_manifest() -> ModelManifest:
