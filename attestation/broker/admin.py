@@ -26,6 +26,9 @@ from manifests.signing import Signer, check_public_key
 MAX_DELEGATION = 16 * 1024
 """An enclave's claims carry the delegation, and admit this much."""
 EVERY = "*"
+CARD_CLIENT = "strongroom-client"
+MIN_DIGITS = 16
+"""Of a digest: fewer could be met by chance when models are many."""
 
 
 def init_home(folder: Path, passphrase: bytes, now: int, *, cost: Cost = RECOMMENDED) -> BrokerKeys:
@@ -186,6 +189,59 @@ def revoke(ledger: Ledger, owner: bytes, name: str, *, epoch: int, digests: Sequ
 
     ledger.record(now, plan)
     return rows[-1]
+
+
+def revoke_named(
+    ledger: Ledger, *, digests: Sequence[str], name: str | None, below: int, owner: str | None, now: int
+) -> list[RevocationRow]:
+    """Revoke what a command line names: models by digest or its beginning, or a name below an epoch.
+
+    Digests under several names take a revocation each.  Raises BrokerError `model-not-held` where nothing, or more
+    than one thing, is meant.
+    """
+    ledger.refresh()
+    models = ledger.look(lambda state: [row for row in state.models() if owner in {None, row.owner.hex()}])
+    if name is not None:
+        return [revoke(ledger, _only_owner(models, name), name, epoch=below, digests=[], now=now)]
+    meant: dict[tuple[bytes, str], list[bytes]] = {}
+    for digest in digests:
+        row = _meant(models, digest)
+        meant.setdefault((row.owner, row.name), []).append(row.digest)
+    return [revoke(ledger, *key, epoch=0, digests=found, now=now) for key, found in meant.items()]
+
+
+def _meant(models: Sequence[ModelRow], digest: str) -> ModelRow:
+    found = [row for row in models if row.digest.hex().startswith(digest.lower())]
+    if len(found) != 1 or len(digest) < MIN_DIGITS:
+        raise BrokerError(
+            BrokerCode.MODEL_UNKNOWN,
+            "the digest does not name one model that the broker holds",
+            expected=f"{MIN_DIGITS} to 128 hexadecimal digits",
+            found=f"{digest[:160]}: {len(found)} models",
+            remedy="see `strongroom broker list`",
+        )
+    return found[0]
+
+
+def _only_owner(models: Sequence[ModelRow], name: str) -> bytes:
+    owners = {row.owner for row in models if name in {EVERY, row.name}}
+    if len(owners) != 1:
+        raise BrokerError(
+            BrokerCode.MODEL_UNKNOWN,
+            f"{len(owners)} owners have models of this name here",
+            found=name,
+            remedy="see `strongroom broker list`; where there are several owners, name one with --owner",
+        )
+    return owners.pop()
+
+
+def client_key(text: str) -> bytes:
+    """Return a client's public key from 64 hex digits, or from a card's line `strongroom-client`."""
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        return check_public_key(read_card_entry(Path(text), CARD_CLIENT))
+    return check_public_key(key)
 
 
 def _check_revocation(state: State, owner: bytes, name: str, epoch: int, digests: Sequence[bytes]) -> None:

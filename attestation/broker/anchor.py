@@ -28,20 +28,24 @@ class Anchor:
         self._signer = signer
 
     def read(self) -> Head:
-        """Return the remembered head; raises BrokerError `store-rolled-back` if the file is lost or altered."""
-        try:
-            document = read_bounded(self._path, 4096)
-            value = signing.open_versioned(self._signer.public, ANCHOR, document, ("count", "head"))
-            return Head(fields.number(value["count"], "count", 1), fields.fixed_bytes(value["head"], "head", HASH_SIZE))
-        except ManifestError as error:
-            raise BrokerError(
-                BrokerCode.STORE_ROLLED_BACK,
-                f"the anchor {self._path} is lost or altered, so nothing shows that the database is the newest",
-                found=error.message,
-                remedy="verify the log against a head from elsewhere, then `strongroom broker audit accept`",
-            ) from None
+        """Return the remembered head; raises as `read_anchor`."""
+        return read_anchor(self._path, self._signer.public)
 
     def write(self, head: Head) -> None:
         """Remember a head durably; raises ManifestError `disk-full` or `file-unavailable`."""
         document = self._signer.sign_document(ANCHOR, {"version": 1, "count": head.count, "head": head.digest})
         write_atomically(self._path, document, mode=0o600)
+
+
+def read_anchor(path: Path, broker: bytes) -> Head:
+    """Return the head that an anchor remembers; raises BrokerError `store-rolled-back` if it is lost or altered."""
+    try:
+        value = signing.open_versioned(broker, ANCHOR, read_bounded(path, 4096), ("count", "head"))
+        return Head(fields.number(value["count"], "count", 1), fields.fixed_bytes(value["head"], "head", HASH_SIZE))
+    except ManifestError as error:
+        raise BrokerError(
+            BrokerCode.STORE_ROLLED_BACK,
+            f"the anchor {path} is lost or altered, so nothing shows that the database is the newest",
+            found=error.message,
+            remedy="verify the log against a head from elsewhere, then `strongroom broker audit accept`",
+        ) from None

@@ -91,19 +91,23 @@ class Home:
         self.check()
         return read_public(self.key_file, "broker")
 
+    def require_unused(self) -> None:
+        """Refuse a folder that holds anything; raises BrokerError `broker-home-exists`."""
+        with naming(self.folder):
+            taken = self.folder.exists() and any(self.folder.iterdir())
+        if taken:
+            raise BrokerError(
+                BrokerCode.HOME_EXISTS, f"{self.folder} is not empty", remedy="name a new folder for the broker's home"
+            )
+
     def make_keys(self, passphrase: bytes, *, cost: Cost = RECOMMENDED) -> BrokerKeys:
         """Make the folder, its keys and its card; `seal_layout` completes the home.
 
         Raises BrokerError `broker-home-exists` where the folder holds anything.
         """
+        self.require_unused()
         with naming(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            taken = any(self.folder.iterdir())
-        if taken:
-            raise BrokerError(
-                BrokerCode.HOME_EXISTS, f"{self.folder} is not empty", remedy="name a new folder for the broker's home"
-            )
-        with naming(self.folder):
             self.folder.chmod(0o700)
         keys = create_keys(self.key_file, passphrase, cost=cost)
         write_card(self.card, keys.card())

@@ -67,6 +67,11 @@ class State:
         self._revoked: list[Revoked] = []
         self._epochs: dict[bytes, int] = {}
 
+    @property
+    def broker(self) -> bytes:
+        """The broker's public key."""
+        return self._broker
+
     def put(self, row: Row) -> None:
         """Take a new row, or a new version of one; raises ManifestError for a revocation that does not verify."""
         self._rows[row.table.name][row.key()] = row

@@ -108,6 +108,11 @@ class Store:
         with self._translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 
+    def last_audit(self) -> AuditRow | None:
+        """Return the audit row with the highest index; raises as `read`."""
+        with self.read() as connection:
+            return last_audit(connection)
+
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:

@@ -206,11 +206,11 @@ class Visit:
     def _tell(self, name: EventName, model: ModelRow, **details: Any) -> None:
         self._say(name, model=model.name, epoch=model.epoch, digest=model.digest.hex()[:16], **details)
 
-    def _say(self, name: EventName, **details: Any) -> None:
+    def _say(self, event: EventName, /, **details: Any) -> None:
         """Emit an event; that a platform is simulated is in every line."""
         platform = self._session.evidence.platform
         shown = "SIMULATED" if platform is PlatformClass.SIMULATED else str(platform)
-        self._emit(Event(name, self._session.address, {"platform": shown, **details}))
+        self._emit(Event(event, self._session.address, {"platform": shown, **details}))
 
 
 def answer(body: Body, names: Iterable[str]) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""The parts that only a serving broker needs: collateral, connections, and their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attestation.broker.events import Emit
+from attestation.broker.ledger import Ledger
+from attestation.broker.link import opener
+from attestation.broker.service import Service
+from attestation.client.call import PATIENT
+from attestation.collateral import open_source
+from attestation.wire.address import parse_address
+
+
+def make_service(
+    ledger: Ledger,
+    addresses: Sequence[str],
+    collateral: Path,
+    route: str,
+    emit: Emit,
+) -> Service:
+    """Return a service for these hosts; raises WireError for an address that is none."""
+    for address in addresses:
+        parse_address(address)
+    return Service(ledger, addresses, opener(open_source(collateral), route, PATIENT), emit)
