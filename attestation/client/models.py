@@ -62,6 +62,10 @@ class ModelInfo:
     outputs: tuple[TensorInfo, ...]
     labels: int
 
+    def __repr__(self) -> str:
+        tensors = [", ".join(str(tensor) for tensor in side) for side in (self.inputs, self.outputs)]
+        return f"<ModelInfo {self.name} {self.version} epoch {self.epoch}: {tensors[0]} -> {tensors[1]}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Give the machine-readable form."""
         return {

@@ -5,6 +5,7 @@ The first two leave the deployment as it is; each of the others restarts it with
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +17,13 @@ from evaluation.demo.deployment import Deployment
 from evaluation.demo.errors import DemoError
 from evaluation.demo.installation import Installation
 from evaluation.demo.models import DemoModel
-from evaluation.demo.processes import wait_until
 from evaluation.demo.report import Refusal
 from evaluation.demo.screen import Narrator
 from evaluation.demo.tap import Direction, Seen, Tap
-from manifests.errors import StrongroomError
+from manifests.errors import Fault, StrongroomError
 
 PATCHED_FILE = "enclave/process.py"
 PATCH = "\n# From here on the inputs would also go to the operator.\n"
-BROKER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -55,20 +54,17 @@ class Scene:
         self.deployment.stop()
         self.deployment.start_host(**replaced)
 
-    def told_by_broker(self, event: str) -> list[str]:
-        """Start the broker and return the codes of the first event of that name."""
-        self.deployment.start_broker()
-        found: list[str] = []
-
-        def happened() -> bool:
-            found.extend(
-                code for item in self.deployment.broker_events() if item["event"] == event for code in _codes(item)
-            )
-            return bool(found)
-
-        wait_until(happened, BROKER_SECONDS, f"the broker's {event!r}", [])
-        self.deployment.stop_part("broker")
-        return found
+    def told_by_broker(self, event: str) -> str | None:
+        """Have the broker try once to provision; return the codes of the first event of that name."""
+        layout = self.deployment.layout
+        printed = self.deployment.commands.run(
+            *("broker", "serve", "--once", "--json", "--home", layout.broker, "--host", self.deployment.address),
+            *("--collateral", self.deployment.collateral_dir),
+            expect=(0, Fault.REFUSED, Fault.MALFORMED),
+        )
+        events = [json.loads(line) for line in printed.splitlines() if line.startswith('{"')]
+        found = next((item for item in events if item["event"] == event), None)
+        return ",".join(found.get("codes") or [found["code"]]) if found else None
 
 
 def code_of(action: Callable[[], object]) -> str | None:
@@ -117,7 +113,7 @@ def tampered_model(scene: Scene) -> list[Refusal]:
     sealed.write_bytes(data)
     inspected = scene.deployment.commands.json("inspect", sealed, expect=(10,))["error"]["code"]
     scene.restart(models=models)
-    loaded = scene.told_by_broker("failed")[0]
+    loaded = scene.told_by_broker("failed")
     return [
         Refusal("tampered model", "anyone with `strongroom inspect`", ("sealed-chunk",), inspected),
         Refusal("tampered model", "enclave", ("sealed-chunk",), loaded),
@@ -136,7 +132,7 @@ def patched_enclave(scene: Scene) -> list[Refusal]:
     return [
         Refusal("patched enclave", "launcher", ("trusted-file-changed",), launched),
         Refusal("patched enclave", "client", ("mrenclave",), _failed_check(scene)),
-        Refusal("patched enclave", "broker", ("mrenclave",), ",".join(scene.told_by_broker("refused"))),
+        Refusal("patched enclave", "broker", ("mrenclave",), scene.told_by_broker("refused")),
     ]
 
 
@@ -147,7 +143,7 @@ def debug_quote(scene: Scene) -> list[Refusal]:
     scene.restart(platform=platform)
     return [
         Refusal("debug quote", "client", ("debug",), _failed_check(scene)),
-        Refusal("debug quote", "broker", ("debug",), ",".join(scene.told_by_broker("refused"))),
+        Refusal("debug quote", "broker", ("debug",), scene.told_by_broker("refused")),
     ]
 
 
@@ -196,7 +192,3 @@ def _failure_of_start(scene: Scene) -> str | None:
     except DemoError as error:
         return next((code for code in ("trusted-file-changed",) if code in str(error.found)), str(error.code))
     return None
-
-
-def _codes(item: dict[str, Any]) -> list[str]:
-    return [str(code) for code in item.get("codes") or [item["code"]]]

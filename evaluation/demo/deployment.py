@@ -24,6 +24,9 @@ from evaluation.demo.errors import DemoCode, DemoError
 from evaluation.demo.layout import Layout
 from evaluation.demo.preparation import ModelToSeal, Preparation, Tables
 from evaluation.demo.processes import Commands, Part, Shown, unseen, wait_until
+from host.admin import ask
+from host.errors import HostError
+from host.home import Home
 from manifests.errors import StrongroomError
 
 READY_SECONDS = 60.0
@@ -189,9 +192,8 @@ class Deployment:
         self.stop()
 
     def status(self) -> dict[str, Any]:
-        """Return what `strongroom host status --json` prints."""
-        silent = Commands(self.layout.passphrase, unseen)
-        return dict(silent.json("host", "status", "--home", self.layout.host))
+        """Return what `strongroom host status --json` prints; raises HostError where no agent answers."""
+        return dict(ask(Home(self.layout.host).admin_socket, "status"))
 
     def _part(self, name: str) -> Part:
         if name not in self._parts:
@@ -199,12 +201,12 @@ class Deployment:
         return self._parts[name]
 
     def _is_up(self) -> bool:
-        with contextlib.suppress(DemoError):
+        with contextlib.suppress(HostError):
             return bool(self._enclave()["state"] == "ready")
         return False
 
     def _enclave(self) -> dict[str, Any]:
-        return dict(self.status()["enclaves"][0])
+        return dict(self.status()["deployments"][0])
 
     def _served(self) -> set[str]:
         with contextlib.suppress(StrongroomError), self.session() as session:

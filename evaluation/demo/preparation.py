@@ -147,7 +147,7 @@ class Preparation:
     def arm_broker(self) -> None:
         """Give the broker its policy and the models' keys."""
         layout = self.layout
-        self.commands.run("broker", "policy", "--home", layout.broker, layout.release_policy)
+        self.commands.run("broker", "policy", "set", "--home", layout.broker, layout.release_policy)
         for model in self.models:
             self.add_to_broker(layout.sealed(model.name))
 

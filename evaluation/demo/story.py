@@ -62,13 +62,11 @@ def _set_up(deployment: Deployment, narrator: Narrator) -> None:
     deployment.wait_until_serving()
     for event in deployment.broker_events():
         if event["event"] == "released":
-            narrator.fact(f"released: {event['name']}")
+            narrator.fact(f"released: {event['model']}")
 
 
 def _serve(deployment: Deployment, models: list[DemoModel], narrator: Narrator, report: Report) -> None:
-    narrator.step(
-        "A client attests the enclave: quote, certificates, revocation, TCB, measurement, all before it sends."
-    )
+    narrator.step("A client attests the enclave: quote, certificates, revocations, TCB, code. Only then it sends.")
     with Tap(deployment.layout.home / "tap.sock", deployment.address) as tap:
         begun = time.perf_counter()
         with deployment.session(tap.address) as session:
