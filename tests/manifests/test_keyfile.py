@@ -10,6 +10,7 @@ import click
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nacl.exceptions import RuntimeError as SodiumError
 
 from manifests.errors import ManifestCode, ManifestError
 from manifests.keyfile import (
@@ -149,3 +150,30 @@ def test_the_passphrase_comes_from_the_file_then_the_environment(
     monkeypatch.delenv("STRONGROOM_PASSPHRASE")
     with pytest.raises(click.UsageError):
         read_passphrase(None)
+
+
+def test_a_person_is_asked_twice_for_a_new_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def prompt(text: str, **options: object) -> str:
+        asked.append(options)
+        return "pässword"
+
+    monkeypatch.delenv("STRONGROOM_PASSPHRASE", raising=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(click, "prompt", prompt)
+    assert read_passphrase(None, confirm=True) == "pässword".encode()
+    assert asked == [{"hide_input": True, "confirmation_prompt": True, "err": True}]
+
+
+def test_a_machine_without_the_memory_for_a_key_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path / "owner.key")
+
+    def exhausted(*arguments: object, **options: object) -> bytes:
+        raise SodiumError("Unexpected failure in key derivation")
+
+    monkeypatch.setattr("nacl.pwhash.argon2id.kdf", exhausted)
+    with pytest.raises(ManifestError) as caught:
+        read_key_file(path, "owner", b"correct horse")
+    assert caught.value.code is ManifestCode.KEY_INVALID
+    assert "memory" in caught.value.message

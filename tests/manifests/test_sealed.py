@@ -99,6 +99,7 @@ def test_a_part_is_decrypted_into_the_callers_buffer() -> None:
 def test_a_reader_needs_the_data_key_first_and_forgets_it_when_closed() -> None:
     sealed = small()
     reader = sealed.reader()
+    assert reader.digest == sealed.digest
     for _ in range(2):
         with pytest.raises(ManifestError) as caught:
             reader.read_part(0)

@@ -291,6 +291,7 @@ CORES = {
     "the graph first": {"parts": [["model.onnx", 1], ["manifest", 1]]},
     "a path upwards": {"parts": [["manifest", 1], ["model.onnx", 1], ["../a", 1]]},
     "a part of three items": {"parts": [["manifest", 1, 1], ["model.onnx", 1]]},
+    "a part of one item": {"parts": [["manifest", 1], ["model.onnx"]]},
     "a negative size": {"parts": [["manifest", -1], ["model.onnx", 1]]},
     "too many parts": {"parts": [["manifest", 1], ["model.onnx", 1]] + [[f"p{n}", 1] for n in range(4095)]},
     "too many chunks": {"parts": [["manifest", 1], ["model.onnx", GIB]]},

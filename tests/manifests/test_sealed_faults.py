@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from manifests.errors import ManifestCode, ManifestError
-from manifests.sealed import FileSource, inspect_sealed, rewrap
+from manifests.sealed import BytesSource, FileSource, inspect_sealed, rewrap
 from manifests.sealed.writer import FilePart, MemoryPart, Part, write_sealed
 from tests.manifests.small import OTHER_RECIPIENT, OWNER, RECIPIENT, manifest, small
 
@@ -112,8 +112,12 @@ def test_a_sealed_model_that_is_not_there_or_shrinks(tmp_path: Path) -> None:
     path.write_bytes(small().data)
     with FileSource(path) as source:
         os.truncate(path, 100)
-        with pytest.raises(ManifestError) as caught:
-            source.read_at(50, 100)
+        for offset in (50, len(small().data) - 50):
+            with pytest.raises(ManifestError) as caught:
+                source.read_at(offset, 100)
+            assert caught.value.code is ManifestCode.SEALED_TRUNCATED
+    with pytest.raises(ManifestError) as caught:
+        BytesSource(b"abc").read_at(2, 2)
     assert caught.value.code is ManifestCode.SEALED_TRUNCATED
 
 
