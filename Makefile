@@ -19,7 +19,7 @@ demo: $(VENV)/.ready ## seal two models, attest, infer, and watch five attacks f
 	@$(BIN)/strongroom demo
 
 test: $(VENV)/.ready ## run the tests
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 test-extras: $(EXTRAS)/.ready ## run the tests of the PyTorch and Keras exporters, in an environment of their own
 	@KERAS_BACKEND=torch $(EXTRAS)/bin/python -m pytest -m extras tests/manifests/test_extras.py
