@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -279,3 +281,13 @@ def test_the_same_randomness_gives_the_same_content() -> None:
     first, second = (Pieces.of(small(1, recipients=keys).data) for keys in ((RECIPIENT,), (OTHER_RECIPIENT,)))
     assert (first.core, first.chunks, first.tail) == (second.core, second.chunks, second.tail)
     assert first.join() == small(1, recipients=(RECIPIENT,)).data
+
+
+def test_reading_loads_nothing_that_only_owners_need() -> None:
+    """The enclave is measured by what it loads."""
+    program = "import sys, manifests.sealed, manifests.sealed.reader; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "manifests.sealed.reader" in loaded
+    assert not {"manifests.sealed.sealing", "manifests.sealed.exporters", "manifests.draft", "onnx"} & set(loaded)
+    with pytest.raises(ImportError):
+        from manifests.sealed import nothing_of_the_kind  # noqa: F401 - it must fail
