@@ -20,7 +20,7 @@ from manifests.gramine.manifest import MAX_MANIFEST, EnclaveManifest, parse_mani
 from manifests.gramine.measure import check_trusted_files, measure
 
 REPORT_DATA_SIZE = 64
-GRACE = 5.0
+GRACE = 2.0
 """Seconds that an enclave has to end by itself once the host's end of its stream is closed."""
 
 Quoter = Callable[[bytes], bytes]
@@ -41,9 +41,10 @@ def run(home: Path, manifest_path: Path, host: int, ready: int | None = None) ->
     with ours:
         child = start_enclave(manifest, host, theirs.fileno())
         theirs.close()
+        watch = Watch(child, ours, host, lambda report_data: platform.quote(body, report_data))
         if ready is not None:
             _announce(ready, platform, body, child)
-        return Watch(child, ours, host, lambda report_data: platform.quote(body, report_data)).run()
+        return watch.run()
 
 
 def measured_report(platform: SimulatedPlatform, path: Path) -> tuple[EnclaveManifest, ReportBody]:
@@ -78,11 +79,11 @@ class Watch:
         self._quote = quote
         self._request = bytearray()
         self._deadline: float | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._send(signal.SIGTERM))
 
     def run(self) -> int:
         """Serve until the enclave has ended; returns its exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._send(signal.SIGTERM))
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         poll.register(self._attestation, select.POLLIN)

@@ -1,0 +1,145 @@
+"""`strongroom attest` and `strongroom sim` print what the library finds, and end with its exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from attestation.cli import attest
+from attestation.errors import ClientCode, EvidenceCode, WireCode
+from attestation.sim.cli import sim
+from attestation.validity import rfc3339
+from manifests.errors import ManifestCode, StrongroomError
+from tests.attestation import kit
+from tests.attestation.kit import NOW
+
+
+def run(group: Any, *arguments: object) -> Result:
+    return CliRunner().invoke(group, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[object]:
+    """The options of a verification that is accepted."""
+    subject = kit.platform()
+    (tmp_path / "quote.bin").write_bytes(kit.sim_quote())
+    (tmp_path / "root.pem").write_bytes(subject.root_pem)
+    folder = tmp_path / "collateral"
+    folder.mkdir()
+    (folder / f"{subject.collateral_key}.json").write_text(subject.collateral(NOW).to_json(), encoding="utf-8")
+    (tmp_path / "policy.toml").write_text(
+        "version = 1\n[evidence]\nsimulation = true\nsimulated_root = 'root.pem'\ntcb_status = ['UpToDate']\n"
+        f"[sgx]\nmrenclave = ['{kit.MRENCLAVE.hex()}']\n",
+        encoding="utf-8",
+    )
+    return ["--evidence", tmp_path / "quote.bin", "--collateral", folder, "--policy", tmp_path / "policy.toml"]
+
+
+@pytest.mark.parametrize("moment", [str(NOW), rfc3339(NOW)])
+def test_accepted_evidence_ends_with_0(files: list[object], moment: str) -> None:
+    result = run(attest, "verify", *files, "--at", moment)
+    assert result.exit_code == 0, result.output
+    assert "ACCEPTED" in result.output
+    assert "SIMULATED" in result.output
+
+
+def test_json_holds_verdict_findings_and_every_field(files: list[object]) -> None:
+    result = run(attest, "verify", *files, "--at", NOW, "--json")
+    shown = json.loads(result.output)
+    assert shown["accepted"] is True
+    assert shown["simulated"] is True
+    assert shown["at"] == rfc3339(NOW)
+    assert shown["tcb_status"] == "UpToDate"
+    assert shown["quote"]["report_body"]["mr_enclave"] == kit.MRENCLAVE.hex()
+    assert shown["collateral"]["issued"] < shown["collateral"]["expires"]
+    assert {"code", "phase", "passed", "severity", "expected", "found", "remedy"} == shown["findings"][0].keys()
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_refused_evidence_ends_with_10_and_says_why(files: list[object], tmp_path: Path, form: list[str]) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(policy.read_text(encoding="utf-8").replace("07", "08"), encoding="utf-8")
+    result = run(attest, "verify", *files, "--at", NOW, *form)
+    assert result.exit_code == 10
+    assert "sgx-mrenclave" in result.output
+    if not form:
+        assert "REFUSED" in result.output
+        assert "compare the manifest with the measured one" in result.output
+
+
+def refusal(result: Result) -> StrongroomError:
+    assert isinstance(result.exception, StrongroomError), result.output
+    return result.exception
+
+
+def test_broken_evidence_and_collateral_raise_their_codes(files: list[object], tmp_path: Path) -> None:
+    assert refusal(run(attest, "verify", *files, "--at", NOW + 10**8)).code is EvidenceCode.CRL_EXPIRED
+    (tmp_path / "quote.bin").write_bytes(kit.sim_quote() + b"\0")
+    assert refusal(run(attest, "verify", *files)).code is EvidenceCode.QUOTE_TRAILING_BYTES
+    (tmp_path / "quote.bin").unlink()
+    assert refusal(run(attest, "verify", *files)).code is ManifestCode.FILE_UNAVAILABLE
+
+
+def test_collateral_may_be_one_file(files: list[object], tmp_path: Path) -> None:
+    files[3] = next((tmp_path / "collateral").iterdir())
+    assert run(attest, "verify", *files, "--at", NOW).exit_code == 0
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "2025-13-01T00:00:00Z", "-5"])
+def test_a_time_that_is_none_is_a_usage_error(files: list[object], moment: str) -> None:
+    assert run(attest, "verify", *files, f"--at={moment}").exit_code == 2
+
+
+def test_show_decodes_without_verifying(files: list[object]) -> None:
+    result = run(attest, "show", files[1])
+    assert result.exit_code == 0
+    assert "Nothing here is verified" in result.output
+    assert kit.MRENCLAVE.hex() in result.output
+    shown = json.loads(run(attest, "show", files[1], "--json").output)
+    assert shown["verified"] is False
+    assert shown["collateral"] == "sgx-53494d000000-processor"
+
+
+def test_show_of_a_deployment_that_does_not_answer_says_so(tmp_path: Path) -> None:
+    assert refusal(run(attest, "show", f"unix:{tmp_path}/none")).code is ClientCode.ADDRESS_UNREACHABLE
+    assert refusal(run(attest, "show", "tcp:nowhere")).code is WireCode.ADDRESS_INVALID
+
+
+# --------------------------------------------------------------------------------------------------------- sim
+
+
+def described(*arguments: object) -> dict[str, Any]:
+    result = run(sim, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    shown: dict[str, Any] = json.loads(result.output)
+    return shown
+
+
+def test_a_platform_is_made_shown_and_put_into_any_state(tmp_path: Path) -> None:
+    home = ("--home", tmp_path / "platform")
+    made = described("init", *home)
+    assert described("init", *home) == described("show", *home) == made
+    changed = described("reissue", *home, "--tcb-status", "OutOfDate", "--advisory", "SIM-SA-1", "--debug")
+    assert changed["state"] | {"tcb_status": "OutOfDate", "advisories": ["SIM-SA-1"], "debug": True} == changed["state"]
+    assert described("reissue", *home, "--no-debug")["state"]["tcb_status"] == "OutOfDate"
+    assert not described("show", *home)["state"]["debug"]
+    assert described("reissue", *home, "--reset")["state"] == made["state"]
+    assert made["root_sha256"] == changed["root_sha256"]
+    assert made["platform"] == "SIMULATED"
+
+
+def test_states_are_named_or_refused(tmp_path: Path) -> None:
+    home = ("--home", tmp_path / "platform")
+    state = described("reissue", *home, "--reset", "--expired", "tcb-info", "--early", "pck-crl", "--revoke", "pck")
+    assert state["state"]["expired"] == ["tcb-info"]
+    assert state["state"]["revoked"] == ["pck"]
+    assert run(sim, "reissue", *home, "--tcb-status", "Fine").exit_code == 2
+    assert "SIMULATED" in run(sim, "show", *home).output
+
+
+def test_showing_what_is_not_there_says_so(tmp_path: Path) -> None:
+    assert refusal(run(sim, "show", "--home", tmp_path / "none")).code is ManifestCode.FILE_UNAVAILABLE
