@@ -17,12 +17,14 @@ from evaluation.demo.deployment import Deployment
 from evaluation.demo.errors import DemoError
 from evaluation.demo.installation import Installation
 from evaluation.demo.models import DemoModel
+from evaluation.demo.processes import wait_until
 from evaluation.demo.report import Refusal
 from evaluation.demo.screen import Narrator
 from evaluation.demo.tap import Direction, Seen, Tap
 from manifests.errors import Fault, StrongroomError
 
 PATCHED_FILE = "enclave/process.py"
+LOG_SECONDS = 5.0
 PATCH = "\n# From here on the inputs would also go to the operator.\n"
 
 
@@ -54,17 +56,23 @@ class Scene:
         self.deployment.stop()
         self.deployment.start_host(**replaced)
 
-    def told_by_broker(self, event: str) -> str | None:
-        """Have the broker try once to provision; return the codes of the first event of that name."""
+    def provision_once(self) -> list[dict[str, Any]]:
+        """Have the broker try to provision the enclave, which must not succeed; return what it told of it."""
         layout = self.deployment.layout
         printed = self.deployment.commands.run(
             *("broker", "serve", "--once", "--json", "--home", layout.broker, "--host", self.deployment.address),
             *("--collateral", self.deployment.collateral_dir),
-            expect=(0, Fault.REFUSED, Fault.MALFORMED),
+            expect=(Fault.REFUSED, Fault.MALFORMED),
         )
-        events = [json.loads(line) for line in printed.splitlines() if line.startswith('{"')]
-        found = next((item for item in events if item["event"] == event), None)
-        return ",".join(found.get("codes") or [found["code"]]) if found else None
+        return [json.loads(line) for line in printed.splitlines() if line.startswith('{"')]
+
+    def refused_by_broker(self) -> str:
+        """Have the broker try to provision the enclave, and return the failed checks that its audit log names."""
+        self.provision_once()
+        row = self.deployment.commands.json(
+            *("broker", "audit", "show", "--home", self.deployment.layout.broker, "--kind", "refusal", "--last", "1")
+        )[0]
+        return ",".join(code for code, _, _ in row["event"]["unmet"])
 
 
 def code_of(action: Callable[[], object]) -> str | None:
@@ -80,18 +88,24 @@ def code_of(action: Callable[[], object]) -> str | None:
 
 def replayed_record(scene: Scene) -> list[Refusal]:
     """Repeat a record, once towards the client and once towards the enclave."""
-    results = []
-    for way, by, expected in (
-        (Direction.TO_CLIENT, "client", ("record-refused",)),
-        (Direction.TO_ENCLAVE, "enclave", ("session-truncated",)),
-    ):
-        repeat = _Repeat(way)
-        path = scene.folder / f"replay-{by}.sock"
-        with Tap(path, scene.deployment.address, alter=repeat) as tap, scene.deployment.session(tap.address) as session:
-            repeat.armed = True
-            found = code_of(lambda: [session.infer(scene.model.name, scene.one_case()) for _ in range(2)])
-        results.append(Refusal("replayed record", by, expected, found))
-    return results
+    return [
+        Refusal("replayed record", "client", ("record-refused",), _replay(scene, Direction.TO_CLIENT)),
+        Refusal("replayed record", "enclave", ("record-refused",), _replay(scene, Direction.TO_ENCLAVE)),
+    ]
+
+
+def _replay(scene: Scene, way: Direction) -> str | None:
+    """Repeat one record of a session and return the code with which its receiver ended the session."""
+    repeat = _Repeat(way)
+    before = len(scene.deployment.sessions_ended())
+    path = scene.folder / f"replay-{way.name.lower()}.sock"
+    with Tap(path, scene.deployment.address, alter=repeat) as tap, scene.deployment.session(tap.address) as session:
+        repeat.armed = True
+        found = code_of(lambda: [session.infer(scene.model.name, scene.one_case()) for _ in range(2)])
+        if way is Direction.TO_CLIENT or found is None:
+            return found
+        wait_until(lambda: len(scene.deployment.sessions_ended()) > before, LOG_SECONDS, "the enclave's log")
+    return scene.deployment.sessions_ended()[-1]
 
 
 def stale_collateral(scene: Scene) -> list[Refusal]:
@@ -113,7 +127,7 @@ def tampered_model(scene: Scene) -> list[Refusal]:
     sealed.write_bytes(data)
     inspected = scene.deployment.commands.json("inspect", sealed, expect=(10,))["error"]["code"]
     scene.restart(models=models)
-    loaded = scene.told_by_broker("failed")
+    loaded = next((event["code"] for event in scene.provision_once() if event["event"] == "failed"), None)
     return [
         Refusal("tampered model", "anyone with `strongroom inspect`", ("sealed-chunk",), inspected),
         Refusal("tampered model", "enclave", ("sealed-chunk",), loaded),
@@ -123,17 +137,17 @@ def tampered_model(scene: Scene) -> list[Refusal]:
 def patched_enclave(scene: Scene) -> list[Refusal]:
     """Change a file of the enclave: first behind the manifest's back, then with the manifest rendered anew."""
     scene.deployment.stop()
-    scene.installation.patch(PATCHED_FILE, PATCH)
-    launched = _failure_of_start(scene)
-    patched = scene.folder / "enclave"
-    measured = scene.deployment.preparation.render(patched, scene.installation.python)
-    scene.narrator.fact(f"the patched enclave measures {measured[:16]}…, the policies name another")
-    scene.restart(manifest=patched / "enclave.manifest")
-    return [
-        Refusal("patched enclave", "launcher", ("trusted-file-changed",), launched),
-        Refusal("patched enclave", "client", ("mrenclave",), _failed_check(scene)),
-        Refusal("patched enclave", "broker", ("mrenclave",), scene.told_by_broker("refused")),
-    ]
+    with scene.installation.patched(PATCHED_FILE, PATCH):
+        launched = _failure_of_start(scene)
+        patched = scene.folder / "enclave"
+        measured = scene.deployment.preparation.render(patched, scene.installation.python)
+        scene.narrator.fact(f"the patched enclave measures {measured[:16]}…, the policies name another")
+        scene.restart(manifest=patched / "enclave.manifest")
+        return [
+            Refusal("patched enclave", "launcher", ("trusted-file-changed",), launched),
+            Refusal("patched enclave", "client", ("sgx-mrenclave",), _failed_check(scene)),
+            Refusal("patched enclave", "broker", ("sgx-mrenclave",), scene.refused_by_broker()),
+        ]
 
 
 def debug_quote(scene: Scene) -> list[Refusal]:
@@ -142,8 +156,8 @@ def debug_quote(scene: Scene) -> list[Refusal]:
     scene.deployment.commands.run("sim", "reissue", "--home", platform, "--debug")
     scene.restart(platform=platform)
     return [
-        Refusal("debug quote", "client", ("debug",), _failed_check(scene)),
-        Refusal("debug quote", "broker", ("debug",), scene.told_by_broker("refused")),
+        Refusal("debug quote", "client", ("sgx-debug",), _failed_check(scene)),
+        Refusal("debug quote", "broker", ("sgx-debug",), scene.refused_by_broker()),
     ]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,10 @@ from manifests.errors import StrongroomError
 
 READY_SECONDS = 60.0
 """Starting the enclave's interpreter and loading a model takes two seconds on an idle machine."""
+
+
+_ENDED = re.compile(r'"session-ended",\s+"code":\s+"([a-z-]+)"')
+"""The enclave's log line in the host's, which may be wrapped."""
 
 
 class Deployment:
@@ -152,6 +157,10 @@ class Deployment:
         """Return what the broker has told of itself since it was last started, oldest first."""
         lines = self.layout.log("broker").read_text(errors="replace").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def sessions_ended(self) -> list[str]:
+        """Return the codes with which the enclave has ended sessions since the host first started, oldest first."""
+        return _ENDED.findall(self.layout.log("host").read_text(errors="replace"))
 
     def log_of(self, part: str) -> str:
         """Return the end of a part's log."""

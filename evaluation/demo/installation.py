@@ -5,10 +5,12 @@ The interpreter is a virtual environment whose path names the copy first and the
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = ("attestation", "enclave", "manifests")
@@ -42,10 +44,16 @@ class Installation:
         libraries = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
         (site / "strongroom.pth").write_text("\n".join([str(self.code), *libraries]) + "\n")
 
-    def patch(self, file: str, text: str) -> None:
-        """Append to one file of the enclave's code, as an intruder on the machine could."""
-        with (self.code / file).open("a") as target:
-            target.write(text)
+    @contextlib.contextmanager
+    def patched(self, file: str, text: str) -> Iterator[None]:
+        """Append to one file of the enclave's code, as an intruder on the machine could, and take it back."""
+        path = self.code / file
+        genuine = path.read_bytes()
+        path.write_bytes(genuine + text.encode())
+        try:
+            yield
+        finally:
+            path.write_bytes(genuine)
 
 
 def _source(package: str) -> Path:

@@ -34,9 +34,10 @@ class Commands:
     """Runs `strongroom` commands; `shown` is told each before it runs."""
 
     def __init__(self, passphrase: Path, shown: Shown) -> None:
-        """Every command finds its passphrase in the file `passphrase`."""
+        """Every command finds its passphrase in the file `passphrase`; paths are shown relative to its folder."""
         self._environment = {**os.environ, "STRONGROOM_PASSPHRASE": passphrase.read_text().strip()}
         self._shown = shown
+        self._home = passphrase.parent
 
     def run(self, *arguments: str | Path, expect: Sequence[int] = (0,)) -> str:
         """Run a command to its end and return its standard output; raises DemoError for another exit status."""
@@ -79,7 +80,7 @@ class Commands:
 
     def _announce(self, arguments: Sequence[str | Path]) -> list[str]:
         words = [str(word) for word in arguments]
-        self._shown(f"strongroom {shlex.join(words)}")
+        self._shown(f"strongroom {shlex.join(words)}".replace(f"{self._home}/", ""))
         return words
 
 

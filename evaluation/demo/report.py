@@ -12,13 +12,20 @@ class ModelResult:
     """How a model's answers from inside the enclave compare with plain onnxruntime on the same input.
 
     identical: every output has the same dtype, shape and bytes.  correct: cases answered rightly, None where the truth
-    is not known.  enclave_ms, plain_ms: median time of one case.
+    is not known.
     """
 
     name: str
     cases: int
     identical: bool
     correct: int | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Median milliseconds of a request with one case: through the host into the enclave, and plain onnxruntime."""
+
+    name: str
     enclave_ms: float
     plain_ms: float
 
@@ -57,8 +64,10 @@ class Report:
     """The result of a run."""
 
     handshake_ms: float = 0.0
+    """Connecting, handshake, evidence with its quote, verification and appraisal."""
     seconds: float = 0.0
     models: list[ModelResult] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
     host: HostView | None = None
     refusals: list[Refusal] = field(default_factory=list)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rich.columns import Columns
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -64,7 +65,9 @@ class Screen:
         """Begin a numbered step."""
         self._steps += 1
         self._console.print()
-        self._console.print(Text.assemble((f"{self._steps:2} ", "bold cyan"), (text, "bold")))
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(Text(f"{self._steps:2}", "bold cyan"), Text(text, "bold"))
+        self._console.print(grid)
 
     def command(self, text: str) -> None:
         """Show a command in grey, on one line."""
@@ -72,20 +75,24 @@ class Screen:
 
     def fact(self, text: str) -> None:
         """State something."""
-        self._console.print(Text(f"   {text}"))
+        self._console.print(_indented(Text(text)))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show rows."""
         table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bright_black")
         for row in rows:
             table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in row))
-        self._console.print(Text("   ", end=""), table)
+        self._console.print(_indented(table))
 
     def side_by_side(self, panels: Sequence[tuple[str, str]]) -> None:
         """Show titled texts beside each other, as far as the terminal is wide enough."""
-        self._console.print(Columns([Panel(Text(text), title=title) for title, text in panels]))
+        self._console.print(_indented(Columns([Panel(Text(text), title=title) for title, text in panels])))
 
     def refusal(self, text: str, code: str, *, as_expected: bool) -> None:
         """Tell how an attack ended."""
-        mark = ("   refused ", "bold green") if as_expected else ("   NOT AS CLAIMED ", "bold red")
-        self._console.print(Text.assemble(mark, f"{text} ", (f"[{code}]", "yellow")))
+        mark = ("refused ", "bold green") if as_expected else ("NOT AS CLAIMED ", "bold red")
+        self._console.print(_indented(Text.assemble(mark, f"{text} ", (f"[{code}]", "yellow"))))
+
+
+def _indented(shown: RenderableType) -> Padding:
+    return Padding(shown, (0, 0, 0, 3))

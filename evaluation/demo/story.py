@@ -15,7 +15,7 @@ from evaluation.demo.models import DemoModel, magika_model, tumour_model
 from evaluation.demo.preparation import ModelToSeal
 from evaluation.demo.report import Report
 from evaluation.demo.screen import Narrator
-from evaluation.demo.serving import serve_cases, verdicts
+from evaluation.demo.serving import measure_cost, serve_cases, verdicts
 from evaluation.demo.tap import Tap
 
 SHOWN_CASES = 6
@@ -35,6 +35,7 @@ def run(home: Path, narrator: Narrator) -> Report:
     try:
         _set_up(deployment, narrator)
         _serve(deployment, models, narrator, report)
+        _weigh(deployment, models, narrator, report)
         _attack(Scene(deployment, installation, models[0], narrator), report)
     finally:
         deployment.stop()
@@ -68,21 +69,29 @@ def _set_up(deployment: Deployment, narrator: Narrator) -> None:
 def _serve(deployment: Deployment, models: list[DemoModel], narrator: Narrator, report: Report) -> None:
     narrator.step("A client attests the enclave: quote, certificates, revocations, TCB, code. Only then it sends.")
     with Tap(deployment.layout.home / "tap.sock", deployment.address) as tap:
-        begun = time.perf_counter()
         with deployment.session(tap.address) as session:
-            report.handshake_ms = round((time.perf_counter() - begun) * 1000, 1)
-            narrator.fact(f"{session!r}, {report.handshake_ms} ms")
+            narrator.fact(repr(session))
             answers = [_classify(session, model, narrator, report) for model in models]
             narrator.step("The same request as the client saw it and as the host saw it.")
             session.infer(models[0].name, {name: value[:1] for name, value in models[0].inputs.items()})
             shown = [("client", views.client_text(models[0], answers[0])), ("host", views.host_text(tap))]
             narrator.side_by_side(shown)
-        report.host = views.host_view(tap, models, answers)
+        report.host = view = views.host_view(tap, models, answers)
     narrator.fact(
-        f"{report.host.to_enclave + report.host.to_client:,} bytes passed through the host;"
-        f" {report.host.pieces_searched} pieces of inputs and outputs searched in them,"
-        f" {report.host.pieces_found} found"
+        f"{view.to_enclave + view.to_client:,} bytes passed through the host; {view.pieces_searched} pieces of"
+        f" inputs and outputs searched in them, {view.pieces_found} found"
     )
+
+
+def _weigh(deployment: Deployment, models: list[DemoModel], narrator: Narrator, report: Report) -> None:
+    narrator.step("What it costs, on this machine and this run.")
+    begun = time.perf_counter()
+    with deployment.session() as session:
+        report.handshake_ms = round((time.perf_counter() - begun) * 1000, 1)
+        report.costs = [measure_cost(session, model) for model in models]
+    rows = [(cost.name, f"{cost.enclave_ms} ms", f"{cost.plain_ms} ms") for cost in report.costs]
+    narrator.table(("one request", "in the enclave", "plain onnxruntime"), rows)
+    narrator.fact(f"attested handshake with quote and verification: {report.handshake_ms} ms")
 
 
 def _classify(session: Session, model: DemoModel, narrator: Narrator, report: Report) -> views.Answer:
@@ -94,9 +103,7 @@ def _classify(session: Session, model: DemoModel, narrator: Narrator, report: Re
     if result.correct is not None:
         narrator.fact(f"{result.correct} of {result.cases} are right")
     same = "bit for bit those of" if result.identical else "NOT those of"
-    narrator.fact(
-        f"all outputs are {same} plain onnxruntime; one case takes {result.enclave_ms} ms, plain {result.plain_ms} ms"
-    )
+    narrator.fact(f"all outputs are {same} plain onnxruntime")
     return answer
 
 

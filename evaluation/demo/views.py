@@ -16,7 +16,7 @@ Answer = Mapping[str, npt.NDArray[Any]]
 PIECE = 24
 """Bytes: six numbers, which ciphertext does not repeat by chance before the sun burns out."""
 SHOWN_FIELDS = 4
-DUMP_ROWS = 8
+DUMP_ROWS, DUMP_WIDTH = 9, 8
 
 
 def host_view(tap: Tap, models: Sequence[DemoModel], answers: Sequence[Answer]) -> HostView:
@@ -47,7 +47,7 @@ def host_text(tap: Tap) -> str:
     frames = [seen.frame for seen in tap.seen if seen.direction is Direction.TO_ENCLAVE and seen.frame.body]
     frame = frames[-1]
     head = f"route {frame.route!r}, sid {frame.sid}, {len(frame.body)} bytes"
-    return f"{head}\n{hexdump(bytes(frame.body), DUMP_ROWS)}"
+    return f"{head}\n{hexdump(bytes(frame.body), DUMP_ROWS, DUMP_WIDTH)}"
 
 
 def _pieces(models: Sequence[DemoModel], answers: Sequence[Answer]) -> Iterator[bytes]:
