@@ -103,8 +103,6 @@ def _aligned(array: Array) -> Array:
 def _compile(field: TensorField) -> InputCheck:
     """Choose the value checks that a field needs; each is a closure over its own bounds."""
     checks: list[ValueCheck] = []
-    if field.dtype == "bool":
-        checks.append(_bools(field.name))
     if field.dtype in FLOATS and not (field.allow_nan and field.allow_infinity):
         checks.append(_finite(field))
     if field.minimum is not None or field.maximum is not None:
@@ -112,14 +110,6 @@ def _compile(field: TensorField) -> InputCheck:
     if field.max_text is not None:
         checks.append(_texts(field.name, field.max_text))
     return InputCheck(field.name, field.dtype, field.shape, tuple(checks))
-
-
-def _bools(name: str) -> ValueCheck:
-    def check(array: Array) -> None:
-        if array.size and array.view(np.uint8).max() > 1:  # any other byte is neither true nor false to a kernel
-            raise _refuse(EnclaveCode.TENSOR_VALUE, name, "must hold only the bytes 0 and 1")
-
-    return check
 
 
 def _finite(field: TensorField) -> ValueCheck:

@@ -283,3 +283,65 @@ def test_a_manifest_that_admits_any_owner_says_so_and_serves_two(tmp_path: Path)
         claims = rig.client().claims
         assert claims.admitted == "any"
         assert len(claims.owners) == 2
+
+
+def provisioned(rig: Rig, owner: Owner, folder: Path, data: bytes, manifest: ModelManifest) -> bytes:
+    digest = owner.seal(rig.host, folder, data, manifest=manifest)
+    owner.provision(rig.client(), digest)
+    return digest
+
+
+def code_of_inference(rig: Rig, digest: bytes, x: np.ndarray) -> str:
+    client = rig.client()
+    with pytest.raises(Refused) as refusal:
+        client.infer(digest, x=x)
+    assert client.request({"op": "models"})
+    return refusal.value.code
+
+
+def test_a_run_that_fails_is_refused_without_the_runtimes_words(rig: Rig, owner: Owner, tmp_path: Path) -> None:
+    shape = numpy_helper.from_array(np.array([5, 5], np.int64), "s")
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["y"])]
+    data = graph(nodes, [("x", TensorProto.FLOAT, ["n", 4])], [("y", TensorProto.FLOAT, ["a", "b"])], [shape])
+    axes = {name: {"minimum": 1, "maximum": 8} for name in "nab"}
+    outputs = [{"name": "y", "dtype": "float32", "shape": ["a", "b"]}]
+    _, manifest = linear(owner, outputs=outputs, axes=axes)
+    digest = provisioned(rig, owner, tmp_path, data, manifest)
+    assert code_of_inference(rig, digest, X) == "inference-failed"
+
+
+def test_a_run_that_takes_too_long_is_refused(rig: Rig, owner: Owner, tmp_path: Path) -> None:
+    from tests.enclave.test_parts import endless
+
+    _, manifest = linear(
+        owner,
+        inputs=[{"name": "x", "dtype": "float32", "shape": [4]}],
+        outputs=[{"name": "y", "dtype": "float32", "shape": [4]}],
+        axes={},
+        limits={"timeout_ms": 50},
+    )
+    digest = provisioned(rig, owner, tmp_path, endless(), manifest)
+    assert code_of_inference(rig, digest, X[0]) == "inference-timeout"
+
+
+@pytest.mark.parametrize("post", [[], [{"kind": "label_only", "output": "y"}]])
+def test_an_answer_larger_than_admitted_is_refused(
+    rig: Rig, owner: Owner, tmp_path: Path, post: list[dict[str, object]]
+) -> None:
+    data, manifest = linear(owner, post=post, limits={"max_response_bytes": 8})
+    digest = provisioned(rig, owner, tmp_path, data, manifest)
+    assert code_of_inference(rig, digest, X) == "response-too-large"
+
+
+def test_a_request_larger_than_the_model_admits_is_refused(rig: Rig, owner: Owner, tmp_path: Path) -> None:
+    data, manifest = linear(owner, limits={"max_request_bytes": 32})
+    digest = provisioned(rig, owner, tmp_path, data, manifest)
+    assert code_of_inference(rig, digest, X) == "request-too-large"
+
+
+def test_a_listing_longer_than_a_header_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = rig.client()
+    monkeypatch.setattr("enclave.session.MAX_HEADER", 8)
+    with pytest.raises(Refused) as refusal:
+        client.request({"op": "models"})
+    assert refusal.value.code == "response-too-large"

@@ -1,0 +1,351 @@
+"""The small parts: arena, hardening, attester, quoter, tickets, worker, lease, time limits, loading, log."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from attestation.binding import expected_report_data
+from attestation.types import PlatformClass
+from enclave import arena as arena_module
+from enclave import hardening as hardening_module
+from enclave.arena import Arena, ArenaKind
+from enclave.attesters import open_attester
+from enclave.attesters.simulator import SimulatorAttester
+from enclave.closure import loaded_files
+from enclave.deadline import Watchdog
+from enclave.errors import EnclaveError
+from enclave.lease import Lease
+from enclave.log import Event, log
+from enclave.models import check_interface, open_session, session_options
+from enclave.quoter import Quoted, Quoter
+from enclave.tickets import ArenaTickets
+from enclave.worker import Worker
+from manifests.errors import StrongroomError
+from manifests.sealed.core import GRAPH_PART
+from tests.enclave.rig import FakeAttester, Owner, graph, linear
+
+
+def code_of(function: Any, *arguments: Any) -> str:
+    with pytest.raises(EnclaveError) as refusal:
+        function(*arguments)
+    return str(refusal.value.code)
+
+
+# ------------------------------------------------------------------------------------------ arena
+
+
+@pytest.fixture(params=["as the kernel has it", "without memfd_secret", "without locking"])
+def arena(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Arena:
+    if request.param != "as the kernel has it":
+        monkeypatch.setattr(arena_module, "_map_secret", lambda _size: None)
+    if request.param == "without locking":
+        monkeypatch.setattr(arena_module, "_mlock", lambda *_: False)
+        assert Arena(4096).kind is ArenaKind.UNLOCKED
+    return Arena(4096)
+
+
+def test_secrets_are_kept_apart_and_wiped(arena: Arena) -> None:
+    first, second = arena.store(b"a" * 100), arena.store(b"b" * 32)
+    assert (bytes(first.view), bytes(second.view)) == (b"a" * 100, b"b" * 32)
+    assert arena.free == 4096 - 128 - 64
+    first.wipe()
+    first.wipe()
+    assert b"a" not in bytes(arena._view)
+    assert bytes(second.view) == b"b" * 32
+    second.wipe()
+    assert arena.free == 4096
+    assert not any(arena._view)
+
+
+def test_a_secret_that_is_forgotten_is_wiped(arena: Arena) -> None:
+    arena.store(b"x" * 64)
+    assert arena.free == 4096
+
+
+def test_a_full_arena_refuses_and_recovers(arena: Arena) -> None:
+    held = [arena.allocate(64) for _ in range(64)]
+    assert code_of(arena.allocate, 1) == "arena-full"
+    held.pop().wipe()
+    assert len(arena.allocate(64).view) == 64
+
+
+def test_a_secret_is_held_for_a_block_only(arena: Arena) -> None:
+    with arena.holding(b"key") as view:
+        assert bytes(view) == b"key"
+    assert arena.free == 4096
+
+
+def test_secrets_do_not_show(arena: Arena) -> None:
+    secret = arena.store(b"hush")
+    assert "hush" not in repr(secret) + repr(arena)
+
+
+@pytest.mark.parametrize("size", [0, 100, arena_module.MAX_ARENA + 4096])
+def test_an_arena_has_whole_pages_of_at_most_a_mebibyte(size: int) -> None:
+    with pytest.raises(ValueError, match="1 MiB"):
+        Arena(size)
+
+
+def test_locked_memory_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena_module, "_SYS_MEMFD_SECRET", 1_000_000)
+    assert Arena(4096).kind in {ArenaKind.LOCKED, ArenaKind.UNLOCKED}
+
+
+# ------------------------------------------------------------------------------------------ hardening, log
+
+
+def test_telemetry_is_switched_off_whatever_the_environment_says() -> None:
+    environment = {"ORT_DISABLE_TELEMETRY": "0"}
+    hardening_module.silence_telemetry(environment)
+    assert environment == {"ORT_DISABLE_TELEMETRY": "1"}
+
+
+def test_memory_is_not_locked_under_a_limit_that_would_break_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardening_module.resource, "getrlimit", lambda _: (hardening_module.resource.RLIM_INFINITY, 0))
+    assert hardening_module._may_lock()
+    monkeypatch.setattr(hardening_module.resource, "getrlimit", lambda _: (8 << 20, 8 << 20))
+    assert isinstance(hardening_module._may_lock(), bool)
+
+
+def test_a_log_line_holds_words_codes_and_counts_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    log(Event.QUOTED, leaves=3, ok=True)
+    assert json.loads(capfd.readouterr().err) == {"event": "quoted", "leaves": 3, "ok": 1}
+    with pytest.raises(ValueError, match="invalid literal"):
+        log(Event.QUOTED, leaves="content")  # type: ignore[arg-type]
+
+
+def test_the_closure_names_interpreter_libraries_and_modules() -> None:
+    files = loaded_files()
+    assert files == sorted(set(files))
+    assert any("onnxruntime_pybind11_state" in file for file in files)
+    assert any(file.endswith("enclave/closure.py") for file in files)
+    assert not any(file.startswith(("/proc", "/dev")) for file in files)
+
+
+# ------------------------------------------------------------------------------------------ attester
+
+
+def simulator(reply: bytes) -> SimulatorAttester:
+    inner, outer = socket.socketpair()
+
+    def serve() -> None:
+        with outer:
+            assert len(outer.recv(64, socket.MSG_WAITALL)) == 64
+            outer.sendall(reply)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return SimulatorAttester(inner)
+
+
+def test_the_simulator_is_asked_for_64_bytes_and_answers_with_a_length() -> None:
+    attester = simulator(struct.pack(">I", 5) + b"quote")
+    assert attester.quote(bytes(64)) == b"quote"
+    assert attester.platform is PlatformClass.SIMULATED
+    attester._stream.close()
+
+
+@pytest.mark.parametrize("reply", [b"", b"\0\0", b"\0\0\0\x05quo", struct.pack(">I", 0), struct.pack(">I", 1 << 20)])
+def test_a_platform_that_gives_no_quote_is_a_typed_error(reply: bytes) -> None:
+    attester = simulator(reply)
+    assert code_of(attester.quote, bytes(64)) == "quote-unavailable"
+    attester._stream.close()
+
+
+def test_a_platform_that_is_gone_is_a_typed_error() -> None:
+    inner, outer = socket.socketpair()
+    outer.close()
+    attester = SimulatorAttester(inner)
+    assert code_of(attester.quote, bytes(64)) == "quote-unavailable"
+    inner.close()
+
+
+def test_an_attester_is_named_and_exists_or_the_start_fails() -> None:
+    assert code_of(open_attester, "tea-leaves") == "enclave-start-failed"
+
+
+# ------------------------------------------------------------------------------------------ quoter
+
+
+def test_leaves_that_arrive_during_a_quote_share_the_next() -> None:
+    attester = FakeAttester()
+    attester.hold.clear()
+    quoter = Quoter(attester, 8)
+    results: dict[bytes, Any] = {}
+    done = threading.Semaphore(0)
+
+    def submit(leaf: bytes) -> None:
+        quoter.submit(leaf, lambda result: (results.update({leaf: result}), done.release()))  # type: ignore[func-returns-value]
+
+    submit(b"a" * 64)
+    while not attester.asked:
+        time.sleep(0.001)
+    for index in range(8):
+        submit(bytes([index]) * 64)
+    assert code_of(quoter.submit, b"z" * 64, print) == "enclave-busy"
+    attester.hold.set()
+    for _ in range(9):
+        assert done.acquire(timeout=5)
+    assert (quoter.quotes, quoter.leaves) == (2, 9)
+    for leaf, quoted in results.items():
+        assert isinstance(quoted, Quoted)
+        assert quoted.quote == b"quote" + expected_report_data(leaf, quoted.proof)
+    quoter.stop()
+    assert code_of(quoter.submit, b"z" * 64, print) == "enclave-busy"
+
+
+def test_leaves_that_wait_when_the_quoter_stops_are_told() -> None:
+    attester = FakeAttester()
+    attester.hold.clear()
+    quoter = Quoter(attester, 8)
+    results: list[Any] = []
+    quoter.submit(b"a" * 64, results.append)
+    while not attester.asked:
+        time.sleep(0.001)
+    quoter.submit(b"b" * 64, results.append)
+    stopper = threading.Thread(target=quoter.stop)
+    stopper.start()
+    while not quoter._stopped:
+        time.sleep(0.001)
+    attester.hold.set()
+    stopper.join(5)
+    assert isinstance(results[0], Quoted)
+    assert isinstance(results[1], StrongroomError)
+    assert results[1].code == "enclave-stopping"
+
+
+# ------------------------------------------------------------------------------------------ tickets, worker, lease
+
+
+def test_tickets_are_bounded_used_once_and_dropped_together() -> None:
+    arena = Arena(4096)
+    tickets = ArenaTickets(arena, capacity=2)
+    issued = [tickets.issue(b"who", bytes(64)) for _ in range(3)]
+    assert len(tickets) == 2
+    assert tickets.take(issued[0][0]) is None
+    ticket = tickets.take(issued[1][0])
+    assert ticket is not None
+    assert (ticket.psk, ticket.identity) == (issued[1][1], b"who")
+    assert tickets.take(issued[1][0]) is None
+    tickets.clear()
+    assert tickets.take(issued[2][0]) is None
+    assert arena.free == 4096
+
+
+def test_a_full_worker_refuses() -> None:
+    worker, gate, begun, done = Worker("test", 1), threading.Event(), threading.Event(), threading.Event()
+    worker.submit(lambda: (begun.set(), gate.wait(5))[0])
+    assert begun.wait(5)
+    worker.submit(done.set)
+    assert code_of(worker.submit, print) == "enclave-busy"
+    gate.set()
+    worker.stop()
+    assert done.is_set()
+
+
+def test_a_lease_is_exact_among_threads() -> None:
+    lease, spent = Lease(1000), []
+
+    def spend() -> None:
+        try:
+            while True:
+                lease.spend()
+                spent.append(1)
+        except EnclaveError:
+            pass
+
+    threads = [threading.Thread(target=spend) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(spent), lease.remaining) == (1000, 0)
+    lease.renew(5)
+    lease.end()
+    assert code_of(lease.spend) == "lease-exhausted"
+
+
+# ------------------------------------------------------------------------------------------ models
+
+
+def endless() -> bytes:
+    """A loop that would run for hours."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Sin", ["v"], ["v2"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, [4]),
+        ],
+        [
+            helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v2", TensorProto.FLOAT, [4]),
+        ],
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["m"], value=helper.make_tensor("m", TensorProto.INT64, [], [1 << 50])),
+        helper.make_node("Constant", [], ["t"], value=helper.make_tensor("t", TensorProto.BOOL, [], [True])),
+        helper.make_node("Loop", ["m", "t", "x"], ["y"], body=body),
+    ]
+    return graph(nodes, [("x", TensorProto.FLOAT, [4])], [("y", TensorProto.FLOAT, [4])])
+
+
+def test_a_run_that_takes_too_long_is_stopped() -> None:
+    session = open_session({GRAPH_PART: bytearray(endless())}, 1)
+    watchdog = Watchdog()
+    with watchdog.limit(60.0), watchdog.limit(0.1) as run, pytest.raises(Exception, match="terminate"):
+        session.run(None, {"x": np.ones(4, np.float32)}, run.options)
+    assert run.expired
+    with watchdog.limit(5.0) as run:
+        pass
+    assert not run.expired
+    assert not watchdog._runs
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {GRAPH_PART: bytearray()},
+        {GRAPH_PART: bytearray(b"not a model")},
+        {GRAPH_PART: bytearray(endless()[:-20])},
+    ],
+)
+def test_what_the_runtime_cannot_load_is_refused_without_its_words(parts: dict[str, bytearray]) -> None:
+    with pytest.raises(EnclaveError) as refusal:
+        open_session(parts, 1)
+    assert refusal.value.code == "model-unusable"
+    assert "onnx" not in refusal.value.message.lower().replace("model.onnx", "")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": [{"name": "other", "dtype": "float32", "shape": ["n", 4]}]},
+        {"inputs": [{"name": "x", "dtype": "float64", "shape": ["n", 4]}]},
+        {"inputs": [{"name": "x", "dtype": "float32", "shape": ["n"]}]},
+        {"outputs": [{"name": "other", "dtype": "float32", "shape": ["n", 3]}]},
+        {"outputs": [{"name": "y", "dtype": "int64", "shape": ["n", 3]}]},
+        {"outputs": [{"name": "y", "dtype": "float32", "shape": ["n", 3, 1]}]},
+    ],
+)
+def test_a_graph_that_is_not_as_its_manifest_says_is_refused(changes: dict[str, Any]) -> None:
+    data, _ = linear(Owner())
+    session = open_session({GRAPH_PART: bytearray(data)}, 1)
+    _, manifest = linear(Owner(), **changes)
+    assert code_of(check_interface, session, manifest) == "model-unusable"
+
+
+def test_the_runtimes_threads_are_explicit_and_its_log_is_silent() -> None:
+    options = session_options(3)
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    assert options.log_severity_level == 4
