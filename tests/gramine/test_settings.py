@@ -1,0 +1,75 @@
+"""The enclave's own settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from manifests.errors import StrongroomError
+from manifests.gramine.errors import GramineError
+from manifests.gramine.settings import ANY, FIRST, EnclaveSettings, Limits, load_settings, parse_settings
+from manifests.signing import Signer
+
+KEYS = tuple(sorted(Signer.from_seed(bytes([n]) * 32).public for n in range(1, 18)))
+
+
+@pytest.mark.parametrize("owners", [FIRST, ANY, KEYS[:1], KEYS[:16]])
+def test_settings_read_back_as_they_were_written(owners: tuple[bytes, ...] | str, tmp_path: Path) -> None:
+    settings = EnclaveSettings(owners, limits=Limits(threads=7, max_models=3))
+    path = tmp_path / "enclave.toml"
+    path.write_bytes(settings.to_toml())
+    assert load_settings(path) == settings
+
+
+def test_limits_have_defaults_and_owners_have_none() -> None:
+    assert parse_settings(b'version = 1\nattester = "simulator"\nowners = "first"').limits == Limits()
+    with pytest.raises(GramineError):
+        parse_settings(b'version = 1\nattester = "simulator"')
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2},
+        {"version": True},
+        {"attester": "tea-leaves"},
+        {"attester": 5},
+        {"owners": "everybody"},
+        {"owners": []},
+        {"owners": 5},
+        {"owners": [5]},
+        {"owners": ["zz"]},
+        {"owners": ["00" * 32]},
+        {"owners": [KEYS[0].hex()] * 2},
+        {"owners": [key.hex() for key in KEYS]},
+        {"limits": 5},
+        {"limits": {"nonsense": 1}},
+        {"limits": {"threads": 1}},
+        {"limits": {"threads": "4"}},
+        {"limits": {"threads": True}},
+        {"limits": {"max_message": 1 << 40}},
+        {"limits": {"max_message": 1 << 20, "max_pending": 1 << 19}},
+        {"another": 1},
+    ],
+)
+def test_settings_that_are_not_usable_are_refused(changes: dict[str, Any]) -> None:
+    table = {"version": 1, "attester": "simulator", "owners": "first", **changes}
+    with pytest.raises(GramineError) as refusal:
+        parse_settings(tomli_w.dumps(table).encode())
+    assert refusal.value.code == "enclave-settings-invalid"
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"[", b"x = " + b"[" * 5000])
+def test_what_is_no_toml_is_refused(data: bytes) -> None:
+    with pytest.raises(GramineError) as refusal:
+        parse_settings(data)
+    assert refusal.value.code == "enclave-settings-invalid"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StrongroomError) as refusal:
+        load_settings(tmp_path / "none.toml")
+    assert refusal.value.code == "file-unavailable"
