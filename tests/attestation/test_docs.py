@@ -1,0 +1,35 @@
+"""The pages list every code and every field."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from attestation.errors import EvidenceCode, FindingCode
+from attestation.policy import EvidencePolicy, ReleasePolicy, ServicePolicy, SgxPolicy
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+ELSEWHERE = {
+    # Explained where they are raised: reading files, and the simulator's own commands.
+    EvidenceCode.DER_MALFORMED,
+    EvidenceCode.COLLATERAL_MALFORMED,
+    EvidenceCode.COLLATERAL_KEY,
+    EvidenceCode.COLLATERAL_ROOTS,
+    EvidenceCode.APPRAISAL_REFUSED,
+    EvidenceCode.SIMULATOR_STATE,
+    EvidenceCode.SIMULATOR_LAUNCH,
+}
+
+
+@pytest.mark.parametrize("code", [*FindingCode, *(code for code in EvidenceCode if code not in ELSEWHERE)])
+def test_every_code_of_verification_and_appraisal_is_explained(code: str) -> None:
+    assert f"`{code}`" in (DOCS / "attestation.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", [EvidencePolicy, SgxPolicy, ServicePolicy, ReleasePolicy])
+def test_every_field_of_a_policy_is_explained(table: type) -> None:
+    page = (DOCS / "policy.md").read_text(encoding="utf-8")
+    assert [item.name for item in dataclasses.fields(table) if f"| `{item.name}` |" not in page] == []
