@@ -102,13 +102,16 @@ def _print_models(shown: dict[str, str], models: Sequence[ModelInfo], as_json: b
         click.echo(json.dumps({"enclave": shown, "models": [model.to_dict() for model in models]}, indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     _print_enclave(shown)
     table = Table("model", "version", "epoch", "inputs", "outputs", "digest")
     for model in models:
-        tensors = ["\n".join(str(tensor) for tensor in side) for side in (model.inputs, model.outputs)]
-        table.add_row(model.name, model.version, str(model.epoch), *tensors, f"{model.digest.hex()[:16]}…")
+        tensors = [escape("\n".join(str(tensor) for tensor in side)) for side in (model.inputs, model.outputs)]
+        table.add_row(
+            escape(model.name), escape(model.version), str(model.epoch), *tensors, f"{model.digest.hex()[:16]}…"
+        )
     Console().print(table)
 
 

@@ -37,6 +37,7 @@ def run(home: Path, narrator: Narrator) -> Report:
         _serve(deployment, models, narrator, report)
         _weigh(deployment, models, narrator, report)
         _attack(Scene(deployment, installation, models[0], narrator), report)
+        _audit(deployment, narrator)
     finally:
         deployment.stop()
     report.seconds = round(time.monotonic() - begun, 1)
@@ -114,6 +115,12 @@ def _attack(scene: Scene, report: Report) -> None:
         for refusal in attack(scene):
             report.refusals.append(refusal)
             scene.narrator.refusal(f"by {refusal.by}", str(refusal.found), as_expected=refusal.as_expected)
+
+
+def _audit(deployment: Deployment, narrator: Narrator) -> None:
+    narrator.step("Every decision of the broker is in its signed log, which anyone verifies offline.")
+    log = deployment.commands.json("broker", "audit", "verify", "--home", deployment.layout.broker)
+    narrator.fact(f"{log['rows']} rows verified, {log.get('release', 0)} releases and {log.get('refusal', 0)} refusals")
 
 
 def _conclude(report: Report, narrator: Narrator) -> None:

@@ -64,7 +64,9 @@ def test_arrays_go_in_and_an_archive_comes_out(run, tmp_path: Path):
 
 
 def test_the_models_are_listed_for_people_and_for_programs(run):
-    assert "doubler" in good(run("--list")).stdout
+    shown = good(run("--list")).stdout
+    assert "doubler" in shown
+    assert "3]" in shown, "the axes survive the terminal's markup"
     assert json.loads(good(run("--list", "--json")).stdout)["models"][0]["digest"] == DIGEST.hex()
 
 

@@ -1,0 +1,95 @@
+"""The demonstration as its users run it: once to its end, and once interrupted half-way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from evaluation.demo.attacks import ATTACKS
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Where the demonstration puts its files; a short path."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as name:
+        yield Path(name)
+
+
+def start(temporary: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "strongroom", "demo", *arguments],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def still_running(temporary: Path) -> list[list[str]]:
+    """Command lines of processes that still work below the folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if any(str(temporary) in word for word in line):
+            found.append(line)
+    return found
+
+
+def test_the_demonstration_holds_all_that_it_claims_and_leaves_nothing(temporary: Path):
+    process = start(temporary, "--json")
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, output + errors
+    report = json.loads(output)
+    assert {model["name"]: model["identical"] for model in report["models"]} == {"tumour": True, "magika": True}
+    tumour = next(model for model in report["models"] if model["name"] == "tumour")
+    assert tumour["correct"] >= 0.95 * tumour["cases"] == 0.95 * 114
+    assert report["host"]["pieces_searched"] > 100
+    assert report["host"]["pieces_found"] == 0
+    assert {refusal["attack"] for refusal in report["refusals"]} == set(ATTACKS)
+    assert all(refusal["as_expected"] for refusal in report["refusals"])
+    assert not list(temporary.iterdir())
+    assert not still_running(temporary)
+
+
+def wait_for_the_enclave(process: subprocess.Popen[str], temporary: Path) -> None:
+    deadline = time.monotonic() + 100
+    while not any("enclave" in line and "--settings" in line for line in still_running(temporary)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_demonstration_ends_its_processes_and_removes_its_files(temporary: Path, number: int):
+    process = start(temporary)
+    try:
+        wait_for_the_enclave(process, temporary)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert not list(temporary.iterdir())
+        assert not still_running(temporary)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_parts_do_not_outlive_a_demonstration_that_is_killed(temporary: Path):
+    process = start(temporary)
+    wait_for_the_enclave(process, temporary)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while still_running(temporary):
+        assert time.monotonic() < deadline, still_running(temporary)
+        time.sleep(0.1)
