@@ -5,23 +5,34 @@ The clock is the host's, so a limit is best effort; ONNX Runtime looks at it bet
 
 from __future__ import annotations
 
-import contextlib
+import math
 import threading
 import time
-from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
 
 import onnxruntime as ort
 
 
 class Run:
-    """One run of a model under a limit; `expired` tells whether it was stopped."""
+    """One run of a model under a limit, from entering the context to leaving it; `expired` says it was stopped."""
 
-    def __init__(self, due: float) -> None:
+    def __init__(self, watchdog: Watchdog, seconds: float) -> None:
         """Belongs to `Watchdog.limit`."""
-        self.due = due
+        self._watchdog = watchdog
+        self.due = time.monotonic() + seconds
         self.expired = False
         self.options = ort.RunOptions()
         self.options.log_severity_level = 4  # fatal alone: messages of the runtime may carry content
+
+    def __enter__(self) -> Self:
+        self._watchdog.watch(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watchdog.release(self)
 
 
 class Watchdog:
@@ -31,32 +42,34 @@ class Watchdog:
         """Start the thread."""
         self._runs: set[Run] = set()
         self._wake = threading.Condition()
-        self._next = float("inf")
+        self._next = math.inf
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    @contextlib.contextmanager
-    def limit(self, seconds: float) -> Iterator[Run]:
+    def limit(self, seconds: float) -> Run:
         """Give a run that is stopped after `seconds`."""
-        run = Run(time.monotonic() + seconds)
+        return Run(self, seconds)
+
+    def watch(self, run: Run) -> None:
+        """Begin to watch a run."""
         with self._wake:
             self._runs.add(run)
             if run.due < self._next:
                 self._wake.notify()
-        try:
-            yield run
-        finally:
-            with self._wake:
-                self._runs.discard(run)
+
+    def release(self, run: Run) -> None:
+        """Watch a run no longer."""
+        with self._wake:
+            self._runs.discard(run)
 
     def _watch(self) -> None:
         with self._wake:
             while True:
-                self._next = min((run.due for run in self._runs), default=float("inf"))
+                self._next = min((run.due for run in self._runs), default=math.inf)
                 pause = self._next - time.monotonic()
                 if pause <= 0:
                     self._stop_overdue()
                 else:
-                    self._wake.wait(None if pause == float("inf") else min(pause, threading.TIMEOUT_MAX))
+                    self._wake.wait(None if pause == math.inf else min(pause, threading.TIMEOUT_MAX))
 
     def _stop_overdue(self) -> None:
         now = time.monotonic()

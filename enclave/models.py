@@ -47,6 +47,7 @@ class LoadedModel:
     size: int
     lease: Lease
     plan: RequestPlan
+    outputs: tuple[str, ...]
     session: Any = field(repr=False)
     watchdog: Watchdog = field(repr=False)
     pre: tuple[Step, ...] = field(default=(), repr=False)
@@ -80,13 +81,12 @@ class LoadedModel:
         return outputs
 
     def _run(self, inputs: Tensors) -> Tensors:
-        names = [output.name for output in self.manifest.outputs]
         with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000) as run:
             try:
-                outputs = self.session.run(names, inputs, run.options)
+                outputs = self.session.run(self.outputs, inputs, run.options)
             except Exception:  # noqa: BLE001 - the runtime's exceptions have no common root, and texts with content
                 raise _failed(expired=run.expired) from None
-        return dict(zip(names, outputs, strict=True))
+        return dict(zip(self.outputs, outputs, strict=True))
 
 
 def _failed(*, expired: bool) -> EnclaveError:
@@ -128,6 +128,7 @@ class ModelLoader:
             size=reader.core.plaintext_size,
             lease=Lease(grant.lease),
             plan=RequestPlan.compile(manifest),
+            outputs=tuple(output.name for output in manifest.outputs),
             session=session,
             watchdog=self._watchdog,
             pre=compile_pre(manifest),

@@ -6,6 +6,7 @@ that the model does not take.  A refusal names the field and the bound, and neve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -103,13 +104,19 @@ def _aligned(array: Array) -> Array:
 def _compile(field: TensorField) -> InputCheck:
     """Choose the value checks that a field needs; each is a closure over its own bounds."""
     checks: list[ValueCheck] = []
-    if field.dtype in FLOATS and not (field.allow_nan and field.allow_infinity):
-        checks.append(_finite(field))
     if field.minimum is not None or field.maximum is not None:
         checks.append(_range(field))
+    if field.dtype in FLOATS and not _implies_finite(field):
+        checks.insert(0, _finite(field))
     if field.max_text is not None:
         checks.append(_texts(field.name, field.max_text))
     return InputCheck(field.name, field.dtype, field.shape, tuple(checks))
+
+
+def _implies_finite(field: TensorField) -> bool:
+    """Tell whether values between the bounds are all that a field may hold: NaN is on neither side of a bound."""
+    bounded = field.minimum is not None and field.maximum is not None
+    return (bounded and not field.allow_nan) or (field.allow_nan and field.allow_infinity)
 
 
 def _finite(field: TensorField) -> ValueCheck:
@@ -123,7 +130,7 @@ def _finite(field: TensorField) -> ValueCheck:
         test, what = np.isfinite, "finite values"
 
     def check(array: Array) -> None:
-        if not test(array).all():
+        if not np.logical_and.reduce(test(array), axis=None):
             raise _refuse(EnclaveCode.TENSOR_NAN, name, f"must hold {what}")
 
     return check
@@ -138,17 +145,28 @@ def _no_infinity(array: Array) -> Any:
 
 
 def _range(field: TensorField) -> ValueCheck:
-    """Compare the extremes as Python numbers, which are exact for every integer type; NaN is another check's."""
-    name, low, high = field.name, field.minimum, field.maximum
-    least, greatest = (np.fmin.reduce, np.fmax.reduce) if field.allow_nan else (np.min, np.max)
+    """Compare the extremes as Python numbers, which are exact for every integer type.
+
+    Where NaN is not admitted the extremes are NaN if one value is, and no comparison with them holds.
+    """
+    name = field.name
+    low = -math.inf if field.minimum is None else field.minimum
+    high = math.inf if field.maximum is None else field.maximum
+    least, greatest = (np.fmin, np.fmax) if field.allow_nan else (np.minimum, np.maximum)
+    finite = _finite(field)
 
     def check(array: Array) -> None:
         if not array.size:
             return
-        if low is not None and least(array, axis=None).item() < low:
-            raise _refuse(EnclaveCode.TENSOR_VALUE, name, f"must hold no value below {low}")
-        if high is not None and greatest(array, axis=None).item() > high:
-            raise _refuse(EnclaveCode.TENSOR_VALUE, name, f"must hold no value above {high}")
+        first, last = least.reduce(array, axis=None).item(), greatest.reduce(array, axis=None).item()
+        if low <= first and last <= high:
+            return
+        if array.dtype.kind == "f":
+            if field.allow_nan and first != first:  # noqa: PLR0124 - all values are NaN
+                return
+            finite(array)
+        bound = f"no value below {low}" if first < low else f"no value above {high}"
+        raise _refuse(EnclaveCode.TENSOR_VALUE, name, f"must hold {bound}")
 
     return check
 
