@@ -31,10 +31,22 @@ class Anchor:
         """Return the remembered head; raises as `read_anchor`."""
         return read_anchor(self._path, self._signer.public)
 
-    def write(self, head: Head) -> None:
-        """Remember a head durably; raises ManifestError `disk-full` or `file-unavailable`."""
+    def write(self, head: Head, *, dangerously_lower: bool = False) -> None:
+        """Remember a head durably, unless a higher one is remembered already.
+
+        Raises ManifestError `disk-full` or `file-unavailable`.
+        """
+        if not dangerously_lower and self._is_behind(head):
+            return
         document = self._signer.sign_document(ANCHOR, {"version": 1, "count": head.count, "head": head.digest})
         write_atomically(self._path, document, mode=0o600)
+
+    def _is_behind(self, head: Head) -> bool:
+        """Tell whether another process has remembered more than this head."""
+        try:
+            return self.read().count > head.count
+        except BrokerError:  # the first anchor, or one that was lost under a running broker
+            return False
 
 
 def read_anchor(path: Path, broker: bytes) -> Head:

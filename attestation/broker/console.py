@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ def open_ledger(home: Path, passphrase_file: Path | None) -> Iterator[Ledger]:
     """Open the ledger of a home for the body; the home is checked before anybody is asked for a passphrase."""
     place = Home(home)
     place.check()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the keys
     with Ledger.open(place, place.unlock(read_passphrase(passphrase_file))) as ledger:
         yield ledger
 

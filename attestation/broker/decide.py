@@ -218,8 +218,8 @@ def _enclave(_evidence: Evidence, rules: Rules, standing: Standing, request: Req
     if standing.holders >= rules.max_enclaves:
         yield unmet(BrokerCode.ENCLAVES_EXHAUSTED, f"fewer than {rules.max_enclaves} others", standing.holders)
     if request.right is Right.HEARTBEAT:
-        if lease is None or lease.handshake_hash != request.handshake_hash:
-            yield unmet(BrokerCode.LEASE_UNKNOWN, "a key released in this session", "none")
+        if lease is None:
+            yield unmet(BrokerCode.LEASE_UNKNOWN, "a key released to this enclave", "none")
     elif lease is not None and lease.requests and lease.handshake_hash == request.handshake_hash:
         yield unmet(BrokerCode.SESSION_USED, "a session in which it was not released", lease.serial.hex())
 

@@ -76,6 +76,7 @@ class Ledger:
         self._sealer = Sealer(keys.store)
         self._lock = threading.RLock()
         self._anchored = view.head.count
+        self._is_restored = False
 
     @classmethod
     def create(cls, home: Home, keys: BrokerKeys, now: int) -> Self:
@@ -101,6 +102,7 @@ class Ledger:
             with store.read() as connection:
                 ledger._require_head(connection)
                 ledger._reload(connection)
+            ledger._is_restored = dangerously_accept_rollback
         except BaseException:
             store.close()
             raise
@@ -148,8 +150,8 @@ class Ledger:
     def write_anchor(self) -> None:
         """Remember the log's head outside the database; raises ManifestError `disk-full` or `file-unavailable`."""
         with self._lock:
-            self._anchor.write(self._view.head)
-            self._anchored = self._view.head.count
+            self._anchor.write(self._view.head, dangerously_lower=self._is_restored)
+            self._anchored, self._is_restored = self._view.head.count, False
 
     def close(self) -> None:
         """Remember the head, and close the database."""

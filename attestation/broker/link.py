@@ -24,9 +24,9 @@ from attestation.broker.visit import Channel, Visit
 from attestation.client.call import Timeouts
 from attestation.client.connection import open_session
 from attestation.collateral import CollateralSource
-from attestation.errors import BrokerCode, BrokerError, EvidenceError
+from attestation.errors import BrokerCode, BrokerError, ClientCode, EvidenceError
 from attestation.findings import AppraisalError
-from manifests.errors import ManifestError, StrongroomError
+from manifests.errors import Fault, ManifestError, StrongroomError
 
 REATTEST_SECONDS = 3600
 """An enclave's platform can fall behind while it runs; new collateral shows at the next attestation."""
@@ -34,6 +34,7 @@ FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
 REMIND_SECONDS = 60.0
 """How often a lasting trouble is mentioned again."""
+_AWAY = frozenset({ClientCode.ADDRESS_UNREACHABLE, ClientCode.TIMED_OUT, ClientCode.HOST_REFUSED})
 _FATAL = frozenset(
     {
         BrokerCode.STORE_ALTERED,
@@ -208,16 +209,21 @@ class Link:
         if code == str(error.code) and time.monotonic() - said < REMIND_SECONDS:
             return
         self._trouble = (str(error.code), time.monotonic())
-        name = EventName.REFUSED if isinstance(error, EvidenceError) else EventName.UNREACHABLE
-        details = {"code": str(error.code), "message": error.message}
-        found = error.failed if isinstance(error, AppraisalError) else ()
-        if found:
-            details["codes"] = ",".join(str(finding.code) for finding in found)
-        self._around.emit(Event(name, self.address, details))
+        self._around.emit(trouble(self.address, error))
 
     def _pause(self, seconds: float) -> None:
         self._wake.wait(seconds)
         self._wake.clear()
+
+
+def trouble(address: str, error: StrongroomError) -> Event:
+    """Return the event for an error that ended a session, or kept one from being opened."""
+    details: dict[str, Any] = {"code": str(error.code), "message": error.message}
+    if isinstance(error, AppraisalError):
+        details["codes"] = [str(finding.code) for finding in error.failed]
+    if error.code in _AWAY:
+        return Event(EventName.UNREACHABLE, address, details)
+    return Event(EventName.REFUSED if error.code.fault is Fault.REFUSED else EventName.FAILED, address, details)
 
 
 class _Judge:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attestation.broker.events import Emit, Event, EventName
 from attestation.broker.ledger import Ledger
-from attestation.broker.link import Link, Opener, Surroundings
+from attestation.broker.link import Link, Opener, Surroundings, trouble
 from manifests.errors import Fault, StrongroomError
 
 WATCH_SECONDS = 0.5
@@ -66,7 +66,7 @@ class Service:
             link.once()
         except StrongroomError as error:
             errors[link.address] = error
-            self._emit(Event(EventName.UNREACHABLE, link.address, {"code": str(error.code), "message": error.message}))
+            self._emit(trouble(link.address, error))
 
     def _watch(self) -> None:
         """Take in what other processes record, and wake the links for it; a ledger that fails ends the service."""

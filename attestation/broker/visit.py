@@ -36,7 +36,7 @@ from attestation.wire.messages import Body
 from manifests import fields
 from manifests.errors import ManifestError
 
-FIRST_RETRY = 30.0
+FIRST_RETRY = 5.0
 LAST_RETRY = 3600.0
 """Seconds before a model that was refused or failed is tried again: doubling, since each try is an audit row."""
 MAX_LOADED = 4096

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import sqlite3
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +33,29 @@ OWNER = Signer.from_seed(bytes(range(32)))
 RIGHTS = (Right.HEARTBEAT, Right.PROVISION, Right.REVOKE)
 
 
-def new_home(folder: Path) -> tuple[Home, BrokerKeys]:
-    """A complete home, as `broker init` leaves it."""
+def new_home(folder: Path, *, another: bool = False) -> tuple[Home, BrokerKeys]:
+    """A complete home, as `broker init` leaves it: a copy of one that is made once, unless `another` is needed."""
+    if another:
+        return _make_home(folder)
+    template, keys, _folder = _template()
+    shutil.copytree(template.folder, folder)
+    return Home(folder), keys
+
+
+def _make_home(folder: Path) -> tuple[Home, BrokerKeys]:
     home = Home(folder)
     keys = home.make_keys(PASSPHRASE, cost=CHEAP)
     Ledger.create(home, keys, NOW).close()
     home.seal_layout()
     return home, keys
+
+
+@functools.cache
+def _template() -> tuple[Home, BrokerKeys, tempfile.TemporaryDirectory[str]]:
+    """One home for the whole run; making each anew would wait for the disk a thousand times."""
+    folder = tempfile.TemporaryDirectory(prefix="strongroom-broker-")
+    atexit.register(folder.cleanup)
+    return *_make_home(Path(folder.name) / "home"), folder
 
 
 def delegation(

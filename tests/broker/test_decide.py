@@ -76,6 +76,11 @@ ALLOWED: dict[str, dict[str, dict[str, Any]]] = {
     "one other enclave of two": {"standing": {"holders": 1}},
     "a new session with an enclave that has a lease": {"standing": {"lease": LEASE}},
     "a renewal in the session of the release": {"standing": {"lease": LEASE}, "request": RENEWAL},
+    "a renewal in a later session": {"standing": {"lease": LEASE}, "request": {"right": Right.HEARTBEAT}},
+    "a release after the enclave could not take it": {
+        "standing": {"lease": replace(LEASE, requests=0)},
+        "request": {"handshake_hash": b"\6" * 64},
+    },
     "the last second of the evidence": {"request": {"now": NOW + 999}},
     "simulated where the policy is for simulation": {
         "evidence": {"platform": PlatformClass.SIMULATED},
@@ -139,10 +144,6 @@ REFUSED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         {"standing": {"lease": LEASE}, "request": {"handshake_hash": b"\6" * 64}},
     ),
     "a renewal without a lease": (BrokerCode.LEASE_UNKNOWN, {"request": RENEWAL}),
-    "a renewal of another session's lease": (
-        BrokerCode.LEASE_UNKNOWN,
-        {"standing": {"lease": LEASE}, "request": {"right": Right.HEARTBEAT}},
-    ),
 }
 
 

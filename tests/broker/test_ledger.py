@@ -12,7 +12,7 @@ import pytest
 from attestation.broker.audit import AuditError, EventKind
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
-from attestation.broker.ledger import Ledger, Plan
+from attestation.broker.ledger import ANCHOR_EVERY, Ledger, Plan
 from attestation.broker.schema import EnclaveRow, LeaseRow
 from attestation.errors import BrokerCode, BrokerError
 from manifests.errors import ManifestCode, ManifestError
@@ -239,6 +239,27 @@ def test_a_database_put_back_under_a_running_broker_is_found(filled: tuple[Home,
             assert error.value.code is BrokerCode.STORE_ROLLED_BACK
 
 
+def test_an_older_process_does_not_lower_the_anchor(filled: tuple[Home, BrokerKeys]) -> None:
+    home, keys = filled
+    with Ledger.open(home, keys) as older:
+        with Ledger.open(home, keys) as newer:
+            record(newer, model_row(keys, "three"))
+        anchor = home.anchor.read_bytes()
+        older.write_anchor()
+        assert home.anchor.read_bytes() == anchor
+
+
+def test_the_anchor_follows_releases_at_intervals(filled: tuple[Home, BrokerKeys]) -> None:
+    home, keys = filled
+    with Ledger.open(home, keys) as ledger:
+        anchor = home.anchor.read_bytes()
+        for _ in range(ANCHOR_EVERY - 1):
+            record(ledger, kind=EventKind.RENEWAL)
+        assert home.anchor.read_bytes() == anchor
+        record(ledger, kind=EventKind.RENEWAL)
+        assert home.anchor.read_bytes() != anchor
+
+
 def test_rows_after_the_anchor_are_verified(filled: tuple[Home, BrokerKeys]) -> None:
     home, keys = filled
     anchor = home.anchor.read_bytes()
@@ -254,7 +275,7 @@ def test_rows_after_the_anchor_are_verified(filled: tuple[Home, BrokerKeys]) -> 
 
 def test_the_database_of_another_broker_is_refused(filled: tuple[Home, BrokerKeys], tmp_path: Path) -> None:
     home, keys = filled
-    other, _ = new_home(tmp_path / "other")
+    other, _ = new_home(tmp_path / "other", another=True)
     put_back(home, other.database)
     with pytest.raises(BrokerError) as error:
         Ledger.open(home, keys)
