@@ -154,14 +154,10 @@ class FixedSource(CollateralSource):
 
     def __init__(self, collateral: Collateral) -> None:
         """Hand out this collateral."""
-        self._collateral = collateral
-
-    def fetch(self, key: CollateralKey) -> Collateral:  # noqa: ARG002 - one bundle serves every key
-        """Return the collateral."""
-        return self._collateral
+        self._data = collateral.to_json().encode("utf-8")
 
     def _fetch(self, key: CollateralKey) -> bytes | None:  # noqa: ARG002 - one bundle serves every key
-        return self._collateral.to_json().encode("utf-8")
+        return self._data
 
 
 def open_source(path: Path | str) -> CollateralSource:

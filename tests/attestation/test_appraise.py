@@ -93,7 +93,7 @@ CASES: list[tuple[FindingCode, Any, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "verified", "named"), CASES, ids=lambda item: str(item)[:40])
+@pytest.mark.parametrize(("code", "verified", "named"), CASES, ids=[f"{case[0]}-{n}" for n, case in enumerate(CASES)])
 def test_each_departure_fails_its_own_check_unless_the_policy_names_it(
     code: FindingCode, verified: Any, named: dict[str, Any]
 ) -> None:

@@ -20,8 +20,9 @@ from attestation.evidence import Roots
 from attestation.intel import pem
 from attestation.intel.certificates import PCK, PCK_CA, SGX_EXTENSION, Certificate, read_issued, read_root
 from attestation.intel.crl import MAX_CRL, read_crl
+from attestation.intel.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.intel.pck import extension_of
-from attestation.sim.extension import encode_extension
+from attestation.sim.extension import element, encode_extension
 from attestation.sim.pki import YEAR, Authority, Profile, certify, derive_key, revocation_list
 from tests.attestation import kit
 from tests.attestation.kit import CREATED, NOW, SEED, refused
@@ -171,6 +172,18 @@ def test_a_pck_certificate_without_the_sgx_extension_is_refused() -> None:
     leaf = issue(Profile(LEAF_NAME, authority=False), PKI.pck_ca)
     with refused(EvidenceCode.PCK_EXTENSION):
         extension_of(read_issued(leaf.der, ca, PCK, anchor))
+
+
+def authentic(tbs: bytes, issuer: Authority) -> bytes:
+    """Any bytes as the to-be-signed part, with the issuer's signature."""
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    signature = issuer.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    return element(SEQUENCE, tbs + algorithm + element(BIT_STRING, b"\0" + signature))
+
+
+def test_signed_bytes_that_are_no_certificate_are_refused() -> None:
+    with refused(EvidenceCode.CERTIFICATE_MALFORMED):
+        as_ca(authentic(element(SEQUENCE, b"\x02\x01\x05"), PKI.root))
 
 
 # ------------------------------------------------------------------------------------------------------- roots
@@ -345,6 +358,14 @@ def test_a_bad_list_is_refused(der: Any, code: EvidenceCode) -> None:
 def test_a_certificate_signed_by_the_ca_is_no_revocation_list() -> None:
     with refused(EvidenceCode.CRL_MALFORMED):
         read_crl(PKI.pck.der, ca_certificate())
+
+
+def test_a_list_without_a_next_update_is_refused() -> None:
+    tbs = DerReader(signed(crl_builder())).inside(SEQUENCE).inside(SEQUENCE)
+    parts = [tbs.element(tag) for tag in (INTEGER, SEQUENCE, SEQUENCE, 0x17)]
+    with refused(EvidenceCode.CRL_MALFORMED) as caught:
+        read_crl(authentic(element(SEQUENCE, b"".join(parts)), PKI.pck_ca), ca_certificate())
+    assert "no next update" in caught.value.message
 
 
 # -------------------------------------------------------------------------------------------------- collateral

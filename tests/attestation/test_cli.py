@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from attestation.binding import InclusionProof
 from attestation.cli import attest
 from attestation.errors import ClientCode, EvidenceCode, WireCode
 from attestation.sim.cli import sim
+from attestation.types import EvidenceRecord
 from attestation.validity import rfc3339
 from manifests.errors import ManifestCode, StrongroomError
 from tests.attestation import kit
@@ -107,6 +109,20 @@ def test_show_decodes_without_verifying(files: list[object]) -> None:
 def test_show_of_a_deployment_that_does_not_answer_says_so(tmp_path: Path) -> None:
     assert refusal(run(attest, "show", f"unix:{tmp_path}/none")).code is ClientCode.ADDRESS_UNREACHABLE
     assert refusal(run(attest, "show", "tcp:nowhere")).code is WireCode.ADDRESS_INVALID
+
+
+def test_show_of_a_deployment_decodes_its_quote(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = EvidenceRecord(b"claims", kit.sim_quote(), InclusionProof(0, 1, ()), "sgx")
+    asked = []
+
+    def collect(address: str, *, route: str) -> tuple[EvidenceRecord, bytes]:
+        asked.append((address, route))
+        return record, bytes(64)
+
+    monkeypatch.setattr("attestation.client.connection.collect_evidence", collect)
+    result = run(attest, "show", "unix:/run/agent", "--route", "blue", "--json")
+    assert json.loads(result.output)["quote"]["report_body"]["mr_enclave"] == kit.MRENCLAVE.hex()
+    assert asked == [("unix:/run/agent", "blue")]
 
 
 # --------------------------------------------------------------------------------------------------------- sim

@@ -12,7 +12,7 @@ from attestation.errors import EvidenceCode
 from attestation.evidence import Roots
 from attestation.intel.tcb import TcbStatus
 from attestation.sim.pki import Lifetimes
-from attestation.sim.platform import SimulatedPlatform
+from attestation.sim.platform import SimulatedPlatform, _write_first
 from attestation.sim.state import DOCUMENTS, State
 from manifests.errors import ManifestCode
 from tests.attestation import kit
@@ -248,3 +248,12 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
 def test_no_secret_shows_in_repr() -> None:
     secret = str(kit.platform().pki.root.key.private_numbers().private_value)
     assert secret not in repr(kit.platform().pki)
+
+
+def test_the_first_of_two_makers_of_a_platform_wins(tmp_path: Path) -> None:
+    path = tmp_path / "platform.key"
+    _write_first(path, b"first")
+    _write_first(path, b"second")
+    assert path.read_bytes() == b"first"
+    with refused(ManifestCode.FILE_UNAVAILABLE):
+        _write_first(tmp_path / "missing" / "platform.key", b"x")
