@@ -77,9 +77,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command; errors of ours end it with their exit status and say what to do next."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -89,6 +87,7 @@ def main() -> None:
     except StrongroomError as error:
         _report(error)
         sys.exit(error.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)  # click returns the status of ctx.exit()
 
 
 def _report(error: StrongroomError) -> None:

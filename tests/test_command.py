@@ -1,0 +1,79 @@
+"""The command as scripts meet it: help, exit statuses, JSON errors, and what README says of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import strongroom
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "strongroom", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+
+
+def test_readme_shows_the_commands_of_the_program() -> None:
+    shown = run("--help").stdout
+    listed = shown[shown.index("Commands:") :].rstrip()
+    assert listed in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(strongroom._COMMANDS))
+def test_every_command_exists_and_explains_itself(name: str) -> None:
+    command = strongroom._load(strongroom._COMMANDS[name][0])
+    assert command.help
+    assert "--help" in command.context_settings.get("help_option_names", ["--help"])
+
+
+@pytest.mark.parametrize("name", ["load_policy", "seal", "Session"])
+def test_public_names_are_loaded_on_first_use(name: str) -> None:
+    assert callable(getattr(strongroom, name))
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        strongroom.nothing  # noqa: B018 - the access is the test
+
+
+def test_the_front_door_is_quiet() -> None:
+    """Neither help nor import loads a library that takes long."""
+    code = (
+        "import sys, strongroom; print([m for m in ('numpy', 'onnxruntime', 'sqlalchemy', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert run("no-such-command").returncode == 2
+
+
+def test_a_missing_file_says_so_with_its_status(tmp_path: Path) -> None:
+    done = run("inspect", str(tmp_path / "missing.sealed"))
+    assert done.returncode == 40
+    assert "[file-unavailable]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_no_sealed_model_is_malformed_also_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "not.sealed"
+    path.write_bytes(b"this is not a sealed model")
+    done = run("inspect", str(path), "--json")
+    error = json.loads(done.stdout)["error"]
+    assert done.returncode == 30
+    assert error["fault"] == "malformed"
+    assert str(error["code"]).startswith("sealed-")
+
+
+def test_a_status_that_a_command_sets_reaches_the_shell(tmp_path: Path) -> None:
+    """`host check` ends with 10 where a check blocks; here the manifest does not exist."""
+    words = ("--manifest", str(tmp_path / "none"), "--models", str(tmp_path / "none"), "--home", str(tmp_path / "home"))
+    done = run("host", "check", *words, "--json")
+    assert done.returncode == 10, done.stdout + done.stderr
