@@ -24,6 +24,9 @@ def demo(*, keep: Path | None, as_json: bool) -> None:
 
     Everything runs on this machine, on a simulated platform, and is cleaned up at the end.
     """
+    from enclave.hardening import silence_telemetry
+
+    silence_telemetry()  # of the plain onnxruntime beside the enclave's; before it is imported
     from evaluation.demo import story
     from evaluation.demo.deployment import temporary_home
     from evaluation.demo.screen import Screen, Silent

@@ -69,7 +69,10 @@ def wait_for_the_enclave(process: subprocess.Popen[str], temporary: Path) -> Non
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, id="Ctrl-C"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.long)],
+)
 def test_an_interrupted_demonstration_ends_its_processes_and_removes_its_files(temporary: Path, number: int):
     process = start(temporary)
     try:
@@ -84,6 +87,7 @@ def test_an_interrupted_demonstration_ends_its_processes_and_removes_its_files(t
         process.wait()
 
 
+@pytest.mark.long
 def test_parts_do_not_outlive_a_demonstration_that_is_killed(temporary: Path):
     process = start(temporary)
     wait_for_the_enclave(process, temporary)
