@@ -45,7 +45,8 @@ def render() -> str:
     for table in tables():
         summary = (inspect.getdoc(table) or "").splitlines()[0]
         rows = [f"| `{code}` | {code.fault.name.lower()} | {code.meaning} |" for code in table]
-        parts.append(f"\n## {table.__name__}\n\n{summary}\n\n| code | fault | meaning |\n|---|---|---|\n" + "\n".join(rows))
+        head = f"\n## {table.__name__}\n\n{summary}\n\n| code | fault | meaning |\n|---|---|---|\n"
+        parts.append(head + "\n".join(rows))
     return "\n".join(parts) + "\n"
 
 
