@@ -34,6 +34,8 @@ MAX_REPORT = 1024 * 1024
 MARGIN = 30.0
 """Seconds beyond the enclaves' own time-outs that a detached agent gets to report."""
 
+PROGRAM = (sys.executable, "-I", "-B", "-m", "host.daemon")
+
 OnReady = Callable[[dict[str, Any]], None]
 
 
@@ -77,7 +79,7 @@ def detach(config: HostConfig) -> dict[str, Any]:
 
 def _launch(config: HostConfig, report: int) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-I", "-B", "-m", "host.daemon", str(report)],
+        [*PROGRAM, str(report)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

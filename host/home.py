@@ -73,9 +73,9 @@ class Home:
         """Unlock the folder and remove what names a running agent."""
         if self._lock < 0:
             return
-        for path in (self.admin_socket, self.pid_file):
-            with contextlib.suppress(OSError):
-                path.unlink()
+        with contextlib.suppress(OSError):
+            self.admin_socket.unlink()
+            os.ftruncate(self._lock, 0)  # the file itself stays: whoever waits for its lock must wait for the same one
         self._close()
 
     def is_locked(self) -> bool:

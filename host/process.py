@@ -105,7 +105,7 @@ class EnclaveProcess:
         """End the process: "!stop" if `ask`, then SIGTERM, then SIGKILL, each after its time; then collect it."""
         if ask and not self.link.closed:
             self.link.send(ROUTE_STOP, 0, b"")
-        if not await self._ended_within(times.stop if ask else SETTLE if self.link.closed else 0.0):
+        if not await self._ended_within(times.stop if ask else self._settling()):
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
             if not await self._ended_within(times.terminate):
@@ -115,6 +115,11 @@ class EnclaveProcess:
         self.link.abort()
         await self.output.finish()
         self.introduction.close()
+
+    def _settling(self) -> float:
+        """Return the time to end by itself: none for a process that still serves, or whose stream was given up."""
+        lost = self.link.lost
+        return SETTLE if lost.done() and lost.result() is None else 0.0
 
     async def _ended_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

@@ -40,43 +40,34 @@ def print_status(console: Console, status: Mapping[str, Any]) -> None:
     console.print(f"models      {status['models']} sealed, {status['models_unusable']} unusable")
     draining = "  [yellow]draining[/]" if relay["draining"] else ""
     console.print(f"clients     {relay['connections']} connected, {relay['sessions']} sessions{draining}")
-    console.print(_deployments(status["deployments"]))
     for deployment in status["deployments"]:
-        _print_trouble(console, deployment)
+        _print_deployment(console, deployment)
     if relay["refusals"]:
         refusals = ", ".join(f"{code} {count}" for code, count in sorted(relay["refusals"].items()))
         console.print(f"refused     {refusals}", highlight=False)
 
 
-def _deployments(deployments: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(
-        "route", "state", "class", "process", "ready for", "restarts", "sessions", "frames", "bytes", "mrenclave"
+def _print_deployment(console: Console, one: Mapping[str, Any]) -> None:
+    style = STATE_STYLE.get(one["state"], "white")
+    since = f" for {duration(one['ready_seconds'])}" if one["ready_seconds"] is not None else ""
+    frames = one.get("frames_in", 0) + one.get("frames_out", 0)
+    volume = one.get("bytes_in", 0) + one.get("bytes_out", 0)
+    console.print(
+        f"enclave     [bold]{one['route']}[/]  [{style}]{one['state']}[/]{since}  [bold yellow]{one['class']}[/]"
+        f"  process {one['pid'] or '-'}, {one['restarts']} restarts"
     )
-    for one in deployments:
-        frames = one.get("frames_in", 0) + one.get("frames_out", 0)
-        volume = one.get("bytes_in", 0) + one.get("bytes_out", 0)
-        style = STATE_STYLE.get(one["state"], "white")
-        table.add_row(
-            one["route"],
-            f"[{style}]{one['state']}[/]",
-            one["class"],
-            str(one["pid"] or "-"),
-            duration(one["ready_seconds"]),
-            str(one["restarts"]),
-            str(one.get("sessions", 0)),
-            str(frames),
-            size(volume),
-            f"{one['mrenclave'][:16]}..." if isinstance(one["mrenclave"], str) else "-",
-        )
-    return table
+    console.print(f"  sessions  {one.get('sessions', 0)} open, {frames} frames, {size(volume)}")
+    if isinstance(one["mrenclave"], str):
+        console.print(f"  mrenclave {one['mrenclave']}", markup=False, highlight=False, soft_wrap=True)
+    _print_trouble(console, one)
 
 
 def _print_trouble(console: Console, deployment: Mapping[str, Any]) -> None:
     last = deployment["last_exit"]
     if last is not None:
-        console.print(f"{deployment['route']}: last exit {last['status']}, {last['reason']}", markup=False)
+        console.print(f"  last exit {last['status']}, {last['reason']}", markup=False)
     for line in deployment["last_lines"]:
-        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  said      {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_models(console: Console, answer: Mapping[str, Any]) -> None:
