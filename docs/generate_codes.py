@@ -10,7 +10,14 @@ from pathlib import Path
 from manifests.errors import ErrorCode
 
 PAGE = Path(__file__).with_name("codes.md")
-MODULES = ("manifests.errors", "manifests.gramine.errors", "attestation.errors", "enclave.errors", "host.errors")
+MODULES = (
+    "manifests.errors",
+    "manifests.gramine.errors",
+    "attestation.errors",
+    "enclave.errors",
+    "host.errors",
+    "evaluation.demo.errors",
+)
 
 HEAD = """# Codes
 

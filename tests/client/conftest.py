@@ -131,8 +131,8 @@ def serve(tmp_path: Path, world: World) -> Iterator[Serve]:
     """Start a scripted enclave; by default it attests honestly and doubles."""
     enclaves: list[ScriptedEnclave] = []
 
-    def start(script: Script | None = None) -> ScriptedEnclave:
-        path = tmp_path / f"enclave{len(enclaves)}.sock"
+    def start(script: Script | None = None, *, tcp: bool = False) -> ScriptedEnclave:
+        path = None if tcp else tmp_path / f"enclave{len(enclaves)}.sock"
         enclaves.append(ScriptedEnclave(path, world.evidence, script or world.doubling))
         return enclaves[-1]
 

@@ -59,18 +59,18 @@ Evidence = Callable[[bytes], EvidenceRecord]
 
 
 class ScriptedEnclave:
-    """Listens on a Unix socket; `evidence` makes the record for a handshake, `script` answers each request."""
+    """Listens on a Unix socket, or on TCP without a path.
 
-    def __init__(self, path: Path, evidence: Evidence, script: Script) -> None:
-        self.address = f"unix:{path}"
+    `evidence` makes the record for a handshake, `script` answers each request.
+    """
+
+    def __init__(self, path: Path | None, evidence: Evidence, script: Script) -> None:
         self.peers: list[Peer] = []
         self.tickets = TicketStore()
         self.on_evidence: Callable[[Peer, bytes], None] = self.send_evidence
         self._evidence = evidence
         self.script = script
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        self._listener.listen()
+        self._listener, self.address = _listen(path)
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -132,3 +132,13 @@ class ScriptedEnclave:
                         self.script(peer, decode_body(bytes(content)))
                 case Closed():
                     peer.closed_in_order = True
+
+
+def _listen(path: Path | None) -> tuple[socket.socket, str]:
+    if path is None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        return listener, f"tcp:127.0.0.1:{listener.getsockname()[1]}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen()
+    return listener, f"unix:{path}"

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from attestation.client.models import Axis
 from attestation.collateral import FixedSource
 from attestation.errors import ClientCode, ClientError, EvidenceCode, EvidenceError, WireCode, WireError
 from attestation.policy import load_policy
-from attestation.types import ClientAuthentication, Right
+from attestation.types import ClientAuthentication, Delegation, Right
 from attestation.wire.messages import MessageType
 from manifests import canonical
 from manifests.errors import StrongroomError
@@ -305,6 +306,47 @@ def test_inputs_that_cannot_travel_are_refused_before_they_are_sent(world, serve
                 session.infer("doubler", {"x": value})
             assert refusal.value.code is ClientCode.TENSOR_INVALID
     assert not enclave.settled().messages
+
+
+def test_a_bare_name_is_ambiguous_where_several_accepted_owners_are_served(world, serve):
+    first = world.claims().owners[0]
+    second = replace(
+        first,
+        owner=OTHER.public,
+        heartbeat=b"",
+        delegation=Delegation(OTHER.public, world.broker.public, (Right.HEARTBEAT,), ("*",), 0).sign(OTHER),
+    )
+    claims = replace(world.claims(), owners=tuple(sorted((first, second), key=lambda state: state.owner)))
+    world.claims = lambda: claims
+    owners = [world.owner.public.hex(), OTHER.public.hex()]
+    with Session.connect(serve().address, **world.terms(owners=owners)) as session:
+        with pytest.raises(ClientError) as refusal:
+            session.infer("doubler", {"x": X})
+        assert refusal.value.code is ClientCode.MODEL_NAME_INVALID
+        assert sorted(owners) == sorted(refusal.value.found)
+        assert session.infer(f"{owners[0]}/doubler", {"x": X}).model == DIGEST
+        with pytest.raises(ClientError) as refusal:
+            session.infer(f"{owners[1]}/doubler", {"x": X})
+        assert refusal.value.code is ClientCode.OWNER_NOT_ACCEPTED, "the first owner answered for the second"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": b""},
+        {"inputs": [["x", "float32"]]},
+        {"inputs": [["x", "float32", [["a", 1]]]]},
+        {"more": 1},
+        {"epoch": -1},
+    ],
+    ids=str,
+)
+def test_a_malformed_listing_is_refused(world, serve, change):
+    listed = {**world.listed(), **change}
+    world.listed = lambda: listed
+    with Session.connect(serve().address, **world.terms()) as session, pytest.raises(ClientError) as refusal:
+        session.models()
+    assert refusal.value.code is ClientCode.RESPONSE_UNEXPECTED
 
 
 # ------------------------------------------------------------------------------- refusals and failures
