@@ -52,11 +52,12 @@ class Commands:
             check=False,
         )
         if done.returncode not in expect:
+            said = (done.stderr or done.stdout).strip()
             raise DemoError(
                 DemoCode.COMMAND_FAILED,
-                f"strongroom {shlex.join(words)} failed",
+                f"strongroom {shlex.join(words[:2])} failed: {said.rpartition(chr(10))[2]}",
                 expected=f"exit status {list(expect)}",
-                found=f"{done.returncode}: {(done.stderr or done.stdout)[-_TAIL:].strip()}",
+                found=f"{done.returncode}: {said[-_TAIL:]}",
             )
         return done.stdout
 
