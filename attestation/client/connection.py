@@ -67,6 +67,10 @@ class Line:
             self._send(data, time.monotonic() + CLOSE_SECONDS)
         self.drop()
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor, or -1 once it is closed."""
+        return self._socket.fileno()
+
     def drop(self) -> None:
         """Close the socket; the conversation is over."""
         self.conversation.abandon()
@@ -136,6 +140,10 @@ class Connection:
     def over(self) -> bool:
         """Whether an error or a close has ended the session."""
         return self._line.conversation.over
+
+    def fileno(self) -> int:
+        """Return a descriptor to wait on: a session without a request that can be read from has been ended."""
+        return self._line.fileno()
 
     def request(
         self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None = None
