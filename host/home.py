@@ -74,7 +74,7 @@ class Home:
         if self._lock < 0:
             return
         with contextlib.suppress(OSError):
-            self.admin_socket.unlink()
+            self.admin_socket.unlink(missing_ok=True)
             os.ftruncate(self._lock, 0)  # the file itself stays: whoever waits for its lock must wait for the same one
         self._close()
 
