@@ -84,6 +84,8 @@ class HostAgent:
 
     async def _serve(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
         runs = [asyncio.ensure_future(enclave.supervisor.run()) for enclave in self.enclaves]
+        for run in runs:
+            run.add_done_callback(lambda _: self._stop.set())  # one that ends by itself has failed
         try:
             if await self._come_up():
                 on_ready(self.status())

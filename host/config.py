@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attestation.errors import WireError
 from attestation.wire.address import Address, parse_address
+from attestation.wire.frames import Frame, encode_frame
 from host.errors import HostCode, HostError
 from manifests import fields
 from manifests.errors import ManifestError
@@ -61,6 +63,7 @@ class HostConfig:
         if not self.listen or not self.deployments:
             raise HostError(HostCode.CONFIGURATION_INVALID, "an agent needs an address and a deployment at least")
         self.addresses()
+        self._check_routes()
         if not self.models.is_dir():
             raise HostError(
                 HostCode.MODELS_MISSING,
@@ -73,6 +76,21 @@ class HostConfig:
                     HostCode.ENCLAVE_MANIFEST_MISSING,
                     f"there is no enclave manifest at {deployment.manifest}",
                     remedy="render one: strongroom manifest render --output DIR",
+                )
+
+    def _check_routes(self) -> None:
+        routes = [deployment.route for deployment in self.deployments]
+        for route in routes:
+            try:
+                encode_frame(Frame(route, 0, b""))
+                is_usable = not route.startswith("!") and routes.count(route) == 1
+            except WireError:
+                is_usable = False
+            if not is_usable:
+                raise HostError(
+                    HostCode.CONFIGURATION_INVALID,
+                    f"{route!r} cannot be a route",
+                    expected="1 to 63 letters, digits, dots, dashes and underscores; each route once",
                 )
 
     def to_json(self) -> str:

@@ -84,7 +84,7 @@ class Fetcher:
         if not read_cached(descriptor, place, request.offset):
             # The thread has a descriptor of its own: the original may be closed to make room while it reads.
             await asyncio.get_running_loop().run_in_executor(
-                None, _read_and_close, os.dup(descriptor), place, request.offset
+                None, read_and_close, os.dup(descriptor), place, request.offset
             )
         return answer
 
@@ -97,7 +97,11 @@ def read_cached(descriptor: int, into: memoryview, offset: int) -> bool:
         return False
 
 
-def _read_and_close(descriptor: int, into: memoryview, offset: int) -> None:
+def read_and_close(descriptor: int, into: memoryview, offset: int) -> None:
+    """Read a range however long it takes, and close the descriptor.
+
+    Raises HostError `fetch-range` or `fetch-model-unreadable`.
+    """
     try:
         while into:
             got = os.preadv(descriptor, [into], offset)

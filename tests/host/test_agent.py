@@ -312,6 +312,31 @@ def test_an_agent_without_an_address_or_with_a_bad_one_is_refused(tmp_path: Path
         prepare(tmp_path, "pigeon:home").check()
 
 
+@pytest.mark.parametrize("routes", [["!fetch"], ["two words"], [""], ["x" * 64], ["same", "same"]])
+def test_a_route_that_no_client_could_name_is_refused(tmp_path: Path, routes: list[str]) -> None:
+    config = prepare(tmp_path)
+    deployments = tuple(Deployment(route, tmp_path / "enclave.manifest", tmp_path / "p") for route in routes)
+    with pytest.raises(HostError) as refused:
+        HostConfig(config.home, config.models, config.listen, deployments).check()
+    assert refused.value.code is HostCode.CONFIGURATION_INVALID
+
+
+def test_a_defect_of_a_supervisor_ends_the_agent_instead_of_hiding(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        agent = make(prepare(tmp_path))
+
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        agent.enclaves[0].supervisor.run = fail
+        with pytest.raises(HostError) as refused:
+            await agent.run(lambda _: None)
+        assert refused.value.code is HostCode.HOST_FAILED
+        assert "ZeroDivisionError" in refused.value.message
+
+    run(scenario())
+
+
 def test_a_configuration_survives_its_journey(tmp_path: Path) -> None:
     config = prepare(tmp_path, ready_timeout=1.5)
     assert HostConfig.from_json(config.to_json()) == config

@@ -320,3 +320,12 @@ def test_reading_from_the_cache_takes_all_or_nothing(tmp_path: Path) -> None:
     assert not read_cached(descriptor, memoryview(buffer), 60)
     os.close(descriptor)
     assert not read_cached(descriptor, memoryview(buffer), 0)
+
+
+def test_a_read_error_is_told_by_its_code(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)  # reading from a folder fails as a broken disk does
+    with pytest.raises(HostError) as refused:
+        fetch.read_and_close(folder, memoryview(bytearray(4)), 0)
+    assert refused.value.code == "fetch-model-unreadable"
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(folder)
