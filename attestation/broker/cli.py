@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from attestation.broker import admin, reports
+from attestation.broker import admin, reports, revoking
 from attestation.broker.audit_cli import audit
 from attestation.broker.console import (
     FILE,
@@ -180,7 +180,7 @@ def revoke(
     if bool(digests) == bool(name) or (name is None) != (below is None):
         raise click.UsageError("give --model DIGEST, or --name NAME with --below EPOCH")
     with open_ledger(home, passphrase_file) as ledger:
-        made = admin.revoke_named(ledger, digests=digests, name=name, below=below or 0, owner=owner, now=now())
+        made = revoking.revoke_named(ledger, digests=digests, name=name, below=below or 0, owner=owner, now=now())
         facts = reports.revocation_facts(made, ledger.keys.signer.public)
     show_facts(facts, as_json=as_json)
 

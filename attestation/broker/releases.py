@@ -7,37 +7,28 @@ the commit are grant and key handed to the caller, for one session.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attestation.broker.audit import EventKind
-from attestation.broker.decide import MAX_TEXT, Evidence, Refusal, Release, Request, Rules, Standing, Unmet, decide
+from attestation.broker.decide import MAX_TEXT, Refusal, Unmet
 from attestation.broker.keystore import BrokerKeys, KeyContext, wipe
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.policy import ActivePolicy, active_policy
 from attestation.broker.schema import EnclaveRow, LeaseRow, ModelRow
 from attestation.broker.state import State
+from attestation.broker.terms import AttestedSession, Terms, known_model, session_event
 from attestation.errors import BrokerCode, BrokerError
-from attestation.types import Delegation, Grant, Heartbeat, Right, document_digest
+from attestation.types import Grant, Right, document_digest
 from manifests.errors import StrongroomError
 
-MAX_LEASES = 48
-"""Leases in one heartbeat: an enclave's claims carry it, in at most 4,096 bytes."""
 SERIAL_SIZE = 16
+MAX_NAMED = 64
+"""Models that the row of a refusal names: a session that gets nothing is refused for all alike."""
 MAX_CODE = 64
 """Of a code that a peer names: ours are shorter."""
-
-
-@dataclass(frozen=True)
-class AttestedSession:
-    """One session with an enclave: what its evidence showed, its h (64 bytes), and the host's address."""
-
-    evidence: Evidence
-    handshake_hash: bytes
-    address: str
 
 
 @dataclass(frozen=True)
@@ -50,21 +41,6 @@ class Granted:
     serial: bytes
     audit_index: int
     key: bytearray = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Renewed:
-    """A signed heartbeat, the leases in it, and why models were refused theirs (their lease is 0)."""
-
-    document: bytes
-    leases: tuple[tuple[bytes, int], ...]
-    refused: tuple[tuple[bytes, Refusal], ...]
-
-
-@functools.lru_cache(maxsize=1024)
-def open_delegation(document: bytes, owner: bytes) -> Delegation:
-    """Verify a delegation once; documents never change.  Raises ManifestError."""
-    return Delegation.open(document, owner)
 
 
 def release(ledger: Ledger, session: AttestedSession, digest: bytes, now: int) -> Granted | Refusal:
@@ -106,7 +82,7 @@ class _Attempt:
         self._session = session
         self._digest = digest
         self._now = now
-        self._terms = _Terms(session, keys.signer.public, now)
+        self._terms = Terms(session, keys.signer.public, now)
         self.key = bytearray()
         self.refusal: Refusal | None = None
         self.serial = b""
@@ -132,7 +108,7 @@ class _Attempt:
             evidence.boot_id, model.digest, self.serial, self._session.handshake_hash, self.lease, self._now, self._now
         )
         event = {
-            **_session_event(self._session, policy),
+            **session_event(self._session, policy),
             **_model_event(model),
             "serial": self.serial,
             "lease": self.lease,
@@ -141,75 +117,10 @@ class _Attempt:
         return Plan(EventKind.RELEASE, event, (enclave, lease))
 
 
-def renew(ledger: Ledger, session: AttestedSession, models: Sequence[bytes], nonce: bytes, now: int) -> Renewed:
-    """Decide on the leases of up to 48 models of one owner and delegation, durably, and sign the heartbeat.
-
-    nonce: 32 bytes, the enclave's.  A refused model's lease is set to 0.  Raises as `release`.
-    """
-    if not 0 < len(models) <= MAX_LEASES:
-        raise ValueError(f"a heartbeat renews 1 to {MAX_LEASES} leases")
-    renewal = _Renewal(ledger.keys, session, sorted(models), now)
-    ledger.record(now, renewal.plan)
-    first = renewal.rows[0]
-    heartbeat = Heartbeat(
-        owner=first.owner,
-        delegation=document_digest(first.delegation),
-        nonce=nonce,
-        boot_id=session.evidence.boot_id,
-        time=now,
-        epoch=renewal.epoch,
-        leases=tuple(renewal.leases),
-    )
-    return Renewed(heartbeat.sign(ledger.keys.signer), tuple(renewal.leases), tuple(renewal.refused))
-
-
-class _Renewal:
-    """One heartbeat: `plan` runs within the transaction and leaves its results here."""
-
-    def __init__(self, keys: BrokerKeys, session: AttestedSession, models: list[bytes], now: int) -> None:
-        self._keys = keys
-        self._session = session
-        self._models = models
-        self._now = now
-        self._terms = _Terms(session, keys.signer.public, now)
-        self.rows: list[ModelRow] = []
-        self.leases: list[tuple[bytes, int]] = []
-        self.refused: list[tuple[bytes, Refusal]] = []
-        self.epoch = 0
-
-    def plan(self, state: State) -> Plan:
-        policy = active_policy(state, self._keys.signer.public)
-        self.rows = [known_model(state, digest) for digest in self._models]
-        if len({(row.owner, row.delegation) for row in self.rows}) != 1:
-            raise ValueError("a heartbeat is for models of one owner under one delegation")
-        self.epoch = state.owner_epoch(self.rows[0].owner)
-        changed = [row for model in self.rows for row in self._renewed(state, policy.rules, model)]
-        event = {
-            **_session_event(self._session, policy),
-            "owner": self.rows[0].owner,
-            "leases": [list(pair) for pair in self.leases],
-            "refused": [[digest, list(refusal.codes)] for digest, refusal in self.refused],
-        }
-        return Plan(EventKind.RENEWAL, event, tuple(changed))
-
-    def _renewed(self, state: State, rules: Rules, model: ModelRow) -> Iterable[LeaseRow]:
-        """Decide on one lease; yields its new row where the enclave has one."""
-        decision = self._terms.judge(state, rules, model, Right.HEARTBEAT)
-        requests = 0
-        if isinstance(decision, Refusal):
-            self.refused.append((model.digest, decision))
-        else:
-            requests = decision.lease
-        self.leases.append((model.digest, requests))
-        old = state.lease(self._session.evidence.boot_id, model.digest)
-        if old is not None:
-            yield LeaseRow(old.boot_id, old.model, old.serial, old.handshake_hash, requests, old.released, self._now)
-
-
 def refuse(ledger: Ledger, session: AttestedSession, digests: Sequence[bytes], now: int) -> Refusal:
     """Record in one row why a session gets none of these models; raises BrokerError, also if it would get one."""
     found = list(session.evidence.failures)
-    terms = _Terms(session, ledger.keys.signer.public, now)
+    terms = Terms(session, ledger.keys.signer.public, now)
 
     def plan(state: State) -> Plan:
         policy = active_policy(state, ledger.keys.signer.public)
@@ -248,57 +159,11 @@ def refusal_plan(
 ) -> Plan:
     """Return the audit row of a refusal; it changes no state."""
     event = {
-        **_session_event(session, policy),
-        "models": [model.digest for model in models][:MAX_LEASES],
+        **session_event(session, policy),
+        "models": [model.digest for model in models][:MAX_NAMED],
         "unmet": [[item.code, item.expected, item.found] for item in unmet],
     }
     return Plan(EventKind.REFUSAL, event)
-
-
-def known_model(state: State, digest: bytes) -> ModelRow:
-    """Return a model that the broker holds; raises BrokerError `model-unknown`."""
-    model = state.model(digest)
-    if model is None:
-        raise BrokerError(
-            BrokerCode.MODEL_UNKNOWN,
-            "the broker holds no model of this digest",
-            found=digest.hex(),
-            remedy="add the sealed model with `strongroom broker add`",
-        )
-    return model
-
-
-@dataclass(frozen=True)
-class _Terms:
-    """What the decisions of one transaction share."""
-
-    session: AttestedSession
-    broker: bytes
-    now: int
-
-    def judge(self, state: State, rules: Rules, model: ModelRow, right: Right) -> Release | Refusal:
-        request = Request(
-            model=model,
-            right=right,
-            delegation=open_delegation(model.delegation, model.owner),
-            broker=self.broker,
-            handshake_hash=self.session.handshake_hash,
-            now=self.now,
-        )
-        evidence = self.session.evidence
-        return decide(evidence, rules, standing(state, rules, evidence, model, self.now), request)
-
-
-def standing(state: State, rules: Rules, evidence: Evidence, model: ModelRow, now: int) -> Standing:
-    """Collect what the broker knows that bears on one model and one enclave."""
-    revocations = [item.document for item in state.revocations() if item.document.owner == model.owner]
-    return Standing(
-        revoked=any(model.digest in document.models for document in revocations),
-        epoch_floor=max((d.epoch for d in revocations if d.name in {"*", model.name}), default=0),
-        owner_epoch=state.owner_epoch(model.owner),
-        holders=state.holders(model.digest, now - rules.silence_seconds, besides=evidence.boot_id),
-        lease=state.lease(evidence.boot_id, model.digest),
-    )
 
 
 def _counted(state: State, session: AttestedSession, now: int) -> EnclaveRow:
@@ -315,19 +180,6 @@ def _counted(state: State, session: AttestedSession, now: int) -> EnclaveRow:
         sessions=(known.sessions if known else 0) + (not repeated),
         provisions=(known.provisions if known else 0) + 1,
     )
-
-
-def _session_event(session: AttestedSession, policy: ActivePolicy) -> dict[str, Any]:
-    evidence = session.evidence
-    return {
-        "boot_id": evidence.boot_id,
-        "platform": str(evidence.platform),
-        "measurement": evidence.measurement,
-        "evidence": evidence.digest,
-        "handshake_hash": session.handshake_hash,
-        "address": session.address,
-        "policy": policy.epoch,
-    }
 
 
 def _model_event(model: ModelRow) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 from attestation.broker.home import Home
 from attestation.broker.keystore import CARD_RECIPIENT, CARD_SIGNING
 from attestation.broker.policy import active_policy
-from attestation.broker.releases import open_delegation
 from attestation.broker.schema import EnclaveRow, LeaseRow, ModelRow, RevocationRow
 from attestation.broker.state import State
+from attestation.broker.terms import open_delegation
 from attestation.errors import BrokerError
 from attestation.types import Revocation, Right
 from manifests.sealed.recipients import key_id

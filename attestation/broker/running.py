@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from attestation.broker.call import opener
 from attestation.broker.events import Emit
 from attestation.broker.ledger import Ledger
-from attestation.broker.link import opener
 from attestation.broker.service import Service
 from attestation.client.call import PATIENT
 from attestation.collateral import open_source

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from attestation.broker.call import Opener, Surroundings, trouble
 from attestation.broker.events import Emit, Event, EventName
 from attestation.broker.ledger import Ledger
-from attestation.broker.link import Link, Opener, Surroundings, trouble
+from attestation.broker.link import Link
 from manifests.errors import Fault, StrongroomError
 
 WATCH_SECONDS = 0.5

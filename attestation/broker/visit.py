@@ -18,17 +18,11 @@ from attestation.broker.decide import Refusal
 from attestation.broker.events import Emit, Event, EventName
 from attestation.broker.keystore import wipe
 from attestation.broker.ledger import Ledger
-from attestation.broker.releases import (
-    MAX_LEASES,
-    AttestedSession,
-    Granted,
-    open_delegation,
-    release,
-    renew,
-    withdraw,
-)
+from attestation.broker.releases import Granted, release, withdraw
+from attestation.broker.renewals import MAX_LEASES, renew
 from attestation.broker.schema import ModelRow
 from attestation.broker.state import Revoked
+from attestation.broker.terms import AttestedSession, open_delegation
 from attestation.client.conversation import RemoteError
 from attestation.errors import BrokerCode, BrokerError
 from attestation.types import PlatformClass, Right

@@ -19,8 +19,8 @@ from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys, KeyContext
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.policy import lineage_of
-from attestation.broker.releases import AttestedSession
 from attestation.broker.schema import ModelRow, Row
+from attestation.broker.terms import AttestedSession
 from attestation.policy import Policy, load_policy
 from attestation.types import Delegation, PlatformClass, Right
 from manifests.keyfile import Cost

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from attestation.broker.admin import revoke, set_policy
+from attestation.broker.admin import set_policy
 from attestation.broker.audit import EventKind, verify_log
 from attestation.broker.decide import OwnerClaim, Refusal, unmet
 from attestation.broker.keystore import KeyContext
 from attestation.broker.ledger import Ledger
 from attestation.broker.policy import lineage_of
-from attestation.broker.releases import Granted, Renewed, refuse, release, renew
+from attestation.broker.releases import Granted, refuse, release
+from attestation.broker.renewals import Renewed, renew
+from attestation.broker.revoking import revoke
 from attestation.errors import BrokerCode, BrokerError, FindingCode
 from attestation.types import Grant, Heartbeat, PlatformClass, Revocation, Right, document_digest
 from tests.broker.support import (

@@ -16,14 +16,16 @@ from typing import Any
 
 import pytest
 
-from attestation.broker.admin import revoke, set_policy
+from attestation.broker.admin import set_policy
 from attestation.broker.audit import Entry, EventKind, verify_log
+from attestation.broker.call import ReleaseRefusedError, Surroundings, opener
 from attestation.broker.events import Event, EventName
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
 from attestation.broker.ledger import Ledger
-from attestation.broker.link import Backoff, Link, ReleaseRefusedError, Surroundings, opener
+from attestation.broker.link import Backoff, Link
 from attestation.broker.policy import lineage_of
+from attestation.broker.revoking import revoke
 from attestation.broker.service import Service
 from attestation.broker.visit import FIRST_RETRY, LAST_RETRY, Retries
 from attestation.client.call import Timeouts

@@ -1,0 +1,93 @@
+"""Heartbeats: leases decided anew, in an audit row, and signed for one enclave's nonce."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from attestation.broker.audit import EventKind
+from attestation.broker.decide import Refusal, Rules
+from attestation.broker.keystore import BrokerKeys
+from attestation.broker.ledger import Ledger, Plan
+from attestation.broker.policy import active_policy
+from attestation.broker.schema import LeaseRow, ModelRow
+from attestation.broker.state import State
+from attestation.broker.terms import AttestedSession, Terms, known_model, session_event
+from attestation.types import Heartbeat, Right, document_digest
+
+MAX_LEASES = 48
+"""Leases in one heartbeat: an enclave's claims carry it, in at most 4,096 bytes."""
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """A signed heartbeat, the leases in it, and why models were refused theirs (their lease is 0)."""
+
+    document: bytes
+    leases: tuple[tuple[bytes, int], ...]
+    refused: tuple[tuple[bytes, Refusal], ...]
+
+
+def renew(ledger: Ledger, session: AttestedSession, models: Sequence[bytes], nonce: bytes, now: int) -> Renewed:
+    """Decide on the leases of up to 48 models of one owner and delegation, durably, and sign the heartbeat.
+
+    nonce: 32 bytes, the enclave's.  A refused model's lease is set to 0.  Raises as `release`.
+    """
+    if not 0 < len(models) <= MAX_LEASES:
+        raise ValueError(f"a heartbeat renews 1 to {MAX_LEASES} leases")
+    renewal = _Renewal(ledger.keys, session, sorted(models), now)
+    ledger.record(now, renewal.plan)
+    first = renewal.rows[0]
+    heartbeat = Heartbeat(
+        owner=first.owner,
+        delegation=document_digest(first.delegation),
+        nonce=nonce,
+        boot_id=session.evidence.boot_id,
+        time=now,
+        epoch=renewal.epoch,
+        leases=tuple(renewal.leases),
+    )
+    return Renewed(heartbeat.sign(ledger.keys.signer), tuple(renewal.leases), tuple(renewal.refused))
+
+
+class _Renewal:
+    """One heartbeat: `plan` runs within the transaction and leaves its results here."""
+
+    def __init__(self, keys: BrokerKeys, session: AttestedSession, models: list[bytes], now: int) -> None:
+        self._keys = keys
+        self._session = session
+        self._models = models
+        self._now = now
+        self._terms = Terms(session, keys.signer.public, now)
+        self.rows: list[ModelRow] = []
+        self.leases: list[tuple[bytes, int]] = []
+        self.refused: list[tuple[bytes, Refusal]] = []
+        self.epoch = 0
+
+    def plan(self, state: State) -> Plan:
+        policy = active_policy(state, self._keys.signer.public)
+        self.rows = [known_model(state, digest) for digest in self._models]
+        if len({(row.owner, row.delegation) for row in self.rows}) != 1:
+            raise ValueError("a heartbeat is for models of one owner under one delegation")
+        self.epoch = state.owner_epoch(self.rows[0].owner)
+        changed = [row for model in self.rows for row in self._renewed(state, policy.rules, model)]
+        event = {
+            **session_event(self._session, policy),
+            "owner": self.rows[0].owner,
+            "leases": [list(pair) for pair in self.leases],
+            "refused": [[digest, list(refusal.codes)] for digest, refusal in self.refused],
+        }
+        return Plan(EventKind.RENEWAL, event, tuple(changed))
+
+    def _renewed(self, state: State, rules: Rules, model: ModelRow) -> Iterable[LeaseRow]:
+        """Decide on one lease; yields its new row where the enclave has one."""
+        decision = self._terms.judge(state, rules, model, Right.HEARTBEAT)
+        requests = 0
+        if isinstance(decision, Refusal):
+            self.refused.append((model.digest, decision))
+        else:
+            requests = decision.lease
+        self.leases.append((model.digest, requests))
+        old = state.lease(self._session.evidence.boot_id, model.digest)
+        if old is not None:
+            yield replace(old, requests=requests, renewed=self._now)
