@@ -47,7 +47,7 @@ class Arena:
         self.kind, self._map = _map(size)
         self._view = memoryview(self._map)
         self._used = bytearray(size // SLOT)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection within `allocate` may wipe a forgotten secret
 
     def __repr__(self) -> str:
         return f"Arena({self.kind}, {self.free} bytes free)"

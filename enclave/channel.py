@@ -51,16 +51,22 @@ class Channel:
         self._ids = itertools.count(1)
         self._broken = False
 
+    def fileno(self) -> int:
+        """Return the stream's descriptor, to wait for it."""
+        return self._stream.fileno()
+
     def read(self) -> list[Frame]:
-        """Wait for bytes and return the frames that they complete; fetch replies are kept back.
+        """Return the frames that the bytes which are there complete; fetch replies are kept back.
 
         Raises EnclaveError `host-stream-broken` when the stream has ended or lost its place.
         """
         try:
-            data = self._stream.recv(_RECEIVE)
+            data = self._stream.recv(_RECEIVE, socket.MSG_DONTWAIT)
             if not data:
                 raise EnclaveError(EnclaveCode.HOST_STREAM, "the host has closed the stream")
             frames = self._decoder.feed(data)
+        except BlockingIOError:
+            return []
         except (OSError, WireError):
             raise EnclaveError(EnclaveCode.HOST_STREAM, "the stream to the host is broken") from None
         return [frame for frame in frames if not self._is_reply(frame)]

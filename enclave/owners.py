@@ -183,25 +183,21 @@ class Owners:
             self._check_room(grant.owner, delegation_document)
             return record.models.get(grant.model)
 
-    def add(self, grant: Grant, delegation: Delegation, document: bytes, model: LoadedModel) -> None:
+    def add(self, grant: Grant, delegation: Delegation, document: bytes, model: LoadedModel) -> int:
         """Take a loaded model in, under the same checks once more: loading took its time.
 
-        A new epoch of a name that was served before drops all tickets.
+        Returns what is left of its lease; that of a model which was here already stays as it is.  A new epoch of a
+        name that was served before drops all tickets.
         """
         with self._lock:
-            self.check_grant(grant, document)
+            present = self.check_grant(grant, document)
             record = self._records.setdefault(grant.owner, OwnerRecord(grant.owner))
-            is_new_epoch = 0 < record.floors.get(grant.name, 0) < grant.epoch
-            record.raise_floor(grant.name, max(grant.epoch, delegation.epoch_floor))
-            self._note_grant(record, grant, delegation, document)
-            record.models[grant.model] = model
-            if is_new_epoch:
-                self._changed()
-
-    def confirm(self, grant: Grant, delegation: Delegation, document: bytes) -> int:
-        """Note a valid grant for a model that is loaded already; its lease stays.  Returns what is left of it."""
-        with self._lock:
-            record = self.known(grant.owner)
+            if present is None:
+                is_new_epoch = 0 < record.floors.get(grant.name, 0) < grant.epoch
+                record.raise_floor(grant.name, max(grant.epoch, delegation.epoch_floor))
+                record.models[grant.model] = model
+                if is_new_epoch:
+                    self._changed()
             self._note_grant(record, grant, delegation, document)
             return record.models[grant.model].lease.remaining
 

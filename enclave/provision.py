@@ -111,7 +111,7 @@ class Provisioner:
         loaded = self._owners.check_grant(grant, chain.document)
         state.serials.add(grant.serial)
         if loaded is not None:
-            return lambda: self._confirm(state, grant, chain)
+            return lambda: self._take_in(state, grant, chain, loaded)
         secret = self._arena.store(dek)
         return lambda: self._load(state, grant, chain, secret)
 
@@ -131,10 +131,6 @@ class Provisioner:
         if not chain.delegation.covers(grant.name, grant.epoch):
             raise EnclaveError(EnclaveCode.DELEGATION_SCOPE, "the delegation does not cover this model and epoch")
 
-    def _confirm(self, state: ControlState, grant: Grant, chain: Chain) -> Header:
-        remaining = self._owners.confirm(grant, chain.delegation, chain.document)
-        return self._provisioned(state, grant, remaining)
-
     def _load(self, state: ControlState, grant: Grant, chain: Chain, dek: Secret) -> Header:
         try:
             model = self._open(grant, dek.view)
@@ -143,8 +139,7 @@ class Provisioner:
             raise
         finally:
             dek.wipe()
-        self._owners.add(grant, chain.delegation, chain.document, model)
-        return self._provisioned(state, grant, grant.lease)
+        return self._take_in(state, grant, chain, model)
 
     def _open(self, grant: Grant, dek: memoryview) -> LoadedModel:
         source = ChannelSource(self._channel, grant.model)
@@ -153,7 +148,8 @@ class Provisioner:
         finally:
             source.close()
 
-    def _provisioned(self, state: ControlState, grant: Grant, lease: int) -> Header:
+    def _take_in(self, state: ControlState, grant: Grant, chain: Chain, model: LoadedModel) -> Header:
+        lease = self._owners.add(grant, chain.delegation, chain.document, model)
         state.in_control = True
         log(Event.PROVISIONED, epoch=grant.epoch, lease=lease)
         return {"model": grant.model, "lease": lease, "boot_id": self._boot_id}

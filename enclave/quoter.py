@@ -76,14 +76,22 @@ class Quoter:
             self._waiting.clear()
             return taken
 
+    @staticmethod
+    def _refuse(taken: list[tuple[bytes, Done]], error: StrongroomError) -> None:
+        log(Event.QUOTED, error.code, leaves=len(taken))
+        for _, done in taken:
+            done(error)
+
     def _serve(self, taken: list[tuple[bytes, Done]]) -> None:
         report_data, proofs = batch([leaf for leaf, _ in taken])
         try:
             quote = self._attester.quote(report_data)
         except StrongroomError as error:
-            log(Event.QUOTED, error.code, leaves=len(taken))
-            for _, done in taken:
-                done(error)
+            self._refuse(taken, error)
+            return
+        except Exception as error:  # noqa: BLE001 - a defect of an attester costs these handshakes, not all
+            log(Event.DEFECT, EnclaveCode.INTERNAL, **{type(error).__name__: 1})
+            self._refuse(taken, EnclaveError(EnclaveCode.QUOTE_UNAVAILABLE, "the attester met a defect"))
             return
         self.quotes += 1
         self.leaves += len(taken)

@@ -1,9 +1,9 @@
 """The server: threads that take turns at the host's stream and serve sessions.
 
-Leader and followers: the one thread that holds the stream reads frames, puts each into its session's lane, hands the
-stream to another thread, and serves a lane itself.  A request that arrives alone is so read, decided and answered by
-one thread, without a hand-off.  A lane is served by one thread at a time, which keeps each session's order; a lane
-that is parked (it waits for a quote or a model) is served by nobody until its work comes back.
+One thread at a time reads frames, puts each into its session's lane, lets go of the stream, and serves a lane itself.
+A request that arrives alone is so read, decided and answered by one thread, without a hand-off.  A lane is served by
+one thread at a time, which keeps each session's order; a lane that is parked (it waits for a quote or a model) is
+served by nobody until its work comes back.
 
 Everything is bounded: sessions, half-open handshakes, bytes that wait in a lane, and bytes over all lanes.  Over a
 bound the session that asked for more ends, with a code.  Nothing that a client or the host sends ends the process;
@@ -24,6 +24,7 @@ from enclave.errors import EnclaveCode, EnclaveError
 from enclave.log import Event, log
 from enclave.service import Service
 from enclave.session import Continuation, Park, Session
+from enclave.turns import Turns
 from manifests import canonical
 
 REMEMBERED = 4096
@@ -66,8 +67,8 @@ class Server:
         self._lanes: dict[int, Lane] = {}
         self._ended: OrderedDict[int, None] = OrderedDict()
         self._ready: deque[Lane] = deque()
-        self._turn = threading.Condition()
-        self._is_led = False
+        self._turns = Turns(channel.fileno())
+        self._lock = threading.RLock()
         self._stopped = False
         self._draining = False
         self._half_open = 0
@@ -88,63 +89,56 @@ class Server:
         for follower in followers:
             follower.join()
         self._service.stop()
+        self._turns.close()
 
     # ------------------------------------------------------------------------------------ turns
 
     def _run(self) -> None:
-        while (lane := self._next_lane()) is not None:
+        while not self._stopped:
+            lane = None
             try:
-                self._serve_lane(lane)
+                lane = self._next_lane()
+                if lane is not None:
+                    self._serve_lane(lane)
             except EnclaveError:  # the host's stream is gone
                 self._stop()
             except Exception as error:  # noqa: BLE001 - a defect ends the lane, not the process
                 log(Event.DEFECT, EnclaveCode.INTERNAL, **{type(error).__name__: 1})
-                self._forget(lane)
+                self._give_up(lane)
+
+    def _give_up(self, lane: Lane | None) -> None:
+        """End the lane that met a defect; one met while reading has lost the place in the host's stream."""
+        if lane is None:
+            self._stop()
+        else:
+            self._forget(lane)
 
     def _next_lane(self) -> Lane | None:
-        """Return a lane to serve, having led if there was none; None when the server stops."""
-        while True:
-            with self._turn:
-                while not self._ready and self._is_led and not self._stopped:
-                    self._turn.wait()
-                if self._stopped:
-                    return None
-                if self._ready:
-                    return self._ready.popleft()
-                self._is_led = True
-            lane = self._lead()
-            if lane is not None:
-                return lane
+        """Return a lane to serve, or None if waiting and reading brought none."""
+        with self._lock:
+            if self._ready:
+                return self._ready.popleft()
+        return self._read() if self._turns.wait() else None
 
-    def _lead(self) -> Lane | None:
-        """Read once, hand the stream on as soon as the frames are in their lanes, and take the first lane."""
+    def _read(self) -> Lane | None:
+        """Read once, let go of the stream as soon as the frames are in their lanes, and take the first lane."""
         answers: list[Frame] = []
-        try:
-            frames = self._channel.read()
-        except EnclaveError:
-            self._stop()
-            return None
-        with self._turn:
-            self._is_led = False
+        frames = self._channel.read()
+        with self._lock:
             for frame in frames:
                 self._take(frame, answers)
-            self._turn.notify(len(self._ready))  # one thread for each other lane, and one to lead
             lane = self._ready.popleft() if self._ready else None
+            others = len(self._ready)
+        self._turns.rearm()
+        self._turns.wake(others)
         if answers:
-            self._answer(answers)
+            self._channel.send(answers)
         return lane
 
-    def _answer(self, answers: list[Frame]) -> None:
-        try:
-            self._channel.send(answers)
-        except EnclaveError:
-            self._stop()
-
     def _stop(self) -> None:
-        with self._turn:
-            self._stopped = True
-            self._turn.notify_all()
+        self._stopped = True
         self._channel.shut()
+        self._turns.wake(self._limits.threads)
 
     # ------------------------------------------------------------------------------------ frames (under the lock)
 
@@ -240,26 +234,35 @@ class Server:
     # ------------------------------------------------------------------------------------ lanes
 
     def _serve_lane(self, lane: Lane) -> None:
-        """Serve a lane until it is empty, parked or over."""
+        """Serve a lane until it is empty, parked or over, or another waits for its turn."""
         while True:
             step = self._next_step(lane)
             if step is None:
                 return
             park = step()
             self._send(lane)
-            with self._turn:
-                self._settle(lane)
+            self._settle(lane)
             if lane.session.over:
                 self._forget(lane)
                 return
             if park is not None:
                 park.start(partial(self._resume, lane))
                 return
+            if self._ready and self._yield(lane):
+                return
+
+    def _yield(self, lane: Lane) -> bool:
+        """Put a lane behind the others that are ready; tell whether there are any."""
+        with self._lock:
+            if not self._ready:
+                return False
+            self._ready.append(lane)
+            return True
 
     def _next_step(self, lane: Lane) -> Step | None:
         """Return what is to be done next in a lane, or None, with which the lane is nobody's."""
         session = lane.session
-        with self._turn:
+        with self._lock:
             if lane.failure is not None:
                 failure, lane.continuation = lane.failure, None
                 return partial(session.abort, failure)
@@ -277,18 +280,19 @@ class Server:
 
     def _resume(self, lane: Lane, continuation: Continuation) -> None:
         """Queue a parked lane with the rest of what it waited for; called by helpers' threads."""
-        with self._turn:
+        with self._lock:
             lane.continuation = continuation
             self._ready.append(lane)
-            self._turn.notify()
+        self._turns.wake(1)
 
     def _settle(self, lane: Lane) -> None:
         """Bring the counts up to date after a step."""
-        if lane.failure is None:
-            self._charge(lane, lane.waiting + lane.session.held)
-        if lane.half_open and lane.session.attested:
-            lane.half_open = False
-            self._half_open -= 1
+        with self._lock:
+            if lane.failure is None:
+                self._charge(lane, lane.waiting + lane.session.held)
+            if lane.half_open and lane.session.attested:
+                lane.half_open = False
+                self._half_open -= 1
 
     def _send(self, lane: Lane) -> None:
         output = lane.session.take_output()
@@ -297,7 +301,7 @@ class Server:
 
     def _forget(self, lane: Lane) -> None:
         """End a lane: tell the host, and let go of everything that counts."""
-        with self._turn:
+        with self._lock:
             if self._lanes.pop(lane.sid, None) is None:
                 return
             self._charge(lane, 0)
@@ -307,7 +311,7 @@ class Server:
             self._channel.send([Frame(lane.route, lane.sid, _EOF)])
         except EnclaveError:
             self._stop()
-        with self._turn:
+        with self._lock:
             self._stop_if_drained()
 
     def _remember(self, sid: int) -> None:

@@ -153,7 +153,6 @@ class Session:
 
     def _attest(self, done: HandshakeDone) -> Park | None:
         self._output.append(self._wire.data_to_send())
-        self._began = self._service.generation
         self._control.handshake_hash = done.handshake_hash
         if done.ticket is not None:
             self._identity = Identity.decode(done.ticket.identity)

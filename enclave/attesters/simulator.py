@@ -42,10 +42,16 @@ class SimulatorAttester(Attester):
             ) from None
 
     def _quote(self, report_data: bytes) -> bytes:
+        try:
+            return self._exchange(report_data)
+        except (OSError, EnclaveError):
+            self._stream.close()  # the place in the stream is lost: a late answer would be taken for the next one
+            raise
+
+    def _exchange(self, report_data: bytes) -> bytes:
         self._stream.sendall(report_data)
         length = int(struct.unpack(">I", self._receive(4))[0])
         if length > MAX_QUOTE:
-            self._stream.close()  # the place in the stream is lost
             raise EnclaveError(EnclaveCode.QUOTE_UNAVAILABLE, "the platform's quote is too long", found=length)
         return self._receive(length)
 

@@ -448,3 +448,40 @@ def _repeat(rng: random.Random, data: bytearray) -> None:
 
 
 CHANGES: list[Callable[[random.Random, bytearray], None]] = [_flip, _flip, _flip, _cut, _grow, _insert, _repeat]
+
+
+def test_a_defect_while_reading_has_lost_the_place_and_stops_the_server_in_order(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret content")
+
+    monkeypatch.setattr(rig.server, "_take", broken)
+    rig.host.send(Frame("default", 1, b"x"))
+    rig.thread.join(10)
+    assert not rig.thread.is_alive()
+    assert "secret" not in capfd.readouterr().err
+
+
+def test_a_defect_outside_a_sessions_own_code_ends_that_session_alone(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    client, other = served.rig.client(), served.rig.client()
+    lane = served.rig.server._lanes[client.sid]
+    monkeypatch.setattr(lane.session, "take_output", broken)
+    client.put(client.wire.send(MessageType.REQUEST, encode_body({"op": "models", "id": 1})))
+    assert served.rig.host.receive(client.sid) == b""
+    assert other.infer(served.digest, x=X)["y"].shape == (1, 3)
+
+
+def test_a_busy_session_makes_way_for_others(served: Served) -> None:
+    """One session sends five hundred requests at once; another's single request is answered before they all are."""
+    busy, other = served.rig.client(), served.rig.client()
+    requests = [encode_body({"op": "models", "id": number}) for number in range(1, 501)]
+    busy.put(b"".join(busy.wire.send(MessageType.REQUEST, content) for content in requests))
+    other.infer(served.digest, x=X)
+    for number in range(1, 501):
+        assert busy.answer(number).header["id"] == number

@@ -172,7 +172,37 @@ def test_an_attester_is_named_and_exists_or_the_start_fails() -> None:
     assert code_of(open_attester, "tea-leaves") == "enclave-start-failed"
 
 
+def test_a_platform_that_answers_late_is_not_believed_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enclave.attesters.simulator.TIMEOUT", 0.05)
+    inner, outer = socket.socketpair()
+    attester = SimulatorAttester(inner)
+    assert code_of(attester.quote, bytes(64)) == "quote-unavailable"
+    with pytest.raises(BrokenPipeError):  # nobody listens any more
+        outer.sendall(struct.pack(">I", 4) + b"late")
+    assert code_of(attester.quote, bytes(64)) == "quote-unavailable"
+    outer.close()
+
+
 # ------------------------------------------------------------------------------------------ quoter
+
+
+def test_a_defect_of_an_attester_costs_its_handshakes_and_not_the_quoter(monkeypatch: pytest.MonkeyPatch) -> None:
+    attester = FakeAttester()
+    quoter, results, done = Quoter(attester, 8), [], threading.Event()
+
+    def broken(_: bytes) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(attester, "_quote", broken)
+    quoter.submit(b"a" * 64, lambda result: (results.append(result), done.set())[0])
+    assert done.wait(5)
+    assert results[0].code == "quote-unavailable"
+    monkeypatch.undo()
+    done.clear()
+    quoter.submit(b"a" * 64, lambda result: (results.append(result), done.set())[0])
+    assert done.wait(5)
+    assert isinstance(results[1], Quoted)
+    quoter.stop()
 
 
 def test_leaves_that_arrive_during_a_quote_share_the_next() -> None:

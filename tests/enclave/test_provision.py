@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 
 from attestation.types import Delegation, Heartbeat, PlatformClass, Right, document_digest
+from attestation.wire.messages import MessageType, encode_body
 from enclave import owners as owners_module
 from enclave import provision as provision_module
+from enclave.errors import EnclaveError
+from enclave.provision import ControlState
 from manifests.gramine.settings import EnclaveSettings, Limits
 from manifests.signing import Signer
 from tests.enclave.conftest import Served
@@ -236,6 +240,51 @@ def test_documents_of_many_owners_fit_the_claims_or_are_refused(
                     owner.provision(rig.client(), digest)
 
 
+def test_two_grants_for_a_model_that_is_being_loaded_make_one_lease(rig: Rig, owner: Owner, sealed: bytes) -> None:
+    first, second = rig.client(), rig.client()
+    for client in (first, second):
+        grant = owner.grant(client, sealed, lease=7).sign(owner.broker)
+        header = {"op": "provision", "id": 1, "delegation": owner.delegation, "grant": grant}
+        content = encode_body({**header, "dek": owner.deks[sealed]})
+        client.put(client.wire.send(MessageType.REQUEST, content))
+    assert [client.answer().header["lease"] for client in (first, second)] == [7, 7]
+    rig.client().infer(sealed, x=X)
+    assert owner.challenge(first)["leases"] == [[sealed, 6]]
+
+
+def test_a_model_revoked_while_it_is_being_loaded_is_not_taken_in(served: Served) -> None:
+    data, manifest = linear(served.owner, name="late")
+    digest = served.owner.seal(served.rig.host, served.folder, data, manifest=manifest)
+    asked, gate = threading.Event(), threading.Event()
+    served.rig.host.tamper = lambda _offset, piece: (asked.set(), gate.wait(10), piece)[2]
+    broker = served.rig.client()
+    grant = served.owner.grant(broker, digest, "late").sign(served.owner.broker)
+    header = {"op": "provision", "id": 1, "delegation": served.owner.delegation, "grant": grant}
+    broker.put(broker.wire.send(MessageType.REQUEST, encode_body({**header, "dek": served.owner.deks[digest]})))
+    assert asked.wait(10)
+    served.owner.revoke(served.broker, models=(digest,))
+    gate.set()
+    with refused("model-revoked"):
+        broker.answer()
+
+
+def test_a_loaded_model_revoked_before_its_grant_is_confirmed_is_refused(served: Served) -> None:
+    job = served.rig.service.control.provision(
+        ControlState(served.broker.wire.handshake_hash),
+        {
+            "op": "provision",
+            "id": 1,
+            "delegation": served.owner.delegation,
+            "grant": served.owner.grant(served.broker, served.digest).sign(served.owner.broker),
+            "dek": served.owner.deks[served.digest],
+        },
+    )
+    served.owner.revoke(served.broker, models=(served.digest,))
+    with pytest.raises(EnclaveError) as refusal:
+        job()
+    assert refusal.value.code == "model-revoked"
+
+
 # ------------------------------------------------------------------------------------------ sealed bytes
 
 
@@ -280,8 +329,6 @@ def test_sessions_are_served_while_a_model_is_being_loaded(served: Served) -> No
     held: list[int] = []
     served.rig.host.tamper = lambda offset, _data: held.append(offset)  # type: ignore[assignment, func-returns-value]
     grant = served.owner.grant(served.broker, digest, "slow").sign(served.owner.broker)
-    from attestation.wire.messages import MessageType, encode_body
-
     header = {"op": "provision", "delegation": served.owner.delegation, "grant": grant, "id": 99}
     content = encode_body({**header, "dek": served.owner.deks[digest]})
     served.broker.put(served.broker.wire.send(MessageType.REQUEST, content))
