@@ -107,11 +107,9 @@ class Part:
     def require(self) -> None:
         """Raise DemoError with the end of the log if the process has ended."""
         if not self.running:
-            raise DemoError(
-                DemoCode.PART_FAILED,
-                f"the {self.name} ended with status {self._process.returncode}",
-                found=self.log_tail(),
-            )
+            tail = self.log_tail()
+            ended = f"the {self.name} ended with status {self._process.returncode}: {tail.rpartition(chr(10))[2]}"
+            raise DemoError(DemoCode.PART_FAILED, ended, found=tail)
 
     def log_tail(self) -> str:
         """Return the end of what the process has printed."""
