@@ -228,6 +228,8 @@ def temporary_home(keep: Path | None = None) -> Iterator[Path]:
     """Give a folder with a short path that vanishes afterwards, or `keep`, which stays."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
+        if any(keep.iterdir()):
+            raise DemoError(DemoCode.FOLDER_IN_USE, f"{keep} is not empty", remedy="name another folder, or empty it")
         yield keep.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="strongroom-") as folder:
