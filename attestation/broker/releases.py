@@ -46,7 +46,7 @@ class Granted:
 def release(ledger: Ledger, session: AttestedSession, digest: bytes, now: int) -> Granted | Refusal:
     """Decide on one model's key for one session, durably, and hand it out or refuse it.
 
-    Raises BrokerError `model-unknown`, `policy-missing`, `key-unwrap-failed`, and as `Ledger.record`; then nothing
+    Raises BrokerError `model-not-held`, `policy-missing`, `key-unwrap-failed`, and as `Ledger.record`; then nothing
     has left.
     """
     attempt = _Attempt(ledger.keys, session, digest, now)

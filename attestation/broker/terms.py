@@ -30,7 +30,7 @@ def open_delegation(document: bytes, owner: bytes) -> Delegation:
 
 
 def known_model(state: State, digest: bytes) -> ModelRow:
-    """Return a model that the broker holds; raises BrokerError `model-unknown`."""
+    """Return a model that the broker holds; raises BrokerError `model-not-held`."""
     model = state.model(digest)
     if model is None:
         raise BrokerError(

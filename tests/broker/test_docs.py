@@ -1,0 +1,41 @@
+"""The guide says what the program does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from attestation.broker.audit import EventKind
+from attestation.broker.cli import broker
+from attestation.broker.events import EventName
+from attestation.errors import BrokerCode
+from attestation.policy import load_policy
+from attestation.types import Right
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "broker.md").read_text(encoding="utf-8")
+
+
+def test_every_code_is_listed_with_its_fault_and_meaning() -> None:
+    rows = [f"| `{code}` | {code.fault.name.lower()} | {code.meaning} |" for code in BrokerCode]
+    assert [row for row in rows if row not in GUIDE] == []
+
+
+@pytest.mark.parametrize("words", [EventName, EventKind, Right])
+def test_every_event_row_and_right_is_explained(words: type) -> None:
+    assert [str(word) for word in words if f"`{word}`" not in GUIDE] == []
+
+
+def test_the_example_of_a_release_table_is_a_policy() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    rest = {"version": 1, "evidence": {"tcb_status": ["UpToDate"]}, "sgx": {"mrenclave": ["11" * 32]}}
+    release = load_policy({**rest, **tomllib.loads(example)}).release
+    assert release is not None
+    assert release.models == ("magika", "tumour")
+
+
+def test_every_command_of_the_guide_exists() -> None:
+    named = set(re.findall(r"(?:strongroom )?broker ([a-z]+)\b", GUIDE)) & {"init", "card", *broker.commands}
+    assert named == set(broker.commands)
