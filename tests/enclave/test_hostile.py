@@ -176,14 +176,14 @@ def test_a_client_that_closes_is_answered_with_a_close(rig: Rig) -> None:
     client.close()
     with pytest.raises(Ended):
         client.answer()
-    rig.wait_until(lambda: not rig.server._lanes)
+    rig.wait_until(lambda: not rig.server.lanes._lanes)
 
 
 def test_a_stream_that_is_cut_ends_the_session(rig: Rig) -> None:
     client = rig.client()
     rig.host.send(Frame("default", client.sid, b""))
     assert rig.host.receive(client.sid) == b""
-    rig.wait_until(lambda: not rig.server._lanes)
+    rig.wait_until(lambda: not rig.server.lanes._lanes)
 
 
 # ------------------------------------------------------------------------------------------ handshakes and bounds
@@ -227,7 +227,7 @@ def test_half_open_handshakes_are_bounded() -> None:
         waiting = [Client(rig.host) for _ in range(2)]
         for client in waiting:
             client.put(client.wire.start())
-        rig.wait_until(lambda: rig.server._half_open == 2)
+        rig.wait_until(lambda: rig.server.lanes._half_open == 2)
         late = Client(rig.host)
         late.put(late.wire.start())
         assert rig.host.receive(late.sid) == b""
@@ -249,7 +249,7 @@ def test_sessions_are_bounded() -> None:
         first.close()
         with pytest.raises(Ended):
             first.answer()
-        rig.wait_until(lambda: len(rig.server._lanes) == 1)
+        rig.wait_until(lambda: len(rig.server.lanes._lanes) == 1)
         rig.client()
 
 
@@ -268,7 +268,7 @@ def test_a_session_that_sends_while_it_must_wait_is_ended_over_the_bound() -> No
         client.put(client.wire.start())
         rig.wait_until(lambda: len(rig.attester.asked) == 1)
         client.put(bytes(3 << 20))
-        rig.wait_until(lambda: rig.server._held < 1 << 20)
+        rig.wait_until(lambda: rig.server.lanes._held < 1 << 20)
         rig.attester.hold.set()
         assert rig.host.receive(client.sid)  # the handshake's answer, which had left before
         assert rig.host.receive(client.sid) == b""
@@ -282,11 +282,11 @@ def test_bytes_that_wait_are_bounded_over_all_sessions() -> None:
             client.request({"op": "models"})
             record = client.wire.send(MessageType.REQUEST, bytes(60_000))
             client.put(record[:-1])
-        rig.wait_until(lambda: len(rig.server._lanes) < 12)
-        assert rig.server._held <= 1 << 19
+        rig.wait_until(lambda: len(rig.server.lanes._lanes) < 12)
+        assert rig.server.lanes._held <= 1 << 19
         codes = set()
         for client in clients:
-            if client.sid not in rig.server._lanes:
+            if client.sid not in rig.server.lanes._lanes:
                 with pytest.raises(Refused) as refusal:
                     client.answer()
                 codes.add(refusal.value.code)
@@ -301,7 +301,7 @@ def test_frames_to_a_session_that_has_ended_begin_no_other(rig: Rig) -> None:
         client.answer()
     rig.host.send(Frame("default", client.sid, b"more"))
     assert rig.is_alive()
-    assert rig.server.sessions == 2
+    assert rig.server.lanes._opened == 2
 
 
 def test_control_frames_that_nobody_knows_are_ignored(rig: Rig) -> None:
@@ -411,7 +411,7 @@ def test_ten_thousand_mutated_messages_leave_the_server_alive_and_memory_flat(
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 32 * 1024, f"{grown} KiB"
     assert served.rig.is_alive()
-    assert len(served.rig.server._lanes) <= 3
+    assert len(served.rig.server.lanes._lanes) <= 3
     assert '"defect"' not in capfd.readouterr().err
 
 
@@ -456,7 +456,7 @@ def test_a_defect_while_reading_has_lost_the_place_and_stops_the_server_in_order
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret content")
 
-    monkeypatch.setattr(rig.server, "_take", broken)
+    monkeypatch.setattr(rig.server, "_put", broken)
     rig.host.send(Frame("default", 1, b"x"))
     rig.thread.join(10)
     assert not rig.thread.is_alive()
@@ -470,7 +470,7 @@ def test_a_defect_outside_a_sessions_own_code_ends_that_session_alone(
         raise ZeroDivisionError
 
     client, other = served.rig.client(), served.rig.client()
-    lane = served.rig.server._lanes[client.sid]
+    lane = served.rig.server.lanes._lanes[client.sid]
     monkeypatch.setattr(lane.session, "take_output", broken)
     client.put(client.wire.send(MessageType.REQUEST, encode_body({"op": "models", "id": 1})))
     assert served.rig.host.receive(client.sid) == b""

@@ -1,0 +1,226 @@
+"""Lanes: one for each open session, with what waits for it, under bounds.
+
+A lane is served by one thread at a time, which keeps each session's order.  `busy` means that a thread has it, that it
+is queued for one, or that it is parked: then nobody serves it until the work that it waits for comes back.
+Over a bound the session that asked for more ends, with a code.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from attestation.wire.frames import Frame, error_frame
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.session import Continuation, Park, Session
+from manifests.gramine.settings import Limits
+
+REMEMBERED = 4096
+"""Sids that have ended: frames that were under way to them are dropped instead of beginning a session."""
+SMALL = 4096
+"""Pieces up to this size are copied, so that a few bytes do not keep a whole read of the stream in memory."""
+END = b""
+"""The body that ends a stream."""
+
+Step = Callable[[], Park | None]
+
+
+@dataclass(eq=False)
+class Lane:
+    """One session and what waits for it; all but `session` belongs to `Lanes` and its lock.
+
+    waiting: bytes in the inbox.  charged: bytes that count against the bound over all lanes, those that the session
+    has taken in for an unfinished message among them.
+    """
+
+    sid: int
+    route: str
+    session: Session
+    inbox: deque[memoryview | bytes] = field(default_factory=deque)
+    waiting: int = 0
+    charged: int = 0
+    busy: bool = False
+    half_open: bool = True
+    continuation: Continuation | None = None
+    failure: EnclaveError | None = None
+    closing: bool = False
+
+
+class Lanes:
+    """All lanes of a server; thread-safe, and never waits for anything but its lock."""
+
+    def __init__(self, limits: Limits, new_session: Callable[[], Session]) -> None:
+        """Start without sessions."""
+        self._limits = limits
+        self._new_session = new_session
+        self._lane_bytes = limits.max_message + limits.max_message // 4 + (1 << 20)
+        self._lanes: dict[int, Lane] = {}
+        self._ended: OrderedDict[int, None] = OrderedDict()
+        self._ready: deque[Lane] = deque()
+        self._lock = threading.Lock()
+        self._draining = False
+        self._half_open = 0
+        self._held = 0
+        self._opened = 0
+        self._refused = 0
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    @property
+    def ready(self) -> int:
+        """How many lanes wait for a thread."""
+        return len(self._ready)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether no session is open and none will be."""
+        return self._draining and not self._lanes
+
+    def counts(self) -> dict[str, int]:
+        """Return counters for the operator."""
+        return {
+            "open": len(self._lanes),
+            "half_open": self._half_open,
+            "held": self._held,
+            "sessions": self._opened,
+            "refused": self._refused,
+        }
+
+    # ------------------------------------------------------------------------------------ arriving
+
+    def put(self, frame: Frame) -> list[Frame]:
+        """Put a frame into its lane, which a new sid opens; return the frames that refuse one."""
+        with self._lock:
+            lane = self._lanes.get(frame.sid)
+            if lane is None:
+                if frame.sid in self._ended or not frame.body:
+                    return []
+                refusal = self._refusal()
+                if refusal is not None:
+                    self._refused += 1
+                    self._remember(frame.sid)
+                    return [error_frame(frame.sid, *refusal), Frame(frame.route, frame.sid, END)]
+                lane = self._open(frame)
+            self._append(lane, frame.body)
+            return []
+
+    def _refusal(self) -> tuple[EnclaveCode, str] | None:
+        """Return why no session can be opened, in words that the client will not trust."""
+        if self._draining:
+            return EnclaveCode.STOPPING, "the enclave is being drained"
+        if len(self._lanes) >= self._limits.max_sessions:
+            return EnclaveCode.BUSY, "the enclave has as many sessions as it admits"
+        if self._half_open >= self._limits.max_half_open:
+            return EnclaveCode.BUSY, "the enclave has as many unfinished handshakes as it admits"
+        return None
+
+    def _open(self, frame: Frame) -> Lane:
+        lane = Lane(frame.sid, frame.route, self._new_session())
+        self._lanes[frame.sid] = lane
+        self._half_open += 1
+        self._opened += 1
+        return lane
+
+    def _append(self, lane: Lane, body: memoryview | bytes | bytearray) -> None:
+        if lane.failure is not None:
+            return
+        lane.inbox.append(bytes(body) if len(body) <= SMALL or isinstance(body, bytearray) else body)
+        lane.waiting += len(body)
+        self._charge(lane, lane.charged + len(body))
+        if lane.waiting > self._lane_bytes:
+            self._fail(lane, EnclaveError(EnclaveCode.SESSION_OVERRUN, "the session sent more than is kept for it"))
+        elif self._held > self._limits.max_pending:
+            self._fail(lane, EnclaveError(EnclaveCode.BUSY, "too many bytes wait to be served", retry_after=1.0))
+        self._schedule(lane)
+
+    def _fail(self, lane: Lane, failure: EnclaveError) -> None:
+        """Have a lane end with an error, in the hands of the thread that serves it next."""
+        lane.failure = failure
+        lane.inbox.clear()
+        lane.waiting = 0
+        self._charge(lane, 0)
+
+    def _charge(self, lane: Lane, amount: int) -> None:
+        self._held += amount - lane.charged
+        lane.charged = amount
+
+    def _schedule(self, lane: Lane) -> None:
+        if not lane.busy:
+            lane.busy = True
+            self._ready.append(lane)
+
+    # ------------------------------------------------------------------------------------ serving
+
+    def take(self) -> Lane | None:
+        """Return the lane that has waited longest for a thread; it is the caller's until a call gives it back."""
+        with self._lock:
+            return self._ready.popleft() if self._ready else None
+
+    def next_step(self, lane: Lane) -> Step | None:
+        """Return what is to be done next in a lane, or None, with which the lane is given back."""
+        session = lane.session
+        with self._lock:
+            if lane.failure is not None:
+                failure, lane.continuation = lane.failure, None
+                return partial(session.abort, failure)
+            if lane.continuation is not None:
+                continuation, lane.continuation = lane.continuation, None
+                return partial(session.proceed, continuation)
+            if lane.inbox:
+                data = lane.inbox.popleft()
+                lane.waiting -= len(data)
+                return partial(session.receive, data) if data else session.end_of_stream
+            if lane.closing:
+                return session.close
+            lane.busy = False
+            return None
+
+    def settle(self, lane: Lane) -> None:
+        """Bring the counts up to date after a step."""
+        with self._lock:
+            if lane.failure is None:
+                self._charge(lane, lane.waiting + lane.session.held)
+            if lane.half_open and lane.session.attested:
+                lane.half_open = False
+                self._half_open -= 1
+
+    def make_way(self, lane: Lane) -> bool:
+        """Put a lane behind those that are ready; False, and the lane stays the caller's, if there are none."""
+        with self._lock:
+            if not self._ready:
+                return False
+            self._ready.append(lane)
+            return True
+
+    def resume(self, lane: Lane, continuation: Continuation) -> None:
+        """Queue a parked lane with the rest of what it waited for."""
+        with self._lock:
+            lane.continuation = continuation
+            self._ready.append(lane)
+
+    def forget(self, lane: Lane) -> bool:
+        """Let go of a lane and of all that counts for it; False if that was done before."""
+        with self._lock:
+            if self._lanes.pop(lane.sid, None) is None:
+                return False
+            self._charge(lane, 0)
+            self._half_open -= lane.half_open
+            self._remember(lane.sid)
+            return True
+
+    def drain(self) -> None:
+        """Have every session close once what it has sent is answered, and admit no more."""
+        with self._lock:
+            self._draining = True
+            for lane in self._lanes.values():
+                lane.closing = True
+                self._schedule(lane)
+
+    def _remember(self, sid: int) -> None:
+        self._ended[sid] = None
+        if len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)
