@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-import numpy.typing as npt
 
 from attestation.binding import session_leaf
 from attestation.errors import WireCode, WireError
@@ -25,9 +22,10 @@ from attestation.wire.session_states import ServerEvent, State
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.identity import Identity, authenticate
 from enclave.log import Event, log
-from enclave.provision import ControlState, Header
+from enclave.operations import Caller, Operations, Reply
+from enclave.provision import Job
 from enclave.quoter import Quoted
-from enclave.service import Service, listing
+from enclave.service import Service
 from manifests import canonical, fields
 from manifests.errors import ErrorCode, StrongroomError
 
@@ -45,31 +43,18 @@ class Park:
     start: Callable[[Resume], None]
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A response: header fields besides `id`, and tensors where there are any."""
-
-    header: Header
-    tensors: Mapping[str, npt.NDArray[Any]] | None = None
-
-
-Outcome = Reply | Park
-
-
 class Session:
     """State of one session.  One thread at a time may call it; the server sees to that."""
 
     def __init__(self, service: Service) -> None:
         """Wait for a hello."""
         self._service = service
+        self._operations = Operations(service)
         self._wire = ServerSession(tickets=service.tickets, max_message=service.settings.limits.max_message)
         self._events: deque[ServerEvent] = deque()
         self._output: list[bytes] = []
         self._claims = b""
-        self._evidence_digest = b""
-        self._identity: Identity | None = None
-        self._touched: set[bytes] = set()
-        self._control = ControlState()
+        self._caller = Caller()
         self._began = service.generation
         self._is_open = False
         self.over = False
@@ -153,15 +138,16 @@ class Session:
 
     def _attest(self, done: HandshakeDone) -> Park | None:
         self._output.append(self._wire.data_to_send())
-        self._control.handshake_hash = done.handshake_hash
+        self._caller.control.handshake_hash = done.handshake_hash
         if done.ticket is not None:
-            self._identity = Identity.decode(done.ticket.identity)
-            self._evidence_digest = done.ticket.evidence_digest
+            self._caller.resumed = True
+            self._caller.identity = Identity.decode(done.ticket.identity)
+            self._caller.evidence_digest = done.ticket.evidence_digest
             self._is_open = True
             return None
         self._claims = self._service.claims()
         leaf = session_leaf(done.handshake_hash, self._claims)
-        return Park(lambda resume: self._ask_quote(leaf, resume))
+        return Park(partial(self._ask_quote, leaf))
 
     def _ask_quote(self, leaf: bytes, resume: Resume) -> None:
         try:
@@ -175,22 +161,22 @@ class Session:
             return
         record = EvidenceRecord(self._claims, result.quote, result.proof, self._service.hint)
         self._output.append(self._wire.send_evidence(record))
-        self._evidence_digest = record.digest()
+        self._caller.evidence_digest = record.digest()
         self._is_open = True
 
     def _authenticate(self, content: bytes) -> None:
         """Name the client; one that cannot prove what it says is not served at all."""
         try:
-            if self._wire.resumed:
+            if self._caller.resumed:
                 raise EnclaveError(EnclaveCode.SESSION_UNATTESTED, "a resumed session has the identity of its ticket")
-            self._identity = authenticate(content, self._wire.handshake_hash, self._claims, self._service.owners)
+            self._caller.identity = authenticate(content, self._wire.handshake_hash, self._claims, self._service.owners)
         except StrongroomError as error:
             self.abort(error)
 
     # ------------------------------------------------------------------------------------ requests
 
     def _request(self, content: memoryview) -> Park | None:
-        if not self._control.in_control and self._service.is_revoked(self._began, self._touched):
+        if not self._caller.control.in_control and self._service.is_revoked(self._began, self._caller.touched):
             self.abort(EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew"))
             return None
         return self._guarded(0, lambda: self._decode(content))
@@ -201,70 +187,20 @@ class Session:
         return self._guarded(number, lambda: self._answer(number, body))
 
     def _answer(self, number: int, body: Body) -> Park | None:
-        outcome = self._dispatch(number, body)
-        if isinstance(outcome, Park):
-            return outcome
-        self._respond(number, outcome)
-        return None
-
-    def _dispatch(self, number: int, body: Body) -> Outcome:
         self._service.requests += 1
-        operation = fields.of_type(body.header.get("op"), "op", str)
-        if operation == "infer":
-            return self._infer(body)
-        if body.specs:
-            raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "only inference takes tensors", field="tensors")
-        match operation:
-            case "models":
-                return self._models(body.header)
-            case "ticket":
-                return self._ticket(body.header)
-            case "provision" | "challenge" | "heartbeat" | "revoke":
-                return self._controlled(operation, number, body.header)
-        raise EnclaveError(EnclaveCode.OPERATION_UNKNOWN, "the operation is not known", field="op")
+        outcome = self._operations.perform(self._caller, body)
+        if isinstance(outcome, Reply):
+            self._respond(number, outcome)
+            return None
+        return Park(partial(self._ask_load, number, outcome))
 
-    def _infer(self, body: Body) -> Reply:
-        value = fields.closed_map(body.header, "request", ("op", "id", "model"))
-        model = self._service.resolve(value["model"])
-        self._touched.add(model.owner)
-        tensors = model.answer(body)
-        beat, epoch = self._service.owners.beat(model.owner)
-        header = {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
-        return Reply(header, tensors)
-
-    def _models(self, header: Header) -> Reply:
-        fields.closed_map(header, "request", ("op", "id"))
-        models = self._service.owners.models()
-        return Reply({"models": listing(models), "class": str(self._service.platform)})
-
-    def _ticket(self, header: Header) -> Reply:
-        fields.closed_map(header, "request", ("op", "id"))
-        identity = b"" if self._identity is None else self._identity.encode()
-        ticket, psk = self._service.tickets.issue(identity, self._evidence_digest)
-        return Reply({"ticket": ticket, "psk": psk})
-
-    def _controlled(self, operation: str, number: int, header: Header) -> Outcome:
-        if self._wire.resumed:
-            raise EnclaveError(EnclaveCode.SESSION_UNATTESTED, "a broker attests the enclave in the same session")
-        control = self._service.control
-        if operation == "challenge":
-            return Reply(control.challenge(self._control, header))
-        if operation == "heartbeat":
-            return Reply(control.heartbeat(self._control, header))
-        if operation == "revoke":
-            answer, owner = control.revoke(self._control, header)
-            self._service.note_revocation(owner)
-            return Reply(answer)
-        job = control.provision(self._control, header)
-        return Park(lambda resume: self._ask_load(number, job, resume))
-
-    def _ask_load(self, number: int, job: Callable[[], Header], resume: Resume) -> None:
+    def _ask_load(self, number: int, job: Job, resume: Resume) -> None:
         try:
             self._service.worker.submit(lambda: resume(self._loaded(number, job)))
         except EnclaveError as error:
             resume(partial(self._refuse, number, error))
 
-    def _loaded(self, number: int, job: Callable[[], Header]) -> Continuation:
+    def _loaded(self, number: int, job: Job) -> Continuation:
         """Do the job, in the loader's thread, and return what the session is to say of it."""
         try:
             return partial(self._respond, number, Reply(job()))

@@ -364,7 +364,7 @@ def test_a_defect_ends_its_session_alone(served: Served, monkeypatch: pytest.Mon
         raise ZeroDivisionError("secret content")
 
     client = served.rig.client()
-    monkeypatch.setattr("enclave.session.listing", broken)
+    monkeypatch.setattr("enclave.operations.listing", broken)
     with pytest.raises(Refused) as refusal:
         client.request({"op": "models"})
     assert refusal.value.code == "enclave-internal"

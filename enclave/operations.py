@@ -1,0 +1,104 @@
+"""The operations inside a session: what each request asks for, and what it is answered.
+
+An operation gives a `Reply`, or a `Job` whose result is the reply: work that waits for the host and is done elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+from attestation.wire.messages import Body
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.identity import Identity
+from enclave.provision import ControlState, Header, Job
+from enclave.service import Service, listing
+from manifests import fields
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response: header fields besides `id`, and tensors where there are any."""
+
+    header: Header
+    tensors: Mapping[str, npt.NDArray[Any]] | None = None
+
+
+@dataclass
+class Caller:
+    """What a session's operations know of it.
+
+    resumed: it has no evidence of its own.  touched: owners whose models it has used.
+    """
+
+    resumed: bool = False
+    evidence_digest: bytes = b""
+    identity: Identity | None = None
+    touched: set[bytes] = field(default_factory=set)
+    control: ControlState = field(default_factory=ControlState)
+
+
+class Operations:
+    """The table of operations.  They raise StrongroomError for what they refuse."""
+
+    def __init__(self, service: Service) -> None:
+        """Operate on one enclave's service."""
+        self._service = service
+        self._plain: dict[str, Callable[[Caller, Header], Reply]] = {"models": self._models, "ticket": self._ticket}
+        self._controls: dict[str, Callable[[Caller, Header], Reply | Job]] = {
+            "provision": self._provision,
+            "challenge": self._challenge,
+            "heartbeat": self._heartbeat,
+            "revoke": self._revoke,
+        }
+
+    def perform(self, caller: Caller, body: Body) -> Reply | Job:
+        """Perform the operation that a request names."""
+        name = fields.of_type(body.header.get("op"), "op", str)
+        if name == "infer":
+            return self._infer(caller, body)
+        if body.specs:
+            raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "only inference takes tensors", field="tensors")
+        if name in self._plain:
+            return self._plain[name](caller, body.header)
+        if name not in self._controls:
+            raise EnclaveError(EnclaveCode.OPERATION_UNKNOWN, "the operation is not known", field="op")
+        if caller.resumed:
+            raise EnclaveError(EnclaveCode.SESSION_UNATTESTED, "a broker attests the enclave in the same session")
+        return self._controls[name](caller, body.header)
+
+    def _infer(self, caller: Caller, body: Body) -> Reply:
+        value = fields.closed_map(body.header, "request", ("op", "id", "model"))
+        model = self._service.resolve(value["model"])
+        caller.touched.add(model.owner)
+        tensors = model.answer(body)
+        beat, epoch = self._service.owners.beat(model.owner)
+        return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
+
+    def _models(self, caller: Caller, header: Header) -> Reply:
+        del caller  # the listing is the same for everybody
+        fields.closed_map(header, "request", ("op", "id"))
+        return Reply({"models": listing(self._service.owners.models()), "class": str(self._service.platform)})
+
+    def _ticket(self, caller: Caller, header: Header) -> Reply:
+        fields.closed_map(header, "request", ("op", "id"))
+        identity = b"" if caller.identity is None else caller.identity.encode()
+        ticket, psk = self._service.tickets.issue(identity, caller.evidence_digest)
+        return Reply({"ticket": ticket, "psk": psk})
+
+    def _provision(self, caller: Caller, header: Header) -> Job:
+        return self._service.control.provision(caller.control, header)
+
+    def _challenge(self, caller: Caller, header: Header) -> Reply:
+        return Reply(self._service.control.challenge(caller.control, header))
+
+    def _heartbeat(self, caller: Caller, header: Header) -> Reply:
+        return Reply(self._service.control.heartbeat(caller.control, header))
+
+    def _revoke(self, caller: Caller, header: Header) -> Reply:
+        answer, owner = self._service.control.revoke(caller.control, header)
+        self._service.note_revocation(owner)
+        return Reply(answer)
