@@ -23,7 +23,7 @@ from attestation.broker.renewals import MAX_LEASES, renew
 from attestation.broker.schema import ModelRow
 from attestation.broker.state import Revoked
 from attestation.broker.terms import AttestedSession, open_delegation
-from attestation.client.conversation import RemoteError
+from attestation.client.refusals import RemoteError
 from attestation.errors import BrokerCode, BrokerError
 from attestation.types import PlatformClass, Right
 from attestation.wire.messages import Body

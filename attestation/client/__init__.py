@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from attestation.client.async_session import AsyncSession
 from attestation.client.call import Timeouts
-from attestation.client.conversation import RemoteError
 from attestation.client.epochs import EpochMemory
 from attestation.client.models import ModelInfo, Prediction
+from attestation.client.refusals import RemoteError
 from attestation.client.resumption import SavedSession
 from attestation.client.session import Session
 

@@ -21,7 +21,8 @@ from attestation.client.call import (
     timed_out,
     unreachable,
 )
-from attestation.client.conversation import Attest, Event, Ready, closed
+from attestation.client.conversation import Attest, Event, Ready
+from attestation.client.refusals import closed
 from attestation.errors import ClientError, WireCode, WireError
 from attestation.wire.address import TcpAddress, parse_address
 from attestation.wire.messages import Body

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attestation.appraise import SessionAppraisal
-from attestation.client.conversation import Answer, Attest, Conversation, Ended, Event, Identity, Refused, closed
+from attestation.client.conversation import Answer, Attest, Conversation, Ended, Event, Identity, Refused
+from attestation.client.refusals import closed
 from attestation.client.trust import Decision, RelyingParty, require
 from attestation.errors import ClientCode, ClientError
 from attestation.wire.messages import Body

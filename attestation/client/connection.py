@@ -29,7 +29,8 @@ from attestation.client.call import (
     timed_out,
     unreachable,
 )
-from attestation.client.conversation import Attest, Conversation, Event, Ready, closed
+from attestation.client.conversation import Attest, Conversation, Event, Ready
+from attestation.client.refusals import closed
 from attestation.client.trust import Decision, RelyingParty, require
 from attestation.collateral import CollateralSource
 from attestation.errors import ClientError, WireCode, WireError

@@ -15,21 +15,20 @@ from typing import Any
 
 import numpy.typing as npt
 
+from attestation.client.refusals import RemoteError, closed, host_error, remote_error
 from attestation.errors import ClientCode, ClientError, WireError
 from attestation.types import ClientAuthentication, EvidenceRecord
-from attestation.wire.frames import ROUTE_ERROR, Frame, FrameDecoder, encode_frame, parse_error
+from attestation.wire.frames import ROUTE_ERROR, Frame, FrameDecoder, encode_frame
 from attestation.wire.messages import Body, MessageType, decode_body, encode_body
 from attestation.wire.session import ClientSession, Closed, Evidence, Message, Resumed
 from attestation.wire.stream import Buffer
 from attestation.wire.tickets import Ticket
-from manifests import canonical, fields
-from manifests.errors import ManifestError, StrongroomError
+from manifests import canonical
+from manifests.errors import StrongroomError
 from manifests.signing import Signer
 
 SID = 1
 """A connection of ours carries one session; the host binds the number to the connection."""
-MAX_TEXT = 512
-"""A sentence; longer texts of a peer are not shown."""
 
 
 @dataclass(frozen=True)
@@ -66,31 +65,6 @@ class Ended:
 
 
 Event = Attest | Ready | Answer | Refused | Ended
-
-
-class RemoteError(ClientError):
-    """The enclave's typed refusal of one request.
-
-    remote_code: the enclave's stable code.  field: the tensor or field at fault, or None.  retry_after: seconds
-    after which the request may succeed, or None.
-    """
-
-    def __init__(self, code: str, message: str, field: str | None, retry_after: float | None) -> None:
-        """Keep the enclave's words; they are bounded and printable, and come from inside the session."""
-        super().__init__(
-            ClientCode.REMOTE_REFUSED,
-            f"{code}: {message}" + (f" (field {field!r})" if field else ""),
-            remedy=None if retry_after is None else f"try again in {retry_after:g} s",
-        )
-        self.remote_code = code
-        self.remote_message = message
-        self.field = field
-        self.retry_after = retry_after
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the machine-readable form, with the enclave's own code."""
-        remote = {"remote_code": self.remote_code, "field": self.field, "retry_after": self.retry_after}
-        return {**super().to_dict(), **remote}
 
 
 @dataclass(frozen=True)
@@ -204,7 +178,7 @@ class Conversation:
 
     def _take(self, frame: Frame) -> list[Event]:
         if frame.route == ROUTE_ERROR:
-            raise _host_error(frame.body)
+            raise host_error(frame.body)
         if frame.route != self._route or frame.sid != SID:
             raise ClientError(ClientCode.FRAME_UNEXPECTED, "the host sent a frame of another session")
         if not frame.body:
@@ -239,35 +213,4 @@ class Conversation:
         if type(number) is not int or (number and number not in self._waiting):
             raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave refused a request that was not made")
         self._waiting.discard(number)
-        return Refused(number, _remote(header))
-
-
-def closed() -> ClientError:
-    """Return the error for a session that is over."""
-    return ClientError(
-        ClientCode.CLIENT_CLOSED, "the session is over", remedy="connect again; a new session attests the enclave anew"
-    )
-
-
-def _remote(header: dict[str, Any]) -> RemoteError:
-    names = ("code", "message", "field", "retry_after")
-    try:
-        value = fields.closed_map(header, "error", names)
-        field = None if value["field"] is None else fields.text(value["field"], "field", MAX_TEXT)
-        retry = None if value["retry_after"] is None else fields.of_type(value["retry_after"], "retry_after", float)
-        code, message = (fields.text(value[name], name, MAX_TEXT) for name in ("code", "message"))
-    except ManifestError as error:
-        raise ClientError(
-            ClientCode.RESPONSE_UNEXPECTED, f"the enclave's refusal is malformed: {error.message}"
-        ) from None
-    return RemoteError(code, message, field, retry)
-
-
-def _host_error(body: Buffer) -> ClientError:
-    code, message = parse_error(body)
-    return ClientError(
-        ClientCode.HOST_REFUSED,
-        "the host refused; its words are not authenticated",
-        found=f"{code}: {message}",
-        remedy="check the route, and on the host `strongroom host status`",
-    )
+        return Refused(number, remote_error(header))

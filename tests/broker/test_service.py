@@ -29,7 +29,7 @@ from attestation.broker.revoking import revoke
 from attestation.broker.service import Service
 from attestation.broker.visit import FIRST_RETRY, LAST_RETRY, Retries
 from attestation.client.call import Timeouts
-from attestation.client.conversation import RemoteError
+from attestation.client.refusals import RemoteError
 from attestation.collateral import FixedSource
 from attestation.errors import BrokerCode, BrokerError, ClientError
 from attestation.findings import AppraisalError
