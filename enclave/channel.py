@@ -26,7 +26,8 @@ KEPT_BLOCKS = 8
 """Blocks of one file that are held at once: header, tail, the current one and those ahead."""
 FETCH_TIMEOUT = 60.0
 """Seconds that the host has for one block, by the host's own clock: best effort."""
-_RECEIVE = 256 * 1024
+_LEAST_READ, _MOST_READ = 16 * 1024, 256 * 1024
+"""A read that was filled is followed by a larger one: small requests should not pay for large buffers."""
 _FAILED = b"\x01"
 
 
@@ -50,6 +51,7 @@ class Channel:
         self._fetches: dict[int, _Fetch] = {}
         self._ids = itertools.count(1)
         self._broken = False
+        self._room = _LEAST_READ
 
     def fileno(self) -> int:
         """Return the stream's descriptor, to wait for it."""
@@ -61,9 +63,10 @@ class Channel:
         Raises EnclaveError `host-stream-broken` when the stream has ended or lost its place.
         """
         try:
-            data = self._stream.recv(_RECEIVE, socket.MSG_DONTWAIT)
+            data = self._stream.recv(self._room, socket.MSG_DONTWAIT)
             if not data:
                 raise EnclaveError(EnclaveCode.HOST_STREAM, "the host has closed the stream")
+            self._room = _MOST_READ if len(data) == self._room else _LEAST_READ
             frames = self._decoder.feed(data)
         except BlockingIOError:
             return []
