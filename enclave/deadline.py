@@ -43,11 +43,20 @@ class Watchdog:
         self._runs: set[Run] = set()
         self._wake = threading.Condition()
         self._next = math.inf
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
 
     def limit(self, seconds: float) -> Run:
         """Give a run that is stopped after `seconds`."""
         return Run(self, seconds)
+
+    def stop(self) -> None:
+        """End the thread; runs that go on are no longer limited."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+        self._thread.join()
 
     def watch(self, run: Run) -> None:
         """Begin to watch a run."""
@@ -63,7 +72,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         with self._wake:
-            while True:
+            while not self._stopped:
                 self._next = min((run.due for run in self._runs), default=math.inf)
                 pause = self._next - time.monotonic()
                 if pause <= 0:

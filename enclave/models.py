@@ -135,6 +135,10 @@ class ModelLoader:
             post=compile_post(manifest),
         )
 
+    def stop(self) -> None:
+        """End the helper's thread."""
+        self._watchdog.stop()
+
     def _check_room(self, core: Core, loaded: list[LoadedModel]) -> None:
         if len(loaded) >= self._limits.max_models:
             raise EnclaveError(EnclaveCode.PROVISION_LIMIT, f"at most {self._limits.max_models} models are loaded")

@@ -36,9 +36,10 @@ class Service:
         self.owners = Owners(settings.owners, self.tickets.clear)
         self.quoter = Quoter(attester, settings.limits.max_half_open)
         self.worker = Worker("loader", MAX_WAITING_LOADS)
+        self.loader = ModelLoader(settings.limits)
         self.control = Provisioner(
             owners=self.owners,
-            loader=ModelLoader(settings.limits),
+            loader=self.loader,
             channel=channel,
             arena=arena,
             platform=attester.platform,
@@ -96,6 +97,7 @@ class Service:
         """End the helpers' threads."""
         self.quoter.stop()
         self.worker.stop()
+        self.loader.stop()
 
 
 def listing(models: list[LoadedModel]) -> list[canonical.Value]:

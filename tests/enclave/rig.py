@@ -95,7 +95,9 @@ class Host:
         self.tamper: Callable[[int, bytes], bytes | None] = lambda _offset, data: data
         self.fetched = 0
         self._sids = iter(range(1, 1 << 40))
+        self._fetches: queue.Queue[Frame | None] = queue.Queue()
         threading.Thread(target=self._run, daemon=True).start()
+        threading.Thread(target=self._serve_files, daemon=True).start()
 
     def open(self) -> int:
         sid = next(self._sids)
@@ -126,16 +128,22 @@ class Host:
         except OSError:
             pass
         self._stream.close()
+        self._fetches.put(None)
         for waiting in list(self._queues.values()):
             waiting.put(b"")
 
     def _take(self, frame: Frame) -> None:
         if frame.route == "!fetch":
-            self._answer(frame)
+            self._fetches.put(Frame(frame.route, frame.sid, bytes(frame.body)))
         elif frame.route.startswith("!"):
             self.control.put(Frame(frame.route, frame.sid, bytes(frame.body)))
         elif frame.sid in self._queues:
             self._queues[frame.sid].put(bytes(frame.body))
+
+    def _serve_files(self) -> None:
+        with suppress(OSError):
+            while (frame := self._fetches.get()) is not None:
+                self._answer(frame)
 
     def _answer(self, frame: Frame) -> None:
         request = canonical.decode(frame.body, max_size=4096)

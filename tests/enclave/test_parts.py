@@ -339,6 +339,7 @@ def test_a_run_that_takes_too_long_is_stopped() -> None:
         pass
     assert not run.expired
     assert not watchdog._runs
+    watchdog.stop()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -157,6 +157,7 @@ def post(steps: list[dict[str, Any]], tensors: dict[str, Any], **more: Any) -> d
     return run_steps(compile_post(manifest([field("int8", [1])], outputs=outputs, post=steps, **more)), tensors)
 
 
+@settings(derandomize=True, deadline=None)
 @given(FLOATS, st.integers(1, 5))
 def test_top_k_is_descending_with_equal_values_by_ascending_index(y: np.ndarray, k: int) -> None:
     result = post([{"kind": "top_k", "output": "y", "k": k}], {"y": y})
@@ -175,14 +176,16 @@ def test_top_k_orders_unsigned_and_negative_integers(dtype: Any) -> None:
     assert result["y_indices"].tolist() == [sorted(range(5), key=lambda i: (-int(y[0, i]), i))]
 
 
+@settings(derandomize=True, deadline=None)
 @given(FLOATS)
 def test_softmax_sums_to_one_in_its_own_type(y: np.ndarray) -> None:
     result = post([{"kind": "softmax", "output": "y", "axis": -1}], {"y": y})["y"]
     assert result.dtype == y.dtype
     assert np.allclose(result.astype(np.float64).sum(axis=1), 1, atol=1e-2 if y.dtype == np.float16 else 1e-5)
-    assert (result.argmax(axis=1) == y.argmax(axis=1)).all()
+    assert (result[range(3), y.argmax(axis=1)] == result.max(axis=1)).all()
 
 
+@settings(derandomize=True, deadline=None)
 @given(FLOATS, st.integers(0, 15))
 def test_rounding_keeps_the_type_and_never_overflows(y: np.ndarray, decimals: int) -> None:
     result = post([{"kind": "round", "output": "y", "decimals": decimals}], {"y": y})["y"]
