@@ -19,15 +19,15 @@ Value: TypeAlias = Any
 MAX_DEPTH = 16
 """Deepest nesting of any format of ours is 6; the rest is room to grow."""
 
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
-def encode(value: Value) -> bytes:
-    """Encode a value of the subset; raises ManifestError `encoding-malformed` for anything else."""
+
+def encode(value: Value, *, max_depth: int = MAX_DEPTH) -> bytes:
+    """Encode a value of the subset; raises ManifestError `encoding-malformed` or `encoding-too-deep`."""
     try:
-        return bytes(msgpack.packb(_ordered(value, MAX_DEPTH), use_bin_type=True, strict_types=True))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ManifestError(
-            ManifestCode.ENCODING_MALFORMED, f"value cannot be encoded: {type(error).__name__}"
-        ) from None
+        return bytes(msgpack.packb(_ordered(value, max_depth), use_bin_type=True, strict_types=True))
+    except (TypeError, ValueError, OverflowError):
+        raise ManifestError(ManifestCode.ENCODING_MALFORMED, "value is outside the canonical subset") from None
 
 
 def decode(data: bytes | bytearray | memoryview, *, max_size: int, max_depth: int = MAX_DEPTH) -> Value:
@@ -47,30 +47,24 @@ def decode(data: bytes | bytearray | memoryview, *, max_size: int, max_depth: in
         raise ManifestError(ManifestCode.ENCODING_TOO_DEEP, "encoded value is nested too deeply") from None
     except (ValueError, msgpack.UnpackException, RecursionError):
         raise ManifestError(ManifestCode.ENCODING_MALFORMED, "bytes are not valid msgpack") from None
-    if encode_bounded(value, max_depth) != raw:
+    if encode(value, max_depth=max_depth) != raw:
         raise ManifestError(ManifestCode.ENCODING_MALFORMED, "bytes are not the canonical encoding of their value")
     return value
 
 
-def encode_bounded(value: Value, max_depth: int) -> bytes:
-    """Encode with a depth limit of the caller's; raises as `encode`, or `encoding-too-deep`."""
-    try:
-        return bytes(msgpack.packb(_ordered(value, max_depth), use_bin_type=True, strict_types=True))
-    except (TypeError, ValueError, OverflowError):
-        raise ManifestError(ManifestCode.ENCODING_MALFORMED, "value is outside the canonical subset") from None
-
-
 def _ordered(value: Value, depth: int) -> Value:
     """Return the value with its maps in canonical order, refusing types outside the subset."""
-    if value is None or isinstance(value, bool | int | float | str | bytes):
+    kind = type(value)
+    if kind in _SCALARS:
         return value
     if depth == 0:
         raise ManifestError(ManifestCode.ENCODING_TOO_DEEP, "value is nested too deeply")
-    if isinstance(value, list | tuple):
-        return [_ordered(item, depth - 1) for item in value]
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
+    if kind is dict:
+        if not all(type(key) is str for key in value):
             raise ManifestError(ManifestCode.ENCODING_MALFORMED, "map keys must be strings")
-        keys = sorted(value, key=lambda key: key.encode("utf-8", "surrogatepass"))
-        return {key: _ordered(value[key], depth - 1) for key in keys}
-    raise ManifestError(ManifestCode.ENCODING_MALFORMED, f"type {type(value).__name__} is outside the canonical subset")
+        return {key: _ordered(value[key], depth - 1) for key in sorted(value)}  # by code point, which is UTF-8's order
+    if kind is list or kind is tuple:
+        return [_ordered(item, depth - 1) for item in value]
+    if isinstance(value, str | int):  # enumerations travel as their value
+        return _ordered(str(value) if isinstance(value, str) else int(value), depth)
+    raise ManifestError(ManifestCode.ENCODING_MALFORMED, f"type {kind.__name__} is outside the canonical subset")
