@@ -102,10 +102,11 @@ def _replay(scene: Scene, way: Direction) -> str | None:
     with Tap(path, scene.deployment.address, alter=repeat) as tap, scene.deployment.session(tap.address) as session:
         repeat.armed = True
         found = code_of(lambda: [session.infer(scene.model.name, scene.one_case()) for _ in range(2)])
-        if way is Direction.TO_CLIENT or found is None:
-            return found
-        wait_until(lambda: len(scene.deployment.sessions_ended()) > before, LOG_SECONDS, "the enclave's log")
-    return scene.deployment.sessions_ended()[-1]
+    if found is None:
+        return None
+    # the enclave logs the end of this session in either case; waiting for it keeps it out of the next half
+    wait_until(lambda: len(scene.deployment.sessions_ended()) > before, LOG_SECONDS, "the enclave's log")
+    return found if way is Direction.TO_CLIENT else scene.deployment.sessions_ended()[before]
 
 
 def stale_collateral(scene: Scene) -> list[Refusal]:
