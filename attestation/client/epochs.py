@@ -31,19 +31,37 @@ class EpochMemory:
     """Remembers the highest epoch of each owner and model; refuses lower ones."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Remember in `path`, which is made when first needed, or for this object's life alone."""
+        """Remember in `path`, which is made when first needed, or for this object's life alone.
+
+        Raises ManifestError for a file that is none of seen epochs, here and whenever it is read again.
+        """
         self._path = path
-        self._highest: dict[_Key, int] = {} if path is None else _load(path)
+        self._highest: dict[_Key, int] = {}
+        self._text: bytes | None = None
+        self._refresh()
 
     def __repr__(self) -> str:
         return f"EpochMemory({str(self._path)!r})" if self._path else "EpochMemory()"
 
     def highest(self, owner: bytes, name: str) -> int:
-        """Return the highest epoch seen, or 0."""
+        """Return the highest epoch seen, by whichever program shares the file, or 0."""
+        self._refresh()
         return self._highest.get((owner, name), 0)
 
     def observe(self, owner: bytes, name: str, epoch: int) -> None:
-        """Take note of an epoch; raises ClientError `epoch-rollback` if a higher one was seen."""
+        """Take note of an epoch; raises ClientError `epoch-rollback` if a higher one was seen.
+
+        The file is read anew each time, since another program may have seen a higher one meanwhile.  It is replaced
+        in one step, so that only a change of ours needs the lock.
+        """
+        if self._is_news(owner, name, epoch):
+            with self._alone():
+                if self._is_news(owner, name, epoch):
+                    self._highest[owner, name] = epoch
+                    self._save()
+
+    def _is_news(self, owner: bytes, name: str, epoch: int) -> bool:
+        """Tell whether an epoch is higher than any before; raises ClientError if it is lower."""
         highest = self.highest(owner, name)
         if epoch < highest:
             raise ClientError(
@@ -53,17 +71,23 @@ class EpochMemory:
                 found=epoch,
                 remedy="ask the owner; if the owner did start again, remove its entry from the file of seen epochs",
             )
-        if epoch > highest:
-            self._highest[owner, name] = epoch
-            self._save()
+        return epoch > highest
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._path is None else _locked(self._path)
+
+    def _refresh(self) -> None:
+        """Take over what other programs have written; nothing that was seen here is forgotten."""
+        if self._path is None or not self._path.exists():
+            return
+        text = read_bounded(self._path, MAX_FILE)
+        if text != self._text:
+            for key, epoch in _decode(text, self._path).items():
+                self._highest[key] = max(epoch, self._highest.get(key, 0))
+            self._text = text
 
     def _save(self) -> None:
-        """Write the file, keeping what other programs have written meanwhile."""
-        if self._path is None:
-            return
-        with _locked(self._path):
-            for key, epoch in _load(self._path).items():
-                self._highest[key] = max(epoch, self._highest.get(key, 0))
+        if self._path is not None:
             write_atomically(self._path, _encode(self._highest), mode=0o600)
 
 
@@ -74,12 +98,10 @@ def _encode(highest: dict[_Key, int]) -> bytes:
     return json.dumps({"version": 1, "epochs": epochs}, indent=1).encode()
 
 
-def _load(path: Path) -> dict[_Key, int]:
-    """Read the file; an absent one is empty; raises ManifestError for one that is not of this format."""
-    if not path.exists():
-        return {}
+def _decode(text: bytes, path: Path) -> dict[_Key, int]:
+    """Decode the file's text; raises ManifestError for one that is not of this format."""
     try:
-        return _decode(json.loads(read_bounded(path, MAX_FILE)))
+        return _epochs(json.loads(text))
     except (ValueError, RecursionError):
         raise ManifestError(
             ManifestCode.FIELD_INVALID,
@@ -88,7 +110,7 @@ def _load(path: Path) -> dict[_Key, int]:
         ) from None
 
 
-def _decode(value: Any) -> dict[_Key, int]:
+def _epochs(value: Any) -> dict[_Key, int]:
     value = fields.closed_map(value, "seen epochs", ("version", "epochs"))
     fields.number(value["version"], "version", 1, 1)
     owners = fields.of_type(value["epochs"], "epochs", dict)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from attestation.client import epochs
 from attestation.client.epochs import EpochMemory
 from attestation.errors import ClientCode, ClientError
 from manifests.errors import ManifestCode, ManifestError
@@ -40,6 +43,54 @@ def test_a_file_carries_the_memory_over_and_keeps_what_others_wrote(tmp_path: Pa
     assert again.highest(ALICE, "tumour") == 8
     assert again.highest(BOB, "magika") == 3
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_what_one_program_saw_another_does_not_accept_below(tmp_path: Path):
+    path = tmp_path / "epochs.json"
+    first, second = EpochMemory(path), EpochMemory(path)
+    first.observe(ALICE, "tumour", 5)
+    with pytest.raises(ClientError) as refusal:
+        second.observe(ALICE, "tumour", 3)
+    assert refusal.value.code is ClientCode.EPOCH_ROLLBACK
+    assert second.highest(ALICE, "tumour") == 5
+    assert EpochMemory(path).highest(ALICE, "tumour") == 5
+
+
+def test_a_higher_epoch_that_came_while_waiting_for_the_lock_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "epochs.json"
+    first, second = EpochMemory(path), EpochMemory(path)
+    lock = epochs._locked
+
+    @contextlib.contextmanager
+    def slow(place: Path) -> Iterator[None]:
+        monkeypatch.setattr(epochs, "_locked", lock)
+        first.observe(ALICE, "tumour", 5)
+        with lock(place):
+            yield
+
+    monkeypatch.setattr(epochs, "_locked", slow)
+    with pytest.raises(ClientError) as refusal:
+        second.observe(ALICE, "tumour", 3)
+    assert refusal.value.code is ClientCode.EPOCH_ROLLBACK
+
+
+def test_a_file_that_is_damaged_later_stops_the_next_observation(tmp_path: Path):
+    path = tmp_path / "epochs.json"
+    memory = EpochMemory(path)
+    memory.observe(ALICE, "tumour", 5)
+    path.write_text("{}")
+    with pytest.raises(ManifestError) as refusal:
+        memory.observe(ALICE, "tumour", 6)
+    assert refusal.value.code is ManifestCode.FIELD_INVALID
+
+
+def test_a_file_that_vanishes_is_not_forgotten_by_who_has_read_it(tmp_path: Path):
+    path = tmp_path / "epochs.json"
+    memory = EpochMemory(path)
+    memory.observe(ALICE, "tumour", 5)
+    path.unlink()
+    with pytest.raises(ClientError):
+        memory.observe(ALICE, "tumour", 4)
 
 
 @pytest.mark.parametrize(
