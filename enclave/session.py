@@ -30,6 +30,8 @@ from manifests import canonical, fields
 from manifests.errors import ErrorCode, StrongroomError
 
 MAX_ID = (1 << 32) - 1
+MAX_CONTAINERS = 4096
+"""Maps and lists in a request's header: two for each of 1,024 tensors, and as many again."""
 
 Continuation = Callable[[], None]
 """What is left to do in a session when the work that it waited for is done."""
@@ -182,7 +184,7 @@ class Session:
         return self._guarded(0, lambda: self._decode(content))
 
     def _decode(self, content: memoryview) -> Park | None:
-        body = decode_body(content)
+        body = decode_body(content, max_containers=MAX_CONTAINERS)
         number = fields.number(body.header.get("id"), "id", 1, MAX_ID)
         return self._guarded(number, lambda: self._answer(number, body))
 

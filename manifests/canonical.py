@@ -7,6 +7,7 @@ signature over bytes is a signature over one meaning (msgpack alone admits dupli
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgpack
@@ -19,6 +20,11 @@ Value: TypeAlias = Any
 MAX_DEPTH = 16
 """Deepest nesting of any format of ours is 6; the rest is room to grow."""
 
+MAX_CONTAINERS = 16 * 1024
+"""Maps and lists of one value: a listing of a thousand models has some ten thousand."""
+MAX_ITEMS = 1 << 17
+"""Items of one map or list: a manifest may have half as many labels."""
+
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
@@ -30,11 +36,18 @@ def encode(value: Value, *, max_depth: int = MAX_DEPTH) -> bytes:
         raise ManifestError(ManifestCode.ENCODING_MALFORMED, "value is outside the canonical subset") from None
 
 
-def decode(data: bytes | bytearray | memoryview, *, max_size: int, max_depth: int = MAX_DEPTH) -> Value:
-    """Decode canonical msgpack of at most `max_size` bytes and `max_depth` levels.
+def decode(
+    data: bytes | bytearray | memoryview,
+    *,
+    max_size: int,
+    max_depth: int = MAX_DEPTH,
+    max_containers: int = MAX_CONTAINERS,
+) -> Value:
+    """Decode canonical msgpack of at most `max_size` bytes, `max_depth` levels and `max_containers` maps and lists.
 
     Raises ManifestError `encoding-too-large`, `encoding-too-deep` or `encoding-malformed`, and nothing else.
-    Memory is bounded by a small multiple of `max_size`, whatever lengths the bytes claim.
+    Memory is bounded by a small multiple of `max_size`, whatever lengths the bytes claim: an empty map takes one byte
+    on the wire and 64 in memory, so containers are counted while they are made.
     """
     if len(data) > max_size:
         raise ManifestError(
@@ -42,7 +55,7 @@ def decode(data: bytes | bytearray | memoryview, *, max_size: int, max_depth: in
         )
     raw = bytes(data)
     try:
-        value = msgpack.unpackb(raw, raw=False, use_list=True, strict_map_key=True)
+        value = _unpack(raw, max_containers)
     except msgpack.StackError:
         raise ManifestError(ManifestCode.ENCODING_TOO_DEEP, "encoded value is nested too deeply") from None
     except (ValueError, msgpack.UnpackException, RecursionError):
@@ -50,6 +63,40 @@ def decode(data: bytes | bytearray | memoryview, *, max_size: int, max_depth: in
     if encode(value, max_depth=max_depth) != raw:
         raise ManifestError(ManifestCode.ENCODING_MALFORMED, "bytes are not the canonical encoding of their value")
     return value
+
+
+def _unpack(raw: bytes, max_containers: int) -> Value:
+    """Unpack, and count containers where there are bytes enough for too many: the count costs a call for each."""
+    if len(raw) <= max_containers:
+        return msgpack.unpackb(raw, raw=False, use_list=True, strict_map_key=True)
+    count = _counter(max_containers)
+    most = min(len(raw), MAX_ITEMS)
+    return msgpack.unpackb(
+        raw,
+        raw=False,
+        use_list=True,
+        strict_map_key=True,
+        object_hook=count,
+        list_hook=count,
+        max_array_len=most,
+        max_map_len=most,
+    )
+
+
+def _counter(limit: int) -> Callable[[Value], Value]:
+    """Return a hook that gives each container back as it is, and raises when there are too many."""
+    left = limit
+
+    def count(container: Value) -> Value:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ManifestError(
+                ManifestCode.ENCODING_TOO_LARGE, "encoded value has too many maps and lists", expected=limit
+            )
+        return container
+
+    return count
 
 
 def _ordered(value: Value, depth: int) -> Value:

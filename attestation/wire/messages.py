@@ -10,6 +10,7 @@ array of their strings.
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+import msgpack
 import numpy as np
 import numpy.typing as npt
 
@@ -29,8 +31,13 @@ MAX_HEADER = 256 * 1024
 MAX_TENSORS = 1024
 MAX_RANK = 16
 MAX_TENSOR_NAME = 256
+MAX_TEXT = 1 << 20
+"""Bytes of one element of a text tensor, as a model manifest bounds it too."""
 MAX_EXTENT = 1 << 40
 """Elements of a shape whose empty axes count as 1: no message holds as many, and no array library is overrun."""
+
+_TEXT_HEADER = 5
+"""Bytes that the header of an array or a string takes at most."""
 
 DTYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(code)
@@ -108,24 +115,25 @@ def _encode_body(header: Mapping[str, canonical.Value], tensors: Mapping[str, np
     return b"".join([struct.pack(">I", len(head)), head, *buffers])
 
 
-def decode_body(content: bytes | bytearray | memoryview) -> Body:
-    """Decode a message; raises WireError `message-malformed`.
+def decode_body(content: bytes | bytearray | memoryview, *, max_containers: int = canonical.MAX_CONTAINERS) -> Body:
+    """Decode a message whose header has at most `max_containers` maps and lists; raises WireError `message-malformed`.
 
     Checks that every announced size follows from dtype and shape and that the buffers fill the content exactly.
     """
     try:
-        return _decode_body(memoryview(content))
+        return _decode_body(memoryview(content), max_containers)
     except ManifestError as error:
         raise WireError(WireCode.MESSAGE_MALFORMED, error.message, expected=error.expected) from None
 
 
-def _decode_body(content: memoryview) -> Body:
+def _decode_body(content: memoryview, max_containers: int) -> Body:
     if len(content) < 4:
         raise WireError(WireCode.MESSAGE_MALFORMED, "the message has no header")
     end = 4 + int(struct.unpack_from(">I", content)[0])
     if end > len(content) or end > 4 + MAX_HEADER:
         raise WireError(WireCode.MESSAGE_MALFORMED, "the header is longer than the message or its bound")
-    header = fields.of_type(canonical.decode(content[4:end], max_size=MAX_HEADER), "header", dict)
+    value = canonical.decode(content[4:end], max_size=MAX_HEADER, max_containers=max_containers)
+    header = fields.of_type(value, "header", dict)
     specs = tuple(_spec(item) for item in fields.list_of(header.pop("tensors", []), "tensors", MAX_TENSORS))
     if len({spec.name for spec in specs}) != len(specs):
         raise WireError(WireCode.MESSAGE_MALFORMED, "two tensors share a name")
@@ -153,8 +161,8 @@ def _spec(item: object) -> TensorSpec:
     if math.prod(max(axis, 1) for axis in shape) > MAX_EXTENT:
         raise WireError(WireCode.MESSAGE_MALFORMED, "a tensor's shape is too large")
     if dtype == "string":
-        if count > size:  # every string takes a byte at least, so this bounds the allocation
-            raise WireError(WireCode.MESSAGE_MALFORMED, "a text tensor has more elements than bytes")
+        if not count < size <= _TEXT_HEADER + count * (_TEXT_HEADER + MAX_TEXT):  # a string takes a byte at least
+            raise WireError(WireCode.MESSAGE_MALFORMED, "a text tensor's size does not fit its shape")
     elif count * DTYPES[dtype].itemsize != size:
         raise WireError(WireCode.MESSAGE_MALFORMED, "a tensor's size does not follow from its dtype and shape")
     return TensorSpec(fields.text(parts[0], "name", MAX_TENSOR_NAME), dtype, shape, size)
@@ -165,12 +173,44 @@ def _array(spec: TensorSpec, buffer: memoryview) -> npt.NDArray[Any]:
         raise WireError(WireCode.MESSAGE_MALFORMED, "a truth value is neither 0 nor 1")
     if spec.dtype != "string":
         return np.frombuffer(buffer, dtype=DTYPES[spec.dtype]).reshape(spec.shape)
+    return np.array(_texts(buffer, math.prod(spec.shape)), dtype=object).reshape(spec.shape)
+
+
+def _texts(buffer: memoryview, count: int) -> list[str]:
+    """Read the canonical array of exactly `count` strings, and no more of anything, whatever the bytes say."""
+    header = _array_header(count)
+    if buffer[: len(header)] != header:
+        raise WireError(WireCode.MESSAGE_MALFORMED, "a text tensor has another number of elements than its shape")
     try:
-        items = fields.list_of(canonical.decode(buffer, max_size=spec.size), "text tensor", spec.size)
-        strings = [fields.of_type(item, "text tensor", str) for item in items]
-        return np.array(strings, dtype=object).reshape(spec.shape)
-    except (ManifestError, ValueError):
-        raise WireError(WireCode.MESSAGE_MALFORMED, "a text tensor is malformed") from None
+        strings = list(itertools.islice(_unpacker(buffer[len(header) :]), count))
+        if all(type(item) is str for item in strings) and msgpack.packb(strings) == buffer:
+            return strings
+    except (ValueError, msgpack.UnpackException):
+        pass
+    raise WireError(WireCode.MESSAGE_MALFORMED, "a text tensor is malformed")
+
+
+def _array_header(count: int) -> bytes:
+    if count < 1 << 4:
+        return bytes((0x90 | count,))
+    if count < 1 << 16:
+        return struct.pack(">BH", 0xDC, count)
+    return struct.pack(">BI", 0xDD, min(count, (1 << 32) - 1))
+
+
+def _unpacker(data: memoryview) -> msgpack.Unpacker:
+    """Return an iterator over scalars: nothing that it gives is larger than its own bytes and an object's head."""
+    unpacker = msgpack.Unpacker(
+        raw=False,
+        max_buffer_size=max(len(data), 1),
+        max_str_len=MAX_TEXT,
+        max_bin_len=0,
+        max_ext_len=0,
+        max_array_len=0,
+        max_map_len=0,
+    )
+    unpacker.feed(data)
+    return unpacker
 
 
 def _flatten(name: str, array: npt.NDArray[Any]) -> tuple[str, bytes]:

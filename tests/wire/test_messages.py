@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -105,12 +106,50 @@ def test_a_header_outside_the_canonical_subset_never_travels():
     assert refusal(encode_body, {"x": {1: 2}}) is WireCode.MESSAGE_MALFORMED
 
 
-@given(st.binary(max_size=120))
+@given(st.binary(min_size=2, max_size=120))
 def test_any_text_tensor_is_read_or_refused(data):
-    body = decode_body(_body([["t", "string", [1], len(data)]], data)) if data else None
-    if body is not None:
-        result = outcome(body.arrays)
-        assert result is WireCode.MESSAGE_MALFORMED or result["t"].shape == (1,)
+    result = outcome(decode_body(_body([["t", "string", [1], len(data)]], data)).arrays)
+    assert result is WireCode.MESSAGE_MALFORMED or result["t"].shape == (1,)
+
+
+@pytest.mark.parametrize("size", [15, 16, 70_000])
+def test_text_tensors_of_every_header_arrive(size):
+    array = np.array([str(number) for number in range(size)], object)
+    assert decode_body(encode_body({}, {"t": array})).arrays()["t"].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("item", [b"\x80", b"\x90", b"\x00", b"\xa0"])
+def test_a_text_tensor_of_more_elements_than_its_shape_costs_nothing(item):
+    many = (1 << 20) - 5
+    body = decode_body(_body([["t", "string", [1], many + 5]], b"\xdd" + struct.pack(">I", many) + item * many))
+    assert _peak(body.arrays) < 1 << 16
+
+
+@pytest.mark.parametrize("data", [b"\x92\xa1a\x80", b"\x92\xa1a\x91\xa1b", b"\x92\xa1a\xd9\x01b", b"\x92\xa1a\xa1bc"])
+def test_a_text_tensor_of_other_things_is_refused(data):
+    assert refusal(decode_body(_body([["t", "string", [2], len(data)]], data)).arrays) is WireCode.MESSAGE_MALFORMED
+
+
+def test_a_text_tensor_is_announced_no_larger_than_its_elements_can_be():
+    size = 2 << 20
+    assert refusal(decode_body, _body([["t", "string", [1], size]], bytes(size))) is WireCode.MESSAGE_MALFORMED
+
+
+@pytest.mark.parametrize("item", [b"\x80", b"\x90"])
+@pytest.mark.parametrize("count", [MAX_HEADER - 64, canonical.MAX_CONTAINERS])
+def test_a_header_of_nothing_but_containers_is_refused_while_it_is_read(item, count):
+    head = b"\x81\xa1a\xdd" + struct.pack(">I", count) + item * count
+    assert _peak(lambda: decode_body(struct.pack(">I", len(head)) + head)) < 4 << 20
+
+
+def _peak(function):
+    """Bytes that a refused call takes at most."""
+    tracemalloc.start()
+    try:
+        assert outcome(function) is WireCode.MESSAGE_MALFORMED
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 VALUES = st.recursive(
