@@ -15,7 +15,7 @@ from pathlib import Path
 
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.hardening import harden, silence_telemetry
-from enclave.log import Event, log
+from enclave.log import Event, log, show_platform
 from manifests.errors import StrongroomError
 
 HOST_DESCRIPTOR = 3
@@ -65,6 +65,7 @@ def _serve(path: Path) -> None:
 
     settings = load_settings(path)
     attester = open_attester(settings.attester)
+    show_platform(attester.platform)
     channel = Channel(_host_stream())
     freeze_imports()
     arena = Arena()

@@ -1,5 +1,6 @@
 """The enclave's log: one JSON line per event on standard error, which the host reads.
 
+Once the attester is open, every line also says of which class the platform is: SIMULATED where nothing is protected.
 An event is a fixed word, stable codes and counts.  Nothing else can be logged: the signature admits no free text,
 so neither content nor names given by clients can slip into a line.
 """
@@ -13,6 +14,7 @@ from enum import StrEnum
 from manifests.errors import ErrorCode
 
 _STDERR = 2
+_platform: dict[str, str] = {}
 
 
 class Event(StrEnum):
@@ -34,9 +36,18 @@ class Event(StrEnum):
     START_FAILED = "start-failed"
 
 
+def show_platform(platform: StrEnum) -> None:
+    """Have every line from now on carry the attester's class (attestation.types.PlatformClass) in capitals."""
+    _platform["platform"] = str(platform).upper()
+
+
 def log(event: Event, code: ErrorCode | None = None, /, **counts: int) -> None:
     """Write one line; a standard error that is gone is no reason to stop."""
-    line: dict[str, str | int] = {"event": str(event), **{name: int(value) for name, value in counts.items()}}
+    line: dict[str, str | int] = {
+        "event": str(event),
+        **_platform,
+        **{name: int(value) for name, value in counts.items()},
+    }
     if code is not None:
         line["code"] = str(code)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from host.admin import ask
 from host.config import Deployment, HostConfig
 from host.errors import HostCode, HostError
 from host.home import Home
+from host.log import PlainFormatter
 
 GRACE = 30.0
 """Seconds beyond the drain's time-out that `down` waits for an agent."""
@@ -215,9 +217,21 @@ def _console() -> Any:
 
 
 def _log_to_terminal() -> None:
-    """Show the agent's log on standard error, one short line each."""
+    """Show the agent's log on standard error: in colours on a terminal, else one plain line per event."""
+    handler = _rich_handler() if sys.stderr.isatty() else _plain_handler()
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _plain_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter())
+    return handler
+
+
+def _rich_handler() -> logging.Handler:
     from rich.console import Console
     from rich.logging import RichHandler
 
     handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    handler.setFormatter(PlainFormatter("%(platform)s%(message)s"))
+    return handler

@@ -25,6 +25,7 @@ from host.config import HostConfig
 from host.enclaves import ATTEMPTS
 from host.errors import HostCode, HostError
 from host.home import MODE, Home
+from host.log import PlainFormatter
 from manifests.errors import StrongroomError
 
 LOG_SIZE = 10 * 1024 * 1024
@@ -164,7 +165,7 @@ def _log_to(home: Home) -> None:
         handler = logging.handlers.RotatingFileHandler(home.log, maxBytes=LOG_SIZE, backupCount=LOG_FILES)
     except OSError as error:
         raise HostError(HostCode.HOME_UNUSABLE, f"the log {home.log} cannot be written: {error.strerror}") from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PlainFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

@@ -14,6 +14,7 @@ from host.control import decode_report
 from host.errors import HostCode, HostError
 from host.fetch import Fetcher
 from host.link import EnclaveLink
+from host.log import show_class
 from host.process import Command
 from host.relay import Relay
 from host.supervisor import Schedule, State, Supervisor
@@ -100,6 +101,7 @@ class Enclave:
             link.fail(error)
             return
         if frame.route == ROUTE_READY:
+            show_class(self.deployment.route, self._reports[ROUTE_READY].get("class"))
             ready.set()
 
     async def watch(self) -> None:

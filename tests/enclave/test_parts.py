@@ -17,6 +17,7 @@ from attestation.binding import expected_report_data
 from attestation.types import PlatformClass
 from enclave import arena as arena_module
 from enclave import hardening as hardening_module
+from enclave import log as log_module
 from enclave.arena import Arena, ArenaKind
 from enclave.attesters import open_attester
 from enclave.attesters.simulator import SimulatorAttester
@@ -24,7 +25,7 @@ from enclave.closure import loaded_files
 from enclave.deadline import Watchdog
 from enclave.errors import EnclaveError
 from enclave.lease import Lease
-from enclave.log import Event, log
+from enclave.log import Event, log, show_platform
 from enclave.models import check_interface, open_session, session_options
 from enclave.quoter import Quoted, Quoter
 from enclave.tickets import ArenaTickets
@@ -114,6 +115,16 @@ def test_memory_is_not_locked_under_a_limit_that_would_break_it(monkeypatch: pyt
     assert hardening_module._may_lock()
     monkeypatch.setattr(hardening_module.resource, "getrlimit", lambda _: (8 << 20, 8 << 20))
     assert isinstance(hardening_module._may_lock(), bool)
+
+
+@pytest.mark.parametrize("event", Event)
+def test_every_log_line_names_the_attesters_class(
+    event: Event, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_platform", {})
+    show_platform(PlatformClass.SIMULATED)
+    log(event)
+    assert json.loads(capfd.readouterr().err) == {"event": str(event), "platform": "SIMULATED"}
 
 
 def test_a_log_line_holds_words_codes_and_counts_alone(capfd: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,7 @@ def test_a_process_serves_a_sealed_model_and_ends_with_its_stream(process: Proce
     names = [event["event"] for event in process.events()]
     assert names[0] == "hardened"
     assert names[-1] == "stopped"
+    assert {event.get("platform") for event in process.events()[1:]} == {"SIMULATED"}
     assert not {"defect", "import-refused"} & set(names), process.log.read_text()
 
 

@@ -15,9 +15,11 @@ import time
 from attestation.wire.frames import Frame, FrameDecoder, encode_frame
 from manifests import canonical
 
+LAST_LINE = '{"event": "stopping", "counts": ' + "7" * 300 + "}"
+
 
 def ready(stream: socket.socket) -> None:
-    stream.sendall(encode_frame(Frame("!ready", 0, canonical.encode({"boot_id": b"\x07" * 16}))))
+    stream.sendall(encode_frame(Frame("!ready", 0, canonical.encode({"boot_id": b"\x07" * 16, "class": "simulated"}))))
 
 
 def frames(stream: socket.socket):
@@ -29,6 +31,7 @@ def frames(stream: socket.socket):
 def echo(stream: socket.socket, *, obeys: bool = True, answers: bool = True) -> None:
     for frame in frames(stream):
         if frame.route == "!stop":
+            print(LAST_LINE, flush=True)
             if obeys:
                 return
         elif frame.route == "!stats":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,12 +19,15 @@ import pytest
 from rich.console import Console
 
 import strongroom
+from host import cli as host_cli
 from host import daemon
+from host import log as log_module
 from host.agent import HostAgent
 from host.config import HostConfig
 from host.errors import HostCode, HostError
 from host.home import Home
 from host.show import duration, print_findings, print_models, print_status, size
+from tests.host.platform_child import LAST_LINE
 from tests.host.test_agent import CHILD, prepare
 from tests.host.test_guard import Case, case  # noqa: F401 - the fixture
 
@@ -185,7 +189,11 @@ def test_a_detached_agent_outlives_the_command_and_obeys_the_others(
     assert json.loads(shell("drain", *shell.home(), "--json")[1]) == {"sessions": 0, "unanswered": 0}
     assert json.loads(shell("down", *shell.home(), "--json")[1]) == {"down": True, "pid": answer["pid"]}
     assert not Home(shell.config.home).is_locked()
-    assert "this is echo" in Home(shell.config.home).log.read_text()
+    log = Home(shell.config.home).log.read_text()
+    assert "this is echo" in log
+    after = log[log.index("draining") :].splitlines()[1:]
+    assert after
+    assert all(" SIMULATED " in line for line in after), log
 
 
 def test_a_detached_agent_that_cannot_start_says_why_and_is_gone(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +249,11 @@ def test_an_agent_in_the_foreground_shows_a_log_and_ends_with_a_signal(shell: Sh
     assert process.returncode == 0
     assert "started the platform" in log
     assert "this is echo" in log
+    last = log.splitlines()[-3:]
+    assert all(" SIMULATED " in line for line in last), log
+    assert "draining" in last[0]
+    assert LAST_LINE in last[1]
+    assert "ended with status 0" in last[2]
 
 
 def test_a_second_signal_ends_an_agent_that_drains(shell: Shell) -> None:
@@ -252,6 +265,26 @@ def test_a_second_signal_ends_an_agent_that_drains(shell: Shell) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"), [("simulated", "SIMULATED "), ("hardware", "HARDWARE "), ("\n", "UNKNOWN "), (None, "UNKNOWN ")]
+)
+def test_every_line_carries_the_class_that_the_enclave_told(
+    told: object, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_told", {})
+    formatter = log_module.PlainFormatter("%(platform)s%(message)s")
+    record = logging.LogRecord("host", logging.INFO, "", 0, "draining", None, None)
+    assert formatter.format(record) == "draining"
+    log_module.show_class("default", told)
+    assert formatter.format(record) == f"{shown}draining"
+
+
+def test_a_terminal_gets_colours_and_the_class_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "_told", {"default": "SIMULATED"})
+    record = logging.LogRecord("host", logging.INFO, "", 0, "draining", None, None)
+    assert host_cli._rich_handler().format(record) == "SIMULATED draining"
 
 
 def shown(print_it: Any, value: Any) -> str:
