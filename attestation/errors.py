@@ -216,6 +216,11 @@ class BrokerCode(ErrorCode):
     RELEASE_REFUSED = "release-refused", Fault.REFUSED, "an enclave does not meet what the policy expects"
     PLATFORM_MIXED = "platform-mixed", Fault.REFUSED, "the platform is of another class than the policy is for"
     EVIDENCE_EXPIRED = "evidence-expired", Fault.REFUSED, "the evidence or its collateral is no longer valid"
+    POLICY_CHANGED = (
+        "policy-changed",
+        Fault.REFUSED,
+        "the evidence was appraised under another policy than the one in force",
+    )
     OWNER_NOT_ADMITTED = "owner-not-admitted", Fault.REFUSED, "the enclave does not admit this model's owner"
     MODEL_NOT_IN_POLICY = "model-not-in-policy", Fault.REFUSED, "the release policy does not name this model"
     MODEL_REVOKED = "release-revoked", Fault.REFUSED, "this model was revoked"

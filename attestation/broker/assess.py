@@ -8,8 +8,11 @@ from attestation.types import Heartbeat, OwnerState
 from manifests.errors import ManifestError
 
 
-def evidence_of(attested: SessionAppraisal, broker: bytes) -> Evidence:
-    """Return what a decision needs to know; `broker` is this broker's public key."""
+def evidence_of(attested: SessionAppraisal, broker: bytes, policy: int) -> Evidence:
+    """Return what a decision needs to know.
+
+    broker: this broker's public key.  policy: epoch of the release policy that the evidence was appraised under.
+    """
     verified, claims = attested.verified, attested.claims
     return Evidence(
         accepted=attested.appraisal.accepted,
@@ -21,6 +24,7 @@ def evidence_of(attested: SessionAppraisal, broker: bytes) -> Evidence:
         admitted=claims.admitted,
         owners=tuple(OwnerClaim(state.owner, _beat_epoch(state, broker)) for state in claims.owners),
         digest=attested.evidence_digest,
+        policy=policy,
     )
 
 

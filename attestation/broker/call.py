@@ -26,6 +26,7 @@ from manifests.errors import Fault, StrongroomError
 
 REATTEST_SECONDS = 3600
 """An enclave's platform can fall behind while it runs; new collateral shows at the next attestation."""
+POLICY_CHANGED = "the policy has changed"
 _AWAY = frozenset({ClientCode.ADDRESS_UNREACHABLE, ClientCode.TIMED_OUT, ClientCode.HOST_REFUSED})
 
 
@@ -98,8 +99,9 @@ def trouble(address: str, error: StrongroomError) -> Event:
 class Judge:
     """Decides on an appraised enclave before anything is sent to it, and records why it is refused."""
 
-    def __init__(self, around: Surroundings, address: str) -> None:
+    def __init__(self, around: Surroundings, address: str, policy: ActivePolicy) -> None:
         self._around = around
+        self._policy = policy.epoch
         self._address = address
         self.attested: SessionAppraisal | None = None
 
@@ -108,7 +110,7 @@ class Judge:
         if attested.appraisal.accepted:
             return
         ledger = self._around.ledger
-        evidence = evidence_of(attested, ledger.keys.signer.public)
+        evidence = evidence_of(attested, ledger.keys.signer.public, self._policy)
         digests = ledger.look(lambda state: [row.digest for row in state.models()])
         refuse(ledger, AttestedSession(evidence, bytes(64), self._address), digests, self._around.now())
         attested.require()
@@ -127,7 +129,7 @@ class Call:
 
     @classmethod
     def make(cls, around: Surroundings, policy: ActivePolicy, session: Session, address: str) -> Self:
-        evidence = evidence_of(session.attested, around.ledger.keys.signer.public)
+        evidence = evidence_of(session.attested, around.ledger.keys.signer.public, policy.epoch)
         attested = AttestedSession(evidence, session.handshake_hash, address)
         details = {
             "platform": session.attested.appraisal.platform,
@@ -156,7 +158,7 @@ class Call:
         ledger, now = self.around.ledger, self.around.now()
         row = ledger.look(lambda state: state.policy())
         if row is None or row.epoch != self.policy.epoch:
-            return "the policy has changed"
+            return POLICY_CHANGED
         if now >= self.expires:
             return "the evidence has expired"
         return "the evidence is an hour old" if now - self.opened >= REATTEST_SECONDS else ""

@@ -50,7 +50,8 @@ class Evidence:
 
     accepted and failures: the appraisal's verdict and its failed findings.  expires: the first Unix second at which
     the collateral behind it no longer stands.  admitted: owners by key, or "first", or "any", as the claims say.
-    digest: of quote and claims, 64 bytes.
+    digest: of quote and claims, 64 bytes.  policy: epoch of the release policy that it was appraised under; a ledger
+    gives each epoch to one policy.
     """
 
     accepted: bool
@@ -62,6 +63,7 @@ class Evidence:
     admitted: tuple[bytes, ...] | str
     owners: tuple[OwnerClaim, ...]
     digest: bytes
+    policy: int
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Standing:
     """What the broker knows that bears on one model and one enclave.
 
     revoked: whether the digest itself was revoked.  epoch_floor: of revocations, for this owner and name.  owner_epoch:
-    the owner's newest epoch.  holders: other enclaves that hold the model.  lease: this enclave's, or None.
+    the owner's newest epoch.  holders: other enclaves that hold the model.  lease: this enclave's, or None.  policy:
+    epoch of the release policy in force.
     """
 
     revoked: bool = False
@@ -98,6 +101,7 @@ class Standing:
     owner_epoch: int = 0
     holders: int = 0
     lease: LeaseRow | None = None
+    policy: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,13 +153,15 @@ def unmet(code: ErrorCode | str, expected: object, found: object) -> Unmet:
 _Check = Callable[[Evidence, Rules, Standing, Request], Iterator[Unmet]]
 
 
-def _appraisal(evidence: Evidence, _rules: Rules, _standing: Standing, request: Request) -> Iterator[Unmet]:
-    """1. The appraisal accepted the evidence, which still stands."""
+def _appraisal(evidence: Evidence, _rules: Rules, standing: Standing, request: Request) -> Iterator[Unmet]:
+    """1. The appraisal accepted the evidence under the very policy that is in force, and it still stands."""
     yield from evidence.failures
     if not evidence.accepted and not evidence.failures:
         yield unmet(BrokerCode.RELEASE_REFUSED, "an appraisal that accepts", "one that does not")
     if request.now >= evidence.expires:
         yield unmet(BrokerCode.EVIDENCE_EXPIRED, f"a decision before {evidence.expires}", request.now)
+    if evidence.policy != standing.policy:
+        yield unmet(BrokerCode.POLICY_CHANGED, f"policy {standing.policy}", f"policy {evidence.policy}")
 
 
 def _platform(evidence: Evidence, rules: Rules, _standing: Standing, _request: Request) -> Iterator[Unmet]:

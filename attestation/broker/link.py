@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from attestation.broker.bell import Bell, Woken
-from attestation.broker.call import Call, Judge, Surroundings, trouble
+from attestation.broker.call import POLICY_CHANGED, Call, Judge, Surroundings, trouble
 from attestation.broker.events import Event, EventName
 from attestation.broker.policy import active_policy
 from attestation.broker.releases import refuse_unverified
+from attestation.broker.terms import PolicyChangedError
 from attestation.errors import BrokerCode, EvidenceError
 from attestation.findings import AppraisalError
 from manifests.errors import ManifestError, StrongroomError
@@ -75,6 +76,8 @@ class Link:
         while not self._around.stop.is_set():
             try:
                 self._visit()
+            except PolicyChangedError:
+                self._reconnecting(POLICY_CHANGED)
             except StrongroomError as error:
                 if error.code in _FATAL:
                     self._around.fail(error)
@@ -92,9 +95,13 @@ class Link:
 
     def once(self) -> None:
         """Provision the host's enclave once; raises StrongroomError unless it took every key."""
-        with self._attested() as call:
-            call.serve()
-            call.require_all()
+        try:
+            with self._attested() as call:
+                call.serve()
+                call.require_all()
+        except PolicyChangedError:  # only an administrator changes it, so this ends
+            self._reconnecting(POLICY_CHANGED)
+            self.once()
 
     # ------------------------------------------------------------------------------------ one session
 
@@ -102,7 +109,7 @@ class Link:
         """Open an attested session and decide on it; raises StrongroomError after recording a refusal."""
         around = self._around
         policy = around.ledger.look(lambda state: active_policy(state, around.ledger.keys.signer.public))
-        judge = Judge(around, self.address)
+        judge = Judge(around, self.address, policy)
         try:
             session = around.open(self.address, policy, around.now(), judge)
         except AppraisalError:
@@ -121,7 +128,7 @@ class Link:
                 return
             reason = "the session was ended" if woken is Woken.PEER else call.outdated()
             if reason:
-                self._around.emit(Event(EventName.RECONNECTING, self.address, {"reason": reason}))
+                self._reconnecting(reason)
                 if woken is Woken.PEER:
                     self._bell.wait(self._backoff.next())
                 return
@@ -129,6 +136,9 @@ class Link:
                 call.visit.retries.forgive()
             call.serve()
             self._settled()
+
+    def _reconnecting(self, reason: str) -> None:
+        self._around.emit(Event(EventName.RECONNECTING, self.address, {"reason": reason}))
 
     # ------------------------------------------------------------------------------------ troubles
 

@@ -92,7 +92,7 @@ class _Attempt:
     def plan(self, state: State) -> Plan:
         self.model = known_model(state, self._digest)
         policy = active_policy(state, self._keys.signer.public)
-        decision = self._terms.judge(state, policy.rules, self.model, Right.PROVISION)
+        decision = self._terms.judge(state, policy, self.model, Right.PROVISION)
         if isinstance(decision, Refusal):
             self.refusal = decision
             return refusal_plan(self._session, policy, [self.model], decision.unmet)
@@ -126,7 +126,7 @@ def refuse(ledger: Ledger, session: AttestedSession, digests: Sequence[bytes], n
         policy = active_policy(state, ledger.keys.signer.public)
         models = [known_model(state, digest) for digest in digests]
         for model in models:
-            decision = terms.judge(state, policy.rules, model, Right.PROVISION)
+            decision = terms.judge(state, policy, model, Right.PROVISION)
             if not isinstance(decision, Refusal):
                 raise BrokerError(BrokerCode.RELEASE_REFUSED, "the session meets the policy for a model")
             found.extend(item for item in decision.unmet if item not in found)

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from attestation.broker.audit import EventKind
-from attestation.broker.decide import Refusal, Rules
+from attestation.broker.decide import Refusal
 from attestation.broker.keystore import BrokerKeys
 from attestation.broker.ledger import Ledger, Plan
-from attestation.broker.policy import active_policy
+from attestation.broker.policy import ActivePolicy, active_policy
 from attestation.broker.schema import LeaseRow, ModelRow
 from attestation.broker.state import State
-from attestation.broker.terms import AttestedSession, Terms, known_model, session_event
+from attestation.broker.terms import AttestedSession, Terms, known_model, require_same_policy, session_event
 from attestation.types import Heartbeat, Right, document_digest
 
 MAX_LEASES = 48
@@ -31,7 +31,8 @@ class Renewed:
 def renew(ledger: Ledger, session: AttestedSession, models: Sequence[bytes], nonce: bytes, now: int) -> Renewed:
     """Decide on the leases of up to 48 models of one owner and delegation, durably, and sign the heartbeat.
 
-    nonce: 32 bytes, the enclave's.  A refused model's lease is set to 0.  Raises as `release`.
+    nonce: 32 bytes, the enclave's.  A refused model's lease is set to 0.  Raises as `release`, and
+    PolicyChangedError where the session was appraised under another policy: then no lease is changed.
     """
     if not 0 < len(models) <= MAX_LEASES:
         raise ValueError(f"a heartbeat renews 1 to {MAX_LEASES} leases")
@@ -70,7 +71,7 @@ class _Renewal:
         if len({(row.owner, row.delegation) for row in self.rows}) != 1:
             raise ValueError("a heartbeat is for models of one owner under one delegation")
         self.epoch = state.owner_epoch(self.rows[0].owner)
-        changed = [row for model in self.rows for row in self._renewed(state, policy.rules, model)]
+        changed = [row for model in self.rows for row in self._renewed(state, policy, model)]
         event = {
             **session_event(self._session, policy),
             "owner": self.rows[0].owner,
@@ -79,11 +80,12 @@ class _Renewal:
         }
         return Plan(EventKind.RENEWAL, event, tuple(changed))
 
-    def _renewed(self, state: State, rules: Rules, model: ModelRow) -> Iterable[LeaseRow]:
+    def _renewed(self, state: State, policy: ActivePolicy, model: ModelRow) -> Iterable[LeaseRow]:
         """Decide on one lease; yields its new row where the enclave has one."""
-        decision = self._terms.judge(state, rules, model, Right.HEARTBEAT)
+        decision = self._terms.judge(state, policy, model, Right.HEARTBEAT)
         requests = 0
         if isinstance(decision, Refusal):
+            require_same_policy(decision)
             self.refused.append((model.digest, decision))
         else:
             requests = decision.lease

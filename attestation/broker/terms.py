@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from attestation.broker.decide import Evidence, Refusal, Release, Request, Rules, Standing, decide
+from attestation.broker.decide import Evidence, Refusal, Release, Request, Standing, decide
 from attestation.broker.policy import ActivePolicy
 from attestation.broker.schema import ModelRow
 from attestation.broker.state import State
@@ -21,6 +21,24 @@ class AttestedSession:
     evidence: Evidence
     handshake_hash: bytes
     address: str
+
+
+class PolicyChangedError(BrokerError):
+    """The policy was set anew after the session was appraised: only evidence appraised under it decides again."""
+
+    def __init__(self) -> None:
+        """Say what follows."""
+        super().__init__(
+            BrokerCode.POLICY_CHANGED,
+            "the policy has changed since the enclave was appraised",
+            remedy="attest the enclave again, under the policy in force",
+        )
+
+
+def require_same_policy(refusal: Refusal) -> None:
+    """Raise PolicyChangedError for a refusal that says nothing of the enclave under the policy in force."""
+    if BrokerCode.POLICY_CHANGED in refusal.codes:
+        raise PolicyChangedError
 
 
 @functools.lru_cache(maxsize=1024)
@@ -50,7 +68,7 @@ class Terms:
     broker: bytes
     now: int
 
-    def judge(self, state: State, rules: Rules, model: ModelRow, right: Right) -> Release | Refusal:
+    def judge(self, state: State, policy: ActivePolicy, model: ModelRow, right: Right) -> Release | Refusal:
         """Decide on one model with what the state says now."""
         request = Request(
             model=model,
@@ -61,18 +79,19 @@ class Terms:
             now=self.now,
         )
         evidence = self.session.evidence
-        return decide(evidence, rules, standing(state, rules, evidence, model, self.now), request)
+        return decide(evidence, policy.rules, standing(state, policy, evidence, model, self.now), request)
 
 
-def standing(state: State, rules: Rules, evidence: Evidence, model: ModelRow, now: int) -> Standing:
+def standing(state: State, policy: ActivePolicy, evidence: Evidence, model: ModelRow, now: int) -> Standing:
     """Collect what the broker knows that bears on one model and one enclave."""
     revocations = [item.document for item in state.revocations() if item.document.owner == model.owner]
     return Standing(
         revoked=any(model.digest in document.models for document in revocations),
         epoch_floor=max((d.epoch for d in revocations if d.name in {"*", model.name}), default=0),
         owner_epoch=state.owner_epoch(model.owner),
-        holders=state.holders(model.digest, now - rules.silence_seconds, besides=evidence.boot_id),
+        holders=state.holders(model.digest, now - policy.rules.silence_seconds, besides=evidence.boot_id),
         lease=state.lease(evidence.boot_id, model.digest),
+        policy=policy.epoch,
     )
 
 

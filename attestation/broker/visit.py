@@ -22,7 +22,7 @@ from attestation.broker.releases import Granted, release, withdraw
 from attestation.broker.renewals import MAX_LEASES, renew
 from attestation.broker.schema import ModelRow
 from attestation.broker.state import Revoked
-from attestation.broker.terms import AttestedSession, open_delegation
+from attestation.broker.terms import AttestedSession, open_delegation, require_same_policy
 from attestation.client.refusals import RemoteError
 from attestation.errors import BrokerCode, BrokerError
 from attestation.types import PlatformClass, Right
@@ -93,7 +93,8 @@ class Visit:
     def provision(self) -> None:
         """Release the keys that the enclave lacks; newest epochs first, so that an owner's epoch never steps back.
 
-        Raises BrokerError, ClientError or WireError where nothing more can be done in this session.
+        Raises BrokerError, ClientError or WireError where nothing more can be done in this session;
+        PolicyChangedError where the enclave must be appraised anew.
         """
         models = sorted(self._ledger.look(lambda state: state.models()), key=lambda row: (-row.epoch, row.name))
         for model in models:
@@ -103,6 +104,7 @@ class Visit:
     def _provision(self, model: ModelRow) -> None:
         result = release(self._ledger, self._session, model.digest, self._now())
         if isinstance(result, Refusal):
+            require_same_policy(result)
             self.retries.postpone(model.digest)
             self.refusals[model.digest] = result
             self._tell(EventName.REFUSED, model, codes=list(result.codes))

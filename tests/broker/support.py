@@ -113,6 +113,7 @@ def evidence(boot: int = 1, **changes: Any) -> Evidence:
         admitted="first",
         owners=(),
         digest=bytes(64),
+        policy=1,
     )
     return replace(good, **changes)
 

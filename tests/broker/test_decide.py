@@ -40,9 +40,10 @@ GOOD = {
         admitted=(OWNER,),
         owners=(),
         digest=bytes(64),
+        policy=3,
     ),
     "rules": Rules(PlatformClass.HARDWARE, 1000, 30, ("tumour",), 5, 2),
-    "standing": Standing(owner_epoch=5),
+    "standing": Standing(owner_epoch=5, policy=3),
     "request": Request(
         MODEL,
         Right.PROVISION,
@@ -99,6 +100,7 @@ REFUSED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "a failed finding keeps its code": ("sgx-debug", {"evidence": {"accepted": False, "failures": (FINDING,)}}),
     "a finding refuses even if the verdict says accepted": ("sgx-debug", {"evidence": {"failures": (FINDING,)}}),
     "a verdict without findings": (BrokerCode.RELEASE_REFUSED, {"evidence": {"accepted": False}}),
+    "another policy appraised the evidence": (BrokerCode.POLICY_CHANGED, {"evidence": {"policy": 2}}),
     "the evidence has expired": (BrokerCode.EVIDENCE_EXPIRED, {"request": {"now": NOW + 1000}}),
     "simulated under a policy for hardware": (
         BrokerCode.PLATFORM_MIXED,
@@ -159,7 +161,7 @@ def test_every_expectation_that_fails_is_named_at_once() -> None:
     decision = case(
         evidence={"accepted": False, "failures": (FINDING,), "admitted": (OTHER,), "owners": (OwnerClaim(OWNER, 9),)},
         rules={"platform": PlatformClass.SIMULATED, "models": ("lung",), "min_epoch": 9, "max_enclaves": 1},
-        standing={"revoked": True, "epoch_floor": 9, "holders": 1, "lease": LEASE},
+        standing={"revoked": True, "epoch_floor": 9, "holders": 1, "lease": LEASE, "policy": 4},
         request={"now": NOW + 5000, "handshake_hash": LEASE.handshake_hash},
         delegation={"owner": OTHER, "broker": OTHER, "rights": (Right.REVOKE,), "models": ("lung",), "epoch_floor": 9},
     )
@@ -167,6 +169,7 @@ def test_every_expectation_that_fails_is_named_at_once() -> None:
     assert decision.codes == (
         "sgx-debug",
         "evidence-expired",
+        "policy-changed",
         "platform-mixed",
         "owner-not-admitted",
         "epoch-behind-enclave",

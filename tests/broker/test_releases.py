@@ -18,6 +18,7 @@ from attestation.broker.policy import lineage_of
 from attestation.broker.releases import Granted, refuse, release
 from attestation.broker.renewals import Renewed, renew
 from attestation.broker.revoking import revoke
+from attestation.broker.terms import PolicyChangedError
 from attestation.errors import BrokerCode, BrokerError, FindingCode
 from attestation.types import Grant, Heartbeat, PlatformClass, Revocation, Right, document_digest
 from tests.broker.support import (
@@ -297,7 +298,21 @@ def test_a_narrower_policy_holds_from_the_next_decision(tmp_path: Path) -> None:
     with Ledger.open(home, keys) as running, Ledger.open(home, keys) as other:
         granted(release(running, session(), digest, NOW))
         set_policy(other, policy(models=["another"]), NOW)
-        assert refused(release(running, session(2), digest, NOW)) == (BrokerCode.MODEL_NOT_IN_POLICY,)
+        assert refused(release(running, session(2, policy=2), digest, NOW)) == (BrokerCode.MODEL_NOT_IN_POLICY,)
+
+
+def test_a_session_that_an_older_policy_appraised_gets_no_key_and_no_lease(tmp_path: Path) -> None:
+    home, keys, models = stocked(tmp_path / "home")
+    digest = models["tumour"].digest
+    with Ledger.open(home, keys) as ledger:
+        granted(release(ledger, session(), digest, NOW))
+        set_policy(ledger, policy(lease=5), NOW)
+        assert refused(release(ledger, session(number=2), digest, NOW)) == (BrokerCode.POLICY_CHANGED,)
+        head = ledger.head
+        with pytest.raises(PolicyChangedError, match="policy-changed"):
+            renew(ledger, session(), [digest], bytes(32), NOW)
+        assert ledger.head == head
+        assert granted(release(ledger, session(number=3, policy=2), digest, NOW)).lease == 5
 
 
 # ------------------------------------------------------------------------------------------------ secrecy

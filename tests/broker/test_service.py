@@ -431,6 +431,27 @@ def test_a_new_policy_is_applied_to_enclaves_that_run(made: Deployment) -> None:
     assert "sgx-mrenclave" in made.said(EventName.REFUSED)[0].details["codes"]
 
 
+@pytest.mark.parametrize("serve", [False, True], ids=["once", "serving"])
+def test_a_policy_that_changes_between_two_keys_appraises_the_enclave_anew(made: Deployment, serve: bool) -> None:
+    """Evidence that the older policy accepted releases nothing under the newer one."""
+    made.hold("one", "two")
+
+    def narrow(grant: Any) -> None:
+        made.enclave.before_loading = lambda _grant: None
+        made.set_policy(measurement=b"\x09" * 32)
+
+    made.enclave.before_loading = narrow
+    if serve:
+        with made.serving():
+            until(lambda: made.said(EventName.REFUSED), "the refusal under the new policy")
+    else:
+        with pytest.raises(AppraisalError):
+            made.once()
+    assert set(made.enclave.keys) == {made.models["one"]}
+    assert [event.details["reason"] for event in made.said(EventName.RECONNECTING)] == ["the policy has changed"]
+    assert "sgx-mrenclave" in made.said(EventName.REFUSED)[0].details["codes"]
+
+
 def test_a_host_that_is_away_is_mentioned_once_and_served_when_it_comes(made: Deployment) -> None:
     made.hold("one")
     made.enclave.close()
