@@ -200,6 +200,11 @@ class BrokerCode(ErrorCode):
     STORE_VERSION = "store-version", Fault.UNSUPPORTED, "the database has a schema that this program does not know"
     STORE_ALTERED = "store-altered", Fault.REFUSED, "the database was changed by something else than the broker"
     STORE_ROLLED_BACK = "store-rolled-back", Fault.REFUSED, "the database is older than what the broker remembers"
+    ANCHOR_BEHIND = (
+        "anchor-behind",
+        Fault.UNAVAILABLE,
+        "the change is recorded and in force, but the anchor could not be written: no key was released for it",
+    )
     KEY_UNWRAP_FAILED = "key-unwrap-failed", Fault.REFUSED, "a wrapped key does not belong to its owner and model"
 
     AUDIT_MALFORMED = "audit-malformed", Fault.MALFORMED, "an audit row or an exported log does not follow its format"

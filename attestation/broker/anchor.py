@@ -1,12 +1,22 @@
-"""The anchor: the newest audit head that the broker remembers outside its database.
+r"""The anchor: the newest audit head that the broker remembers outside its database.
 
-A file in the home, signed by the broker.  A database that lacks this head was rolled back or exchanged, and is
-refused.  It is written after the database's commit, so that a crash leaves it behind and never ahead; the rows
-between it and the log's end are verified whenever the database is opened.
+A file in the home with two slots of 4,096 bytes, written in turn; the higher count that verifies is in force:
+
+    slot = length (2 bytes, big-endian) || document signed by the broker {version, count, head} || zeros
+
+A database that lacks this head was rolled back or exchanged, and is refused.  The anchor is written after each commit
+and before anything leaves the broker, so that a crash leaves it behind and never ahead; the rows between it and the
+log's end are verified whenever the database is opened.  A write replaces the older slot in place: it needs no space on
+the disk, and one that is cut short leaves the other slot.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from attestation.binding import HASH_SIZE
@@ -14,9 +24,13 @@ from attestation.broker.audit import Head
 from attestation.errors import BrokerCode, BrokerError
 from manifests import fields, signing
 from manifests.errors import ManifestError
-from manifests.files import read_bounded, write_atomically
+from manifests.files import naming, read_bounded, write_atomically
 
 ANCHOR = signing.label("audit anchor")
+SLOT_SIZE = 4096
+"""A block of the file system, so that a write which is cut short cannot reach the other slot."""
+FILE_SIZE = 2 * SLOT_SIZE
+_LENGTH = struct.Struct(">H")
 
 
 class Anchor:
@@ -32,32 +46,81 @@ class Anchor:
         return read_anchor(self._path, self._signer.public)
 
     def write(self, head: Head, *, dangerously_lower: bool = False) -> None:
-        """Remember a head durably, unless a higher one is remembered already.
+        """Remember a head durably, unless that one or a higher one is remembered already.
 
-        Raises ManifestError `disk-full` or `file-unavailable`.
+        Safe beside other processes, which take turns.  Raises ManifestError `disk-full` or `file-unavailable`.
         """
-        if not dangerously_lower and self._is_behind(head):
-            return
         document = self._signer.sign_document(ANCHOR, {"version": 1, "count": head.count, "head": head.digest})
-        write_atomically(self._path, document, mode=0o600)
+        slot = (_LENGTH.pack(len(document)) + document).ljust(SLOT_SIZE, b"\0")
+        if not self._is_whole():  # the first anchor, or one that was lost under a running broker
+            write_atomically(self._path, slot * 2, mode=0o600)
+            return
+        with naming(self._path), _locked(self._path) as descriptor:
+            counts = [0 if known is None else known.count for known in self._slots(os.pread(descriptor, FILE_SIZE, 0))]
+            if dangerously_lower:
+                _overwrite(descriptor, slot * 2, 0)
+            elif max(counts) < head.count:
+                _overwrite(descriptor, slot, SLOT_SIZE * counts.index(min(counts)))
 
-    def _is_behind(self, head: Head) -> bool:
-        """Tell whether another process has remembered more than this head."""
+    def _is_whole(self) -> bool:
         try:
-            return self.read().count > head.count
-        except BrokerError:  # the first anchor, or one that was lost under a running broker
+            return self._path.stat().st_size == FILE_SIZE
+        except OSError:
             return False
+
+    def _slots(self, data: bytes) -> list[Head | None]:
+        return _heads(data, self._signer.public)
 
 
 def read_anchor(path: Path, broker: bytes) -> Head:
     """Return the head that an anchor remembers; raises BrokerError `store-rolled-back` if it is lost or altered."""
+    found = "no slot that the broker signed"
     try:
-        value = signing.open_versioned(broker, ANCHOR, read_bounded(path, 4096), ("count", "head"))
-        return Head(fields.number(value["count"], "count", 1), fields.fixed_bytes(value["head"], "head", HASH_SIZE))
+        heads = [head for head in _heads(read_bounded(path, FILE_SIZE), broker) if head is not None]
+        if heads:
+            return max(heads, key=lambda head: head.count)
     except ManifestError as error:
-        raise BrokerError(
-            BrokerCode.STORE_ROLLED_BACK,
-            f"the anchor {path} is lost or altered, so nothing shows that the database is the newest",
-            found=error.message,
-            remedy="verify the log against a head from elsewhere, then `strongroom broker audit accept`",
-        ) from None
+        found = error.message
+    raise BrokerError(
+        BrokerCode.STORE_ROLLED_BACK,
+        f"the anchor {path} is lost or altered, so nothing shows that the database is the newest",
+        found=found,
+        remedy="verify the log against a head from elsewhere, then `strongroom broker audit accept`",
+    )
+
+
+def _heads(data: bytes, broker: bytes) -> list[Head | None]:
+    """Return what each slot remembers; None for one that does not verify."""
+    return [_head(data[start : start + SLOT_SIZE], broker) for start in (0, SLOT_SIZE)]
+
+
+def _head(slot: bytes, broker: bytes) -> Head | None:
+    if len(slot) != SLOT_SIZE:
+        return None
+    (length,) = _LENGTH.unpack_from(slot)
+    try:
+        document = slot[_LENGTH.size : _LENGTH.size + length]
+        value = signing.open_versioned(broker, ANCHOR, document, ("count", "head"))
+        return Head(fields.number(value["count"], "count", 1), fields.fixed_bytes(value["head"], "head", HASH_SIZE))
+    except ManifestError:
+        return None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """Open a file for the body, alone among all processes."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _overwrite(descriptor: int, data: bytes, offset: int) -> None:
+    """Write over a part of a file, durably."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+    os.fdatasync(descriptor)

@@ -2,7 +2,8 @@
 
 `record` is the only way to change anything.  It takes the database's write lock, makes sure that this process knows
 the log's end, lets the caller plan one event on the authenticated state, writes rows and audit row, and commits
-durably before it returns.  Whatever leaves the broker afterwards - a key, a heartbeat - is in the log already.
+durably, and remembers the log's new head in the anchor before it returns.  Whatever leaves the broker afterwards - a
+key, a heartbeat - is in the log already, and the log cannot be put back to before it by the database alone.
 
 What another process wrote meanwhile (`broker revoke` beside a running `broker serve`) is verified and taken in: its
 audit rows must continue ours, and the tables must be what the newest of them says.
@@ -40,10 +41,6 @@ from manifests.errors import ManifestError
 
 T = TypeVar("T")
 
-ANCHOR_EVERY = 256
-"""Releases between two anchors: a file written for each would double the cost of a release."""
-_FREQUENT = frozenset({EventKind.RELEASE, EventKind.RENEWAL, EventKind.REFUSAL, EventKind.FAILURE})
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,6 +73,7 @@ class Ledger:
         self._sealer = Sealer(keys.store)
         self._lock = threading.RLock()
         self._anchored = view.head.count
+        """Rows that the anchor covers."""
         self._is_restored = False
 
     @classmethod
@@ -103,6 +101,7 @@ class Ledger:
                 ledger._require_head(connection)
                 ledger._reload(connection)
             ledger._is_restored = dangerously_accept_rollback
+            ledger._anchored = ledger.head.count if dangerously_accept_rollback else start.count
         except BaseException:
             store.close()
             raise
@@ -132,10 +131,16 @@ class Ledger:
     def record(self, now: int, plan: Callable[[State], Plan]) -> Entry:
         """Record the event that `plan` makes of the newest state, durably; returns its audit entry.
 
-        What `plan` raises passes through, and nothing is recorded.  Raises BrokerError as `Store.write` and `open`.
+        What `plan` raises passes through.  Raises BrokerError as `Store.write` and `open`, and ManifestError where an
+        earlier head cannot be anchored: then nothing is recorded.  Raises BrokerError `anchor-behind` after the event
+        was recorded and before its head is anchored: it is in force, and nothing may leave the broker for it.
         """
         with self._lock:
-            return self._record(now, plan)
+            if self._anchored != self._view.head.count:
+                self.write_anchor()
+            entry = self._record(now, plan)
+            self._anchor_recorded()
+            return entry
 
     def refresh(self) -> bool:
         """Take in what other processes have recorded; returns whether there was anything.  Raises as `open`."""
@@ -204,9 +209,16 @@ class Ledger:
         self._view.sums.update(sums)
         self._view.macs = macs
         self._view.head = row.head()
-        frequent = plan.kind in _FREQUENT
-        if not frequent or self._view.head.count - self._anchored >= ANCHOR_EVERY:
+
+    def _anchor_recorded(self) -> None:
+        try:
             self.write_anchor()
+        except ManifestError as error:
+            raise BrokerError(
+                BrokerCode.ANCHOR_BEHIND,
+                f"audit row {self._view.head.count - 1} is recorded and in force, but not anchored: {error.message}",
+                remedy="mend the disk or the anchor's permissions; the anchor is written before the next row",
+            ) from None
 
     # ------------------------------------------------------------------------------------------ authenticating
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from attestation.broker.audit import AuditError, EventKind
+from attestation.broker.anchor import FILE_SIZE, SLOT_SIZE, Anchor
+from attestation.broker.audit import AuditError, EventKind, Head
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
-from attestation.broker.ledger import ANCHOR_EVERY, Ledger, Plan
+from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.schema import EnclaveRow, LeaseRow
 from attestation.errors import BrokerCode, BrokerError
-from manifests.errors import ManifestCode, ManifestError
+from manifests.errors import ManifestError
 from tests.broker.support import NOW, model_row, new_home, record, sql
 
 
@@ -249,15 +251,67 @@ def test_an_older_process_does_not_lower_the_anchor(filled: tuple[Home, BrokerKe
         assert home.anchor.read_bytes() == anchor
 
 
-def test_the_anchor_follows_releases_at_intervals(filled: tuple[Home, BrokerKeys]) -> None:
+@pytest.mark.parametrize("kind", [EventKind.RELEASE, EventKind.RENEWAL, EventKind.POLICY_SET])
+def test_a_database_put_back_by_one_row_is_found_though_the_process_was_killed(
+    filled: tuple[Home, BrokerKeys], tmp_path: Path, kind: EventKind
+) -> None:
     home, keys = filled
+    killed = Ledger.open(home, keys)
+    copy_database(home, tmp_path / "old.db")
+    record(killed, kind=kind)
+    killed._store.close()  # as by kill -9: nothing is written at the end
+    put_back(home, tmp_path / "old.db")
+    with pytest.raises(BrokerError) as error:
+        Ledger.open(home, keys)
+    assert error.value.code is BrokerCode.STORE_ROLLED_BACK
+
+
+def test_the_anchor_keeps_its_size_and_its_place(filled: tuple[Home, BrokerKeys]) -> None:
+    home, keys = filled
+    before = home.anchor.stat()
     with Ledger.open(home, keys) as ledger:
-        anchor = home.anchor.read_bytes()
-        for _ in range(ANCHOR_EVERY - 1):
+        for _ in range(5):
             record(ledger, kind=EventKind.RENEWAL)
-        assert home.anchor.read_bytes() == anchor
+            assert Anchor(home.anchor, keys.signer).read() == ledger.head
+    after = home.anchor.stat()
+    assert (after.st_ino, after.st_size, after.st_blocks) == (before.st_ino, FILE_SIZE, before.st_blocks)
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_torn_write_of_the_anchor_leaves_the_head_before_it(filled: tuple[Home, BrokerKeys], slot: int) -> None:
+    """Either slot may be the one that was being written; the database is then one row ahead, which is verified."""
+    home, keys = filled
+    anchor = Anchor(home.anchor, keys.signer)
+    with Ledger.open(home, keys) as ledger:
+        heads = []
+        for _ in range(2):
+            record(ledger, kind=EventKind.RENEWAL)
+            heads.append(ledger.head)
+    torn = bytearray(home.anchor.read_bytes())
+    torn[SLOT_SIZE * slot + 100 : SLOT_SIZE * (slot + 1)] = bytes(SLOT_SIZE - 100)
+    home.anchor.write_bytes(torn)
+    assert anchor.read() in heads
+    with Ledger.open(home, keys) as ledger:
+        assert ledger.head == heads[-1]
         record(ledger, kind=EventKind.RENEWAL)
-        assert home.anchor.read_bytes() != anchor
+        assert anchor.read() == ledger.head
+
+
+def test_processes_that_anchor_at_once_never_lower_it(filled: tuple[Home, BrokerKeys]) -> None:
+    home, keys = filled
+    anchor = Anchor(home.anchor, keys.signer)
+    heads = [Head(count, bytes([count]) * 64) for count in range(10, 50)]
+
+    def write(mine: list[Head]) -> None:
+        for head in mine:
+            Anchor(home.anchor, keys.signer).write(head)
+
+    threads = [threading.Thread(target=write, args=(heads[start::4],)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert anchor.read() == heads[-1]
 
 
 def test_rows_after_the_anchor_are_verified(filled: tuple[Home, BrokerKeys]) -> None:
@@ -316,18 +370,53 @@ def test_a_database_of_another_schema_is_refused(filled: tuple[Home, BrokerKeys]
     assert error.value.exit_code == 20
 
 
-def test_a_lost_anchor_directory_stops_the_broker_rather_than_its_memory(
+def fail_to_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("attestation.broker.anchor._overwrite", full)
+
+
+def test_a_change_that_could_not_be_anchored_is_said_to_be_in_force(
     filled: tuple[Home, BrokerKeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, keys = filled
-
-    def full(*_: object, **__: object) -> None:
-        raise ManifestError(ManifestCode.DISK_FULL, "no space")
-
     with Ledger.open(home, keys) as ledger:
-        monkeypatch.setattr("attestation.broker.anchor.write_atomically", full)
-        with pytest.raises(ManifestError, match="disk-full"):
+        fail_to_anchor(monkeypatch)
+        with pytest.raises(BrokerError, match="recorded and in force") as error:
             record(ledger, model_row(keys, "three"))
-        monkeypatch.undo()
-    with Ledger.open(home, keys) as ledger:  # the row is durable, and the older anchor leads to it
+        assert error.value.code is BrokerCode.ANCHOR_BEHIND
         assert len(ledger.look(lambda state: state.models())) == 3
+        head = ledger.head
+        with pytest.raises(ManifestError, match="disk-full"):  # no second row is left without its anchor
+            record(ledger, model_row(keys, "four"))
+        assert ledger.head == head
+        monkeypatch.undo()
+        record(ledger, model_row(keys, "four"))
+        assert Anchor(home.anchor, keys.signer).read() == ledger.head
+    with Ledger.open(home, keys) as ledger:
+        assert len(ledger.look(lambda state: state.models())) == 4
+
+
+def test_a_crash_between_commit_and_anchor_is_recovered_from(
+    filled: tuple[Home, BrokerKeys], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, keys = filled
+    killed = Ledger.open(home, keys)
+    fail_to_anchor(monkeypatch)
+    with pytest.raises(BrokerError, match="anchor-behind"):
+        record(killed, model_row(keys, "three"))
+    killed._store.close()
+    monkeypatch.undo()
+    with Ledger.open(home, keys) as ledger:
+        assert ledger.head.count == Anchor(home.anchor, keys.signer).read().count + 1
+        assert len(ledger.look(lambda state: state.models())) == 3
+    assert Anchor(home.anchor, keys.signer).read() == ledger.head
+
+
+def test_an_anchor_that_was_lost_under_a_running_broker_is_made_anew(filled: tuple[Home, BrokerKeys]) -> None:
+    home, keys = filled
+    with Ledger.open(home, keys) as ledger:
+        home.anchor.unlink()
+        record(ledger, model_row(keys, "three"))
+        assert Anchor(home.anchor, keys.signer).read() == ledger.head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from attestation.broker.decide import OwnerClaim, Refusal, unmet
 from attestation.broker.keystore import KeyContext
 from attestation.broker.ledger import Ledger
 from attestation.broker.policy import lineage_of
-from attestation.broker.releases import Granted, refuse, release
+from attestation.broker.releases import Granted, _Attempt, refuse, release
 from attestation.broker.renewals import Renewed, renew
 from attestation.broker.revoking import revoke
 from attestation.broker.terms import PolicyChangedError
@@ -347,6 +348,29 @@ def test_a_release_that_cannot_be_recorded_wipes_its_key(tmp_path: Path, monkeyp
         with pytest.raises(BrokerError):
             release(ledger, session(), models["tumour"].digest, NOW)
     assert seen == [bytearray(32)]
+
+
+def test_a_release_that_cannot_be_anchored_hands_out_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, keys, models = stocked(tmp_path / "home")
+    attempts: list[Any] = []
+    planned = _Attempt.plan
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    def spy(attempt: _Attempt, state: Any) -> Any:
+        attempts.append(attempt)
+        return planned(attempt, state)
+
+    monkeypatch.setattr(_Attempt, "plan", spy)
+    monkeypatch.setattr("attestation.broker.anchor._overwrite", full)
+    with Ledger.open(home, keys) as ledger:
+        with pytest.raises(BrokerError) as error:
+            release(ledger, session(), models["tumour"].digest, NOW)
+        rows = list(verify_log(ledger.audit_rows(), keys.signer.public))
+    assert error.value.code is BrokerCode.ANCHOR_BEHIND
+    assert attempts[0].key == bytes(32)
+    assert rows[-1].kind is EventKind.RELEASE
 
 
 # ------------------------------------------------------------------------------------------------ revocation
