@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -35,3 +36,23 @@ def test_codes_are_words_that_scripts_can_match() -> None:
             assert code == code.lower()
             assert all(word.isalnum() for word in str(code).split("-")), code
             assert code.meaning
+
+
+def sources(*folders: str) -> str:
+    return "\n".join(
+        path.read_text(encoding="utf-8") for name in folders for path in sorted((ROOT / name).rglob("*.py"))
+    )
+
+
+def test_every_code_is_raised_somewhere_and_asserted_by_a_test() -> None:
+    """A code that nothing raises is a promise, and one that no test names is a refusal that nobody has seen."""
+    program = sources("attestation", "enclave", "evaluation", "host", "manifests")
+    tests = sources("tests")
+    unraised, untested = [], []
+    for table in generator().tables():
+        for code in table:
+            if len(re.findall(rf"\b{code.name}\b", program)) < 2:
+                unraised.append(str(code))
+            if f"{table.__name__}.{code.name}" not in tests and str(code) not in tests:
+                untested.append(str(code))
+    assert (unraised, untested) == ([], [])

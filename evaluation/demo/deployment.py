@@ -126,15 +126,24 @@ class Deployment:
             *("--manifest", manifest or layout.manifest, "--models", models or layout.models),
             *("--platform-home", platform or layout.platform),
         )
-        wait_until(self._is_up, READY_SECONDS, "starting the enclave", [self._parts["host"]])
+        wait_until(self.enclave_is_ready, READY_SECONDS, "starting the enclave", [self._parts["host"]])
 
-    def start_broker(self) -> None:
-        """Start the broker, which dials the host and releases keys to the enclave."""
+    def start_broker(self, address: str | None = None) -> None:
+        """Start the broker, which dials the host, or another address, and releases keys to the enclave."""
         layout = self.layout
         layout.log("broker").unlink(missing_ok=True)
         self._parts["broker"] = self.commands.start(
             *("broker", layout.log("broker")),
-            *("broker", "serve", "--home", layout.broker, "--host", self.address, "--collateral", self.collateral_dir),
+            *(
+                "broker",
+                "serve",
+                "--home",
+                layout.broker,
+                "--host",
+                address or self.address,
+                "--collateral",
+                self.collateral_dir,
+            ),
             "--json",
         )
 
@@ -209,7 +218,8 @@ class Deployment:
             raise DemoError(DemoCode.PART_FAILED, f"the {name} was not started")
         return self._parts[name]
 
-    def _is_up(self) -> bool:
+    def enclave_is_ready(self) -> bool:
+        """Tell whether the host has an enclave that is ready."""
         with contextlib.suppress(HostError):
             return bool(self._enclave()["state"] == "ready")
         return False

@@ -22,6 +22,9 @@ STOP_SECONDS = 8.0
 """How long a part may take to end by itself before it is killed."""
 _TAIL = 2000
 
+PASSPHRASE = "STRONGROOM_PASSPHRASE"  # noqa: S105 - the variable's name
+_NEED_PASSPHRASE = frozenset({"owner", "broker", "seal"})
+
 Shown = Callable[[str], None]
 """Is told every command before it runs."""
 
@@ -34,17 +37,22 @@ class Commands:
     """Runs `strongroom` commands; `shown` is told each before it runs."""
 
     def __init__(self, passphrase: Path, shown: Shown) -> None:
-        """Every command finds its passphrase in the file `passphrase`; paths are shown relative to its folder."""
-        self._environment = {**os.environ, "STRONGROOM_PASSPHRASE": passphrase.read_text().strip()}
+        """Owner's and broker's commands get the passphrase of the file; paths are shown relative to its folder."""
+        self._passphrase = passphrase.read_text().strip()
         self._shown = shown
         self._home = passphrase.parent
+
+    def _environment(self, words: Sequence[str]) -> dict[str, str]:
+        """Return a command's environment; the operator's commands are never given the owner's passphrase."""
+        secret = {PASSPHRASE: self._passphrase} if words[0] in _NEED_PASSPHRASE else {}
+        return {name: value for name, value in os.environ.items() if name != PASSPHRASE} | secret
 
     def run(self, *arguments: str | Path, expect: Sequence[int] = (0,)) -> str:
         """Run a command to its end and return its standard output; raises DemoError for another exit status."""
         words = self._announce(arguments)
         done = subprocess.run(
             child.command(words),
-            env=self._environment,
+            env=self._environment(words),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -71,7 +79,7 @@ class Commands:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 child.command(words),
-                env=self._environment,
+                env=self._environment(words),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

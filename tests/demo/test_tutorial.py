@@ -55,4 +55,16 @@ def test_the_tutorial_can_be_followed_literally(folder: Path):
     python = next(text for text in outputs if "<Session SIMULATED" in text)
     assert python.count("[0 2]") == 2, "both flowers are told apart, also by the resumed session"
     assert (folder / "client" / "answer.npz").is_file()
-    assert not list(folder.glob("machine/**/*.onnx")), "the machine never holds the model in plain text"
+    assert not found_in(folder / "machine", folder), "the machine never holds the model in plain text"
+
+
+def found_in(machine: Path, folder: Path) -> list[Path]:
+    """Search every file of the operator's for pieces of the owner's ONNX files."""
+    graphs = [path for path in folder.rglob("*.onnx") if machine not in path.parents]
+    assert graphs
+    pieces = {data[at : at + 48] for data in map(Path.read_bytes, graphs) for at in range(0, len(data) - 48, 97)}
+    pieces = {piece for piece in pieces if len(set(piece)) > 16}
+    assert pieces
+    files = [path for path in machine.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    return [path for path in files if any(piece in path.read_bytes() for piece in pieces)]

@@ -13,7 +13,8 @@ import pytest
 from attestation.client import Timeouts
 from evaluation.demo.deployment import Deployment
 from manifests.errors import StrongroomError
-from tests.deployment.small import ROWS, WEIGHTS
+from manifests.files import PARTIAL_SUFFIX
+from tests.deployment.small import ROWS, WEIGHTS, linear
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
@@ -131,9 +132,45 @@ def test_killing_the_enclave_under_load_never_gives_a_wrong_answer(deployment: D
     assert wrong == []
 
 
-def test_no_file_is_half_written(deployment: Deployment) -> None:
-    """Temporary files have names of their own; none is left, and what bears a final name reads as a whole."""
-    left = [path for path in deployment.layout.home.rglob("*.tmp*") if path.is_file()]
-    assert left == []
-    deployment.commands.run("inspect", deployment.layout.sealed("linear"))
-    assert deployment.layout.broker.stat().st_mode & 0o077 == 0
+def test_commands_killed_at_any_moment_leave_a_whole_home(deployment: Deployment, tmp_path: Path) -> None:
+    """Sealing and setting a policy, each killed at moments spread over its run: what bears a final name is whole."""
+    layout = deployment.layout
+    graph, sealed = tmp_path / "linear.onnx", tmp_path / "linear.sealed"
+    graph.write_bytes(linear())
+    sealing = (
+        "seal",
+        graph,
+        "--owner-key",
+        layout.owner_key,
+        "--recipient",
+        layout.broker / "broker.pub",
+        "-o",
+        sealed,
+    )
+    setting = ("broker", "policy", "set", "--home", layout.broker, layout.release_policy)
+    for seconds in (0.2, 0.5, 0.8, 1.1, 1.4):
+        for words in (sealing, setting):
+            kill_after(deployment, words, seconds)
+        if sealed.exists():
+            deployment.commands.run("inspect", sealed)
+            sealed.unlink()
+        assert deployment.commands.json("broker", "policy", "show", "--home", layout.broker)
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".onnx", PARTIAL_SUFFIX}
+    audit_rows(deployment)
+
+
+def kill_after(deployment: Deployment, words: tuple[str | Path, ...], seconds: float) -> None:
+    part = deployment.commands.start("command", deployment.layout.log("killed"), *words)
+    time.sleep(seconds)
+    part.kill()
+
+
+def test_a_host_killed_with_requests_in_flight_never_gives_a_wrong_answer(deployment: Deployment) -> None:
+    with deployment.session(timeouts=QUICK) as session:
+        killer = threading.Timer(0.3, deployment.kill, args=("host",))
+        killer.start()
+        with pytest.raises(StrongroomError) as caught:
+            while True:
+                np.testing.assert_array_equal(session.infer("linear", {"x": ROWS})["y"], ROWS @ WEIGHTS)
+        killer.join()
+    assert str(caught.value.code) in {"session-truncated", "address-unreachable"}

@@ -5,19 +5,29 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attestation.client import RemoteError, Session, Timeouts
+from attestation.client.connection import Connection, open_session
+from attestation.collateral import open_source
+from attestation.errors import ClientError
 from attestation.findings import AppraisalError
+from attestation.policy import load_policy, roots_for
+from attestation.types import Delegation, Grant, PlatformClass, Right, document_digest
 from evaluation.demo.deployment import Deployment, temporary_home
 from evaluation.demo.errors import DemoError
 from evaluation.demo.preparation import ModelToSeal
 from manifests.errors import StrongroomError
+from manifests.sealed import RecipientKey, recover_dek, seal
+from manifests.signing import Signer
 from tests.deployment.small import ROWS, WEIGHTS, linear
+from tests.testkit.attacks import Starve
+from tests.testkit.relay import HostileRelay
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
@@ -42,7 +52,7 @@ def test_steering_to_another_platform_is_refused(deployment: Deployment, strange
     """A genuine enclave of the stranger's: its chain ends in a root that the policy does not pin."""
     with pytest.raises(StrongroomError) as caught, deployment.session(stranger.address):
         pass
-    assert str(caught.value.code) in {"chain-root", "collateral-missing", "crl-signature"}
+    assert str(caught.value.code) == "chain-root"
 
 
 def test_steering_to_another_measurement_on_the_same_platform_is_refused_by_policy(
@@ -64,38 +74,79 @@ def test_steering_to_another_measurement_on_the_same_platform_is_refused_by_poli
         stranger.wait_until_serving()
 
 
-def test_a_strangers_broker_cannot_provision_the_owners_enclave(deployment: Deployment, stranger: Deployment) -> None:
-    """It may trust platform and measurement as much as it likes: the enclave's manifest names its owners."""
-    layout = stranger.layout
-    stolen = layout.home / "takeover"
-    shutil.copytree(layout.broker, stolen)
-    policy = (deployment.layout.release_policy).read_text()
-    (layout.home / "takeover.toml").write_text(policy)
-    stranger.commands.run("broker", "policy", "set", "--home", stolen, layout.home / "takeover.toml")
-    words = ("broker", "serve", "--once", "--home", stolen, "--host", deployment.address)
-    with pytest.raises(DemoError) as caught:
-        stranger.commands.run(*words, "--collateral", deployment.collateral_dir)
-    assert "owner-not-admitted" in str(caught.value.found)
-    with deployment.session() as session:
-        assert [model.owner for model in session.models()] == [session.models()[0].owner]
-        np.testing.assert_array_equal(session.infer("linear", {"x": ROWS})["y"], ROWS @ WEIGHTS)
+def test_a_strangers_broker_cannot_provision_the_owners_enclave(deployment: Deployment, tmp_path: Path) -> None:
+    """Its documents are well signed, its grant is for this very session: the enclave's manifest names its owners."""
+    owner, broker, recipient = Signer.generate(), Signer.generate(), RecipientKey.generate()
+    sealed = seal(linear(-WEIGHTS), tmp_path / "m", name="linear", owner_key=owner, recipients=[recipient.public])
+    delegation = Delegation(owner.public, broker.public, (Right.PROVISION,), ("*",), 0).sign(owner)
+    with own_session(deployment) as session:
+        grant = Grant(
+            owner=owner.public,
+            delegation=document_digest(delegation),
+            model=sealed.digest,
+            name="linear",
+            epoch=sealed.core.epoch,
+            handshake_hash=session.handshake_hash,
+            serial=bytes(16),
+            lease=1000,
+            platform=PlatformClass.SIMULATED,
+            audit_head=bytes(64),
+            time=int(time.time()),
+        ).sign(broker)
+        dek = bytes(recover_dek(tmp_path / "m", recipient))
+        with pytest.raises(RemoteError) as caught:
+            session.request({"op": "provision", "delegation": delegation, "grant": grant, "dek": dek})
+        assert caught.value.remote_code == "owner-refused"
+    with deployment.session() as client:
+        assert owner.public not in {model.owner for model in client.models()}
+        np.testing.assert_array_equal(client.infer("linear", {"x": ROWS})["y"], ROWS @ WEIGHTS)
+
+
+def own_session(deployment: Deployment) -> Connection:
+    """A session as a broker has it: evidence appraised, control messages possible."""
+    policy = load_policy(deployment.policy_path)
+    return open_session(
+        deployment.address,
+        route="default",
+        policy=policy,
+        source=open_source(deployment.collateral_dir),
+        roots=roots_for(policy),
+        now=int(time.time()),
+    )
+
+
+def test_a_stranger_who_renders_an_enclave_for_itself_gets_no_client(
+    deployment: Deployment, stranger: Deployment
+) -> None:
+    """Platform and root are the client's own, name and epoch of the model are the same; the measurement is not."""
+    policy = tomllib.loads(stranger.policy_path.read_text())
+    policy["service"] = tomllib.loads(deployment.policy_path.read_text())["service"]
+    with pytest.raises(ClientError) as caught, stranger.session(policy=load_policy(policy)) as session:
+        session.infer("linear", {"x": ROWS})
+    assert caught.value.code == "owner-not-accepted", "where the measurement is admitted, its owner is not"
 
 
 def test_a_host_that_drops_every_heartbeat_gains_one_lease(stranger: Deployment) -> None:
-    """The broker is cut off; the enclave serves what is left of the lease, and not one request more."""
-    stranger.kill("broker")
-    served = 0
-    with stranger.session() as session:
-        with pytest.raises(RemoteError) as caught:
-            for _ in range(LEASE + 1):
-                session.infer("linear", {"x": ROWS})
-                served += 1
-        assert caught.value.remote_code == "lease-exhausted"
-        assert served <= LEASE
-    with stranger.session() as session, pytest.raises(RemoteError) as again:
-        session.infer("linear", {"x": ROWS})
-    assert again.value.remote_code == "lease-exhausted"
+    """The broker lives, its keys arrive, its heartbeats do not: one lease is served, and not one request more."""
     stranger.stop_part("broker")
+    before = stranger.enclave_pid
+    stranger.kill("enclave")
+    wait_for(lambda: stranger.enclave_is_ready() and stranger.enclave_pid != before, "a fresh enclave")
+    attack = Starve(requests=len(stranger.preparation.models))
+    with HostileRelay(stranger.address, attack) as host:
+        stranger.start_broker(host.address)
+        stranger.wait_until_serving()
+        with stranger.session() as session:
+            for _ in range(LEASE):
+                np.testing.assert_array_equal(session.infer("linear", {"x": ROWS})["y"], ROWS @ -WEIGHTS)
+            with pytest.raises(RemoteError) as caught:
+                session.infer("linear", {"x": ROWS})
+            assert caught.value.remote_code == "lease-exhausted"
+        with stranger.session() as session, pytest.raises(RemoteError) as again:
+            session.infer("linear", {"x": ROWS})
+        assert again.value.remote_code == "lease-exhausted"
+        stranger.stop_part("broker")
+    assert attack.dropped > 0
 
 
 def test_swapped_rows_of_the_brokers_database_release_nothing(stranger: Deployment) -> None:
@@ -107,7 +158,7 @@ def test_swapped_rows_of_the_brokers_database_release_nothing(stranger: Deployme
     words = ("broker", "serve", "--once", "--home", broken, "--host", stranger.address)
     with pytest.raises(DemoError) as caught:
         stranger.commands.run(*words, "--collateral", stranger.collateral_dir)
-    assert any(code in str(caught.value.found) for code in ("store-altered", "key-unwrap-failed"))
+    assert "store-altered" in str(caught.value.found)
 
 
 def swap_wrapped_keys(database: Path) -> None:
@@ -135,28 +186,36 @@ def test_an_old_model_is_refused_after_its_epoch_was_revoked(deployment: Deploym
         words = ("broker", "revoke", "--home", layout.broker, "--name", "linear", "--below", str(old.epoch + 1))
         deployment.commands.run(*words)
         code = until_refused(session, old.digest)
-    assert code in {"session-revoked", "session-truncated"}
+    assert code == "session-revoked"
     with deployment.session() as session, pytest.raises(RemoteError) as caught:
         session.infer(old.digest, {"x": ROWS})
     assert caught.value.remote_code == "model-unknown"
 
 
 def wait_for_epoch(deployment: Deployment, epoch: int) -> None:
-    for _ in range(150):
+    def is_there() -> bool:
         with deployment.session() as session:
-            if any(model.epoch == epoch for model in session.models()):
-                return
-        time.sleep(0.2)
-    pytest.fail("the newer epoch was never provisioned")
+            return any(model.epoch == epoch for model in session.models())
+
+    wait_for(is_there, "the newer epoch")
 
 
 def until_refused(session: Session, digest: bytes) -> str:
-    for _ in range(300):
+    found: list[str] = []
+
+    def is_refused() -> bool:
         try:
             session.infer(digest, {"x": ROWS})
         except RemoteError as error:
-            return error.remote_code
-        except StrongroomError as error:
-            return str(error.code)
-        time.sleep(0.05)
-    pytest.fail("the running session went on after the revocation")
+            found.append(error.remote_code)
+        return bool(found)
+
+    wait_for(is_refused, "the running session to end")
+    return found[0]
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.1)

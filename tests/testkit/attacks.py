@@ -11,7 +11,6 @@ import time
 
 from attestation.errors import WireError
 from attestation.types import EvidenceRecord
-from attestation.wire.frames import Frame
 from attestation.wire.session import ClientSession, Evidence, ServerSession
 from tests.testkit.relay import Attack
 
@@ -189,8 +188,16 @@ class ManInTheMiddle(Attack):
         return []
 
 
-class SwallowErrors(Attack):
-    """The host hides its own errors, too."""
+class Starve(Attack):
+    """The broker's first requests pass; every later one, and so every heartbeat, is dropped."""
 
-    def on_frame(self, frame: Frame) -> Frame | None:
-        return None if frame.route == "!error" else frame
+    def __init__(self, requests: int) -> None:
+        super().__init__()
+        self._requests = requests
+        self.dropped = 0
+
+    def to_enclave(self, item: bytes, index: int) -> list[bytes]:
+        if index <= self._requests:
+            return [item]
+        self.dropped += 1
+        return []

@@ -42,10 +42,6 @@ class Attack:
         """Return what the client gets at once, because it sent this item."""
         return []
 
-    def on_frame(self, frame: Frame) -> Frame | None:
-        """Return what a frame of the enclave's side is changed to, or None to swallow it."""
-        return frame
-
 
 class _Direction:
     """One direction of one connection: frames in, attacked frames out."""
@@ -136,9 +132,7 @@ class HostileRelay:
         with contextlib.suppress(OSError, WireError):
             while data := source.recv(1 << 20):
                 for frame in direction.feed(data):
-                    changed = self.attack.on_frame(frame) if back is None else frame
-                    if changed is not None:
-                        target.sendall(encode_frame(changed))
+                    target.sendall(encode_frame(frame))
                 while back is not None and direction.replies:
                     back.sendall(encode_frame(direction.replies.pop(0)))
         for sock in (source, target):
