@@ -16,7 +16,7 @@ from enclave.errors import EnclaveCode, EnclaveError
 from enclave.identity import Identity
 from enclave.provision import ControlState, Header, Job
 from enclave.service import Service, listing
-from manifests import fields
+from manifests import canonical, fields
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ class Operations:
     def _models(self, caller: Caller, header: Header) -> Reply:
         del caller  # the listing is the same for everybody
         fields.closed_map(header, "request", ("op", "id"))
-        return Reply({"models": listing(self._service.owners.models()), "class": str(self._service.platform)})
+        owners = self._service.owners
+        beats: list[canonical.Value] = [list(beat) for beat in owners.beats()]
+        return Reply({"models": listing(owners.models()), "class": str(self._service.platform), "beats": beats})
 
     def _ticket(self, caller: Caller, header: Header) -> Reply:
         fields.closed_map(header, "request", ("op", "id"))

@@ -172,6 +172,11 @@ class Owners:
             record = self._records[owner]
             return record.beat, record.epoch
 
+    def beats(self) -> list[tuple[int, int, bytes]]:
+        """Return newest signed time and epoch of every owner's broker, in ascending order of the owners' keys."""
+        with self._lock:
+            return [(record.beat, record.epoch, owner) for owner, record in sorted(self._records.items())]
+
     # ------------------------------------------------------------------------------------ changes
 
     def check_grant(self, grant: Grant, delegation_document: bytes) -> LoadedModel | None:

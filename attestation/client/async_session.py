@@ -92,8 +92,8 @@ class AsyncSession(SessionBase):
         async with self._turn:
             if self._service.needs_listing(model):
                 self._service.learn(await self._connection.request(LISTING_REQUEST))
-            request = self._service.infer_request(model)
-            return self._service.prediction(request, await self._connection.request(request, tensors))
+            ask = self._service.infer_request(model)
+            return self._service.prediction(ask, await self._connection.request(ask.header, tensors))
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

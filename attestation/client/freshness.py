@@ -15,11 +15,14 @@ from attestation.client.epochs import BROKER, EpochMemory
 from attestation.errors import ClientCode, ClientError
 from attestation.policy import ServicePolicy
 from attestation.types import Claims, Delegation, Heartbeat, OwnerState, Right, document_digest
+from attestation.types.claims import MAX_OWNERS
 from manifests import fields
 from manifests.errors import ManifestError
 
 CLOCK_SKEW = 300
 """Seconds by which a broker's clock may be ahead of ours; more would stretch the age that a policy accepts."""
+HASTE = 2
+"""Seconds before a sign of life is too old at which a newer one is asked for: it must last until inputs leave."""
 
 
 class Beat(NamedTuple):
@@ -45,8 +48,8 @@ class Freshness:
     def admit(self, claims: Claims) -> tuple[OwnerState, ...]:
         """Return the accepted owners that the enclave serves; raises ClientError where there is none.
 
-        Every one of them must show a delegation that the owner signed and, where the broker has sent one, a
-        heartbeat to this very enclave process that is fresh.
+        Every one of them must be of an epoch that is accepted, and show a delegation that the owner signed and,
+        where the broker has sent one, a heartbeat to this very enclave process that is fresh.
         """
         if claims.admitted == "any" and not self.service.allow_any_owner:
             raise ClientError(
@@ -60,6 +63,19 @@ class Freshness:
         for state in served:
             self._check_documents(state, claims.boot_id)
         return served
+
+    def shown(self, served: tuple[OwnerState, ...]) -> dict[bytes, Beat]:
+        """Return the signs of life in admitted owners' claims; owners whose broker has not beaten yet have none."""
+        found = {}
+        for state in served:
+            _, heartbeat = _documents(state)
+            if heartbeat is not None:
+                found[state.owner] = _beat(state, heartbeat)
+        return found
+
+    def lasts(self, beat: Beat) -> bool:
+        """Tell whether a sign of life is young enough to send inputs by."""
+        return int(self.now()) - beat.time <= self.service.max_broker_age - HASTE
 
     def check(self, beat: Beat) -> None:
         """Refuse a stale sign of life or a lower epoch; raises ClientError."""
@@ -83,15 +99,18 @@ class Freshness:
 
     def check_model(self, owner: bytes, name: str, epoch: int) -> None:
         """Refuse a model below the policy's minimum epoch or one seen before; raises ClientError."""
+        self._check_least("the model", epoch)
+        if name:
+            self.memory.observe(owner, name, epoch)
+
+    def _check_least(self, what: str, epoch: int) -> None:
         if epoch < self.service.min_epoch:
             raise ClientError(
                 ClientCode.EPOCH_ROLLBACK,
-                "the model is of an older epoch than the policy accepts",
+                f"{what} is of an older epoch than the policy accepts",
                 expected=f"at least {self.service.min_epoch}",
                 found=epoch,
             )
-        if name:
-            self.memory.observe(owner, name, epoch)
 
     def _nobody(self, claims: Claims) -> ClientError:
         named = isinstance(claims.admitted, tuple) and not any(self.accepts(owner) for owner in claims.admitted)
@@ -110,18 +129,16 @@ class Freshness:
         )
 
     def _check_documents(self, state: OwnerState, boot_id: bytes) -> None:
-        try:
-            delegation = Delegation.open(state.delegation, state.owner)
-            heartbeat = Heartbeat.open(state.heartbeat, delegation.broker) if state.heartbeat else None
-        except ManifestError as error:
-            raise _invalid(error.message, state.owner) from None
-        if heartbeat is None:  # the first one is still to come; every response carries the grant's time instead
+        delegation, heartbeat = _documents(state)
+        self._check_least("the owner", state.epoch)
+        self.memory.observe(state.owner, BROKER, state.epoch)
+        if heartbeat is None:  # the first one is still to come; the listing gives the grant's time before inputs leave
             return
         if Right.HEARTBEAT not in delegation.rights or heartbeat.delegation != document_digest(state.delegation):
             raise _invalid("the delegation does not cover the heartbeat", state.owner)
         if heartbeat.owner != state.owner or heartbeat.boot_id != boot_id:
             raise _invalid("the heartbeat was sent to another enclave process or for another owner", state.owner)
-        self.check(Beat(heartbeat.time, max(heartbeat.epoch, state.epoch), state.owner))
+        self.check(_beat(state, heartbeat))
 
 
 def parse_beat(value: object) -> Beat:
@@ -136,6 +153,28 @@ def parse_beat(value: object) -> Beat:
         raise ClientError(
             ClientCode.RESPONSE_UNEXPECTED, f"the response's beat is malformed: {error.message}"
         ) from None
+
+
+def parse_beats(value: object) -> dict[bytes, Beat]:
+    """Read the `beats` field of a listing, by owner; raises ClientError `response-unexpected`."""
+    try:
+        beats = [parse_beat(item) for item in fields.list_of(value, "beats", MAX_OWNERS)]
+    except ManifestError as error:
+        raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"the listing's {error.message}") from None
+    return {beat.owner: beat for beat in beats}
+
+
+def _documents(state: OwnerState) -> tuple[Delegation, Heartbeat | None]:
+    """Open an owner's documents under its own key; raises ClientError `beat-invalid`."""
+    try:
+        delegation = Delegation.open(state.delegation, state.owner)
+        return delegation, Heartbeat.open(state.heartbeat, delegation.broker) if state.heartbeat else None
+    except ManifestError as error:
+        raise _invalid(error.message, state.owner) from None
+
+
+def _beat(state: OwnerState, heartbeat: Heartbeat) -> Beat:
+    return Beat(heartbeat.time, max(heartbeat.epoch, state.epoch), state.owner)
 
 
 def _invalid(message: str, owner: bytes) -> ClientError:

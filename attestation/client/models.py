@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from attestation.client.freshness import Beat
+from attestation.client.freshness import Beat, parse_beats
 from attestation.errors import ClientCode, ClientError
 from attestation.wire.messages import DTYPES, MAX_RANK, MAX_TENSOR_NAME, MAX_TENSORS
 from manifests import canonical, fields
@@ -137,11 +137,15 @@ def name_invalid(message: str, found: object, remedy: str | None = None) -> Clie
     return ClientError(ClientCode.MODEL_NAME_INVALID, message, found=found, remedy=remedy)
 
 
-def parse_listing(header: Mapping[str, canonical.Value]) -> tuple[ModelInfo, ...]:
-    """Read the answer to `models`; raises ClientError `response-unexpected`."""
+def parse_listing(header: Mapping[str, canonical.Value]) -> tuple[tuple[ModelInfo, ...], dict[bytes, Beat]]:
+    """Return the models and, by owner, the signs of life of an answer to `models`.
+
+    Raises ClientError `response-unexpected`.
+    """
     try:
-        value = fields.closed_map(dict(header), "listing", ("models", "class"))
-        return tuple(_model(item) for item in fields.list_of(value["models"], "models", MAX_MODELS))
+        value = fields.closed_map(dict(header), "listing", ("models", "class", "beats"))
+        models = tuple(_model(item) for item in fields.list_of(value["models"], "models", MAX_MODELS))
+        return models, parse_beats(value["beats"])
     except ManifestError as error:
         raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"the listing is malformed: {error.message}") from None
 

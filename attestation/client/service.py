@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from attestation.client.freshness import Beat, Freshness, parse_beat
 from attestation.client.models import ModelInfo, ModelName, Prediction, name_invalid, parse_listing
@@ -19,60 +17,119 @@ TICKET_REQUEST: dict[str, canonical.Value] = {"op": "ticket"}
 LISTING_REQUEST: dict[str, canonical.Value] = {"op": "models"}
 
 
+@dataclass(frozen=True)
+class Ask:
+    """A request for a model: its header, and how the model was named (neither, for one named by digest)."""
+
+    header: dict[str, canonical.Value]
+    owner: bytes | None = None
+    name: str = ""
+
+    @property
+    def digest(self) -> bytes | None:
+        """The digest that must answer, if the request names one."""
+        model = self.header["model"]
+        digest = model.get("digest") if isinstance(model, dict) else None
+        return digest if isinstance(digest, bytes) else None
+
+
 @dataclass
 class Service:
-    """Resolves model names through the policy's owners and checks every answer.  `served`: from Freshness.admit."""
+    """Resolves model names through the policy's owners and checks every answer.  `served`: from Freshness.admit.
+
+    No input leaves before a fresh sign of life was seen of the owner that it is for: in the claims, in an answer,
+    or in a listing that is asked for first.
+    """
 
     freshness: Freshness
     served: tuple[OwnerState, ...]
-    _listing: tuple[ModelInfo, ...] | None = field(default=None, init=False)
+    _listing: tuple[ModelInfo, ...] = field(default=(), init=False)
+    _beats: dict[bytes, Beat] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with what the claims have shown."""
+        self._beats = self.freshness.shown(self.served)
 
     def needs_listing(self, model: str | bytes) -> bool:
-        """Tell whether the enclave's models must be listed before this one can be asked for.
+        """Tell whether the enclave's models must be listed before inputs for this one may leave.
 
-        A policy that pins digests is held before any input leaves, so a name has to be resolved first.
+        That is so for a name where the policy pins digests, until it is resolved to one that is new enough, and
+        where no sign of life is young enough.
         """
-        return self._listing is None and bool(self.freshness.service.models) and ModelName.parse(model).digest is None
-
-    def learn(self, body: Body) -> tuple[ModelInfo, ...]:
-        """Take note of the enclave's answer to LISTING_REQUEST and return it."""
-        self._listing = parse_listing(body.header)
-        return self._listing
-
-    def infer_request(self, model: str | bytes) -> dict[str, canonical.Value]:
-        """Return the header of a request to this model; raises ClientError."""
         name = ModelName.parse(model)
         if name.digest is None and self.freshness.service.models:
-            name = self._pinned(name)
-        if name.digest is not None:
-            self._check_pin(name.digest)
-            return {"op": "infer", "model": {"digest": name.digest}}
-        owner = self._owner(name)
-        seen = self.freshness.memory.highest(owner, name.name)
-        epoch = max(self.freshness.service.min_epoch, seen)
-        return {"op": "infer", "model": {"owner": owner, "name": name.name, "epoch": epoch}}
+            found = self._newest(name)
+            if found is None or found.epoch < self.freshness.memory.highest(found.owner, found.name):
+                return True
+        beats = [self._beats.get(owner) for owner in self._owners(name)]
+        return not all(beat is not None and self.freshness.lasts(beat) for beat in beats)
 
-    def prediction(self, request: Mapping[str, Any], body: Body) -> Prediction:
+    def learn(self, body: Body) -> tuple[ModelInfo, ...]:
+        """Take note of the enclave's answer to LISTING_REQUEST and return its models."""
+        self._listing, beats = parse_listing(body.header)
+        self._beats.update(beats)
+        return self._listing
+
+    def infer_request(self, model: str | bytes) -> Ask:
+        """Return the request to this model; raises ClientError for a model or an owner that may get no inputs."""
+        name = ModelName.parse(model)
+        ask = self._by_digest(name) if name.digest or self.freshness.service.models else self._by_name(name)
+        for owner in self._owners(name) if ask.owner is None else (ask.owner,):
+            self._check_alive(owner)
+        return ask
+
+    def prediction(self, ask: Ask, body: Body) -> Prediction:
         """Check the answer to an `infer_request` and return it; raises ClientError."""
         model, epoch, beat = _read(body)
-        asked = request["model"]
-        if "digest" in asked and not hmac.compare_digest(model, asked["digest"]):
+        if ask.digest is not None and not hmac.compare_digest(model, ask.digest):
             raise ClientError(
                 ClientCode.RESPONSE_UNEXPECTED,
                 "another model answered than the one that was asked",
-                expected=asked["digest"].hex(),
+                expected=ask.digest.hex(),
                 found=model.hex(),
             )
-        if "owner" in asked and beat.owner != asked["owner"]:
+        if ask.owner is not None and beat.owner != ask.owner:
             raise ClientError(
                 ClientCode.OWNER_NOT_ACCEPTED,
                 "the response comes under another owner than the one that was asked",
-                expected=asked["owner"].hex(),
+                expected=ask.owner.hex(),
                 found=beat.owner.hex(),
             )
         self.freshness.check(beat)
-        self.freshness.check_model(beat.owner, asked.get("name", ""), epoch)
+        self.freshness.check_model(beat.owner, ask.name, epoch)
+        self._beats[beat.owner] = beat
         return Prediction(body.arrays(), model, epoch, beat)
+
+    def _by_name(self, name: ModelName) -> Ask:
+        owner = self._owner(name)
+        epoch = max(self.freshness.service.min_epoch, self.freshness.memory.highest(owner, name.name))
+        reference = {"owner": owner, "name": name.name, "epoch": epoch}
+        return Ask({"op": "infer", "model": reference}, owner, name.name)
+
+    def _by_digest(self, name: ModelName) -> Ask:
+        """Ask for a digest that the caller named, or for the one that the policy pins and the enclave lists."""
+        if name.digest is not None:
+            self._check_pin(name.digest)
+            return Ask({"op": "infer", "model": {"digest": name.digest}})
+        found = self._pinned(name)
+        return Ask({"op": "infer", "model": {"digest": found.digest}}, found.owner, found.name)
+
+    def _owners(self, name: ModelName) -> tuple[bytes, ...]:
+        """Return the owners of whom one may be meant: all that are served, where the name does not say."""
+        if name.owner is not None:
+            return (name.owner,)
+        listed = tuple(model.owner for model in self._listing if model.digest == name.digest)
+        return listed or tuple(state.owner for state in self.served)
+
+    def _check_alive(self, owner: bytes) -> None:
+        beat = self._beats.get(owner)
+        if beat is None:
+            raise ClientError(
+                ClientCode.RESPONSE_UNEXPECTED,
+                "the enclave's listing has no sign of life of an owner that it serves",
+                expected=owner.hex(),
+            )
+        self.freshness.check(beat)
 
     def _owner(self, name: ModelName) -> bytes:
         if name.owner is not None:
@@ -89,22 +146,31 @@ class Service:
             "write <owner>/<name> with the owner's key in hex",
         )
 
-    def _pinned(self, name: ModelName) -> ModelName:
-        """Resolve a name to the one listed digest that the policy pins."""
-        allowed = self.freshness.service.models
-        found = [
+    def _newest(self, name: ModelName) -> ModelInfo | None:
+        """Return the newest listed model of that name that the policy pins."""
+        service = self.freshness.service
+        found = (
             model
-            for model in self._listing or ()
-            if model.name == name.name and model.digest in allowed and name.owner in {None, model.owner}
-        ]
-        if not found:
+            for model in self._listing
+            if model.name == name.name
+            and model.digest in service.models
+            and self.freshness.accepts(model.owner)
+            and name.owner in {None, model.owner}
+        )
+        return max(found, key=lambda model: model.epoch, default=None)
+
+    def _pinned(self, name: ModelName) -> ModelInfo:
+        """Resolve a name to the newest listed model that the policy pins; raises ClientError."""
+        found = self._newest(name)
+        if found is None:
             raise ClientError(
                 ClientCode.MODEL_NOT_ALLOWED,
                 f"the enclave serves no model {name.name!r} that the policy names",
-                expected=[digest.hex() for digest in allowed],
-                found=[model.digest.hex() for model in self._listing or () if model.name == name.name],
+                expected=[digest.hex() for digest in self.freshness.service.models],
+                found=[model.digest.hex() for model in self._listing if model.name == name.name],
             )
-        return ModelName(digest=max(found, key=lambda model: model.epoch).digest)
+        self.freshness.check_model(found.owner, found.name, found.epoch)
+        return found
 
     def _check_pin(self, digest: bytes) -> None:
         allowed = self.freshness.service.models

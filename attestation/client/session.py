@@ -142,8 +142,8 @@ class Session(SessionBase):
         with self._turn:
             if self._service.needs_listing(model):
                 self._service.learn(self._connection.request(LISTING_REQUEST))
-            request = self._service.infer_request(model)
-            return self._service.prediction(request, self._connection.request(request, tensors))
+            ask = self._service.infer_request(model)
+            return self._service.prediction(ask, self._connection.request(ask.header, tensors))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

@@ -41,6 +41,8 @@ class World:
     beats: bool = True
     measured: bytes = MRENCLAVE
     delegation_key: Signer | None = None
+    others: tuple[bytes, ...] = ()
+    """Further owners whose brokers live."""
 
     def delegation(self) -> bytes:
         document = Delegation(self.owner.public, self.broker.public, self.rights, ("*",), 0)
@@ -90,7 +92,7 @@ class World:
         """Answer as an enclave with one model, which doubles what it is sent."""
         number, operation = body.header["id"], body.header["op"]
         if operation == "models":
-            peer.respond({"id": number, "models": [self.listed()], "class": "simulated"})
+            peer.respond({"id": number, "models": [self.listed()], "class": "simulated", "beats": self.listed_beats()})
         elif operation == "ticket":
             ticket, psk = peer.tickets.issue(b"", bytes(64))
             peer.respond({"id": number, "ticket": ticket, "psk": psk})
@@ -98,6 +100,9 @@ class World:
             beat = [self.beat_time, self.epoch, self.owner.public]
             doubled = {name: np.asarray(value * 2) for name, value in body.arrays().items()}
             peer.respond({"id": number, "model": DIGEST, "epoch": self.epoch, "beat": beat}, doubled)
+
+    def listed_beats(self) -> list[Any]:
+        return [[self.beat_time, self.epoch, owner] for owner in sorted((self.owner.public, *self.others))]
 
     def listed(self) -> dict[str, Any]:
         tensors = [["x", "float32", [["batch", 1, 64], 3]]]

@@ -17,7 +17,7 @@ from attestation.collateral import FixedSource
 from attestation.errors import ClientCode, ClientError, EvidenceCode, EvidenceError, WireCode, WireError
 from attestation.policy import load_policy
 from attestation.types import ClientAuthentication, Delegation, Right
-from attestation.wire.messages import MessageType
+from attestation.wire.messages import MessageType, decode_body
 from manifests import canonical
 from manifests.errors import StrongroomError
 from manifests.signing import Signer
@@ -207,7 +207,76 @@ def test_an_enclave_that_admits_any_owner_is_used_where_the_policy_says_so(world
 
 def test_a_broker_that_has_not_beaten_yet_is_judged_by_its_grant(world, serve, ask):
     world.beats = False
-    assert ask(serve().address, world.terms()).beat.time == NOW - 10
+    enclave = serve()
+    assert ask(enclave.address, world.terms()).beat.time == NOW - 10
+    assert operations(enclave) == ["models", "infer"], "the grant's time is looked at before inputs leave"
+
+
+def operations(enclave) -> list[str]:
+    """Return what the newest connection was asked for."""
+    messages = enclave.settled().messages
+    return [decode_body(content).header["op"] for kind, content in messages if kind is MessageType.REQUEST]
+
+
+@pytest.mark.parametrize(
+    ("beats", "code"),
+    [
+        ([[NOW - 3601, 5, None]], ClientCode.BEAT_STALE),
+        ([[NOW + 301, 5, None]], ClientCode.BEAT_STALE),
+        ([[NOW, 4, None]], ClientCode.EPOCH_ROLLBACK),
+        ([], ClientCode.RESPONSE_UNEXPECTED),
+        ([[NOW, 5, OTHER.public]], ClientCode.RESPONSE_UNEXPECTED),
+        ([[NOW, 5]], ClientCode.RESPONSE_UNEXPECTED),
+        (None, ClientCode.RESPONSE_UNEXPECTED),
+        ([[NOW, 5, None]] * 17, ClientCode.RESPONSE_UNEXPECTED),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+@pytest.mark.parametrize("model", ["doubler", DIGEST], ids=["name", "digest"])
+def test_a_broker_that_has_not_beaten_and_whose_grant_is_old_gets_no_inputs(world, serve, ask, *, beats, code, model):
+    listed = beats and [[world.owner.public if item is None else item for item in beat] for beat in beats]
+    world.beats, world.listed_beats = False, lambda: listed
+    enclave = serve()
+    assert refused(ask, enclave.address, world.terms(), model).code is code
+    assert operations(enclave) == ["models"]
+
+
+@pytest.mark.parametrize(("seen", "least"), [(6, 0), (0, 6)], ids=["seen", "policy"])
+@pytest.mark.parametrize("beats", [True, False], ids=["beating", "silent"])
+def test_an_owner_of_an_older_epoch_gets_no_request(world, serve, ask, *, beats, seen, least):
+    memory, world.beats = EpochMemory(), beats
+    memory.observe(world.owner.public, "", seen)
+    enclave = serve()
+    error = refused(ask, enclave.address, {**world.terms(min_epoch=least), "memory": memory})
+    assert error.code is ClientCode.EPOCH_ROLLBACK
+    assert not enclave.settled().messages
+
+
+def test_a_sign_of_life_that_has_grown_old_is_renewed_before_inputs_leave(world, serve):
+    clock = [NOW]
+    enclave = serve()
+    with Session.connect(enclave.address, **{**world.terms(), "now": lambda: clock[0]}) as session:
+        session.infer("doubler", {"x": X})
+        clock[0] = NOW + 3600
+        with pytest.raises(ClientError) as refusal:
+            session.infer("doubler", {"x": X})
+        assert refusal.value.code is ClientCode.BEAT_STALE
+        world.beat_time = clock[0]
+        session.infer("doubler", {"x": X})
+        session.infer("doubler", {"x": X})
+    assert operations(enclave) == ["infer", "models", "models", "infer", "infer"]
+
+
+def test_a_resumed_session_looks_for_a_sign_of_life_where_the_saved_one_is_old(world, serve):
+    clock = [NOW]
+    enclave = serve()
+    with Session.connect(enclave.address, **{**world.terms(max_broker_age=60), "now": lambda: clock[0]}) as session:
+        saved = session.ticket()
+    clock[0] = NOW + 100
+    with Session.resume(saved) as session, pytest.raises(ClientError) as refusal:
+        session.infer("doubler", {"x": X})
+    assert refusal.value.code is ClientCode.BEAT_STALE
+    assert operations(enclave) == ["models"]
 
 
 # ----------------------------------------------------------------------------------- answers that lie
@@ -286,6 +355,35 @@ def test_a_policy_that_pins_digests_is_held_before_inputs_leave(world, serve, as
         assert b"infer" not in b"".join(content for _, content in enclave.settled().messages)
 
 
+def test_a_pinned_name_that_is_rolled_back_gets_no_inputs(world, serve, ask):
+    memory = EpochMemory()
+    memory.observe(world.owner.public, "doubler", 6)
+    enclave = serve()
+    error = refused(ask, enclave.address, {**world.terms(models=[DIGEST.hex()]), "memory": memory})
+    assert error.code is ClientCode.EPOCH_ROLLBACK
+    assert operations(enclave) == ["models"]
+
+
+def test_an_answer_to_a_pinned_name_is_remembered_and_a_lower_one_refused(world, serve, ask):
+    terms = {**world.terms(models=[DIGEST.hex()]), "memory": EpochMemory()}
+    ask(serve().address, terms)
+    assert terms["memory"].highest(world.owner.public, "doubler") == 5
+    answer = answering(world, epoch=4)
+    enclave = serve(lambda peer, body: (world.doubling if body.header["op"] == "models" else answer)(peer, body))
+    assert refused(ask, enclave.address, terms).code is ClientCode.EPOCH_ROLLBACK
+
+
+def test_a_newer_model_than_the_one_listed_first_is_looked_for(world, serve):
+    memory = EpochMemory()
+    enclave = serve()
+    with Session.connect(enclave.address, **world.terms(models=[DIGEST.hex()]), memory=memory) as session:
+        session.infer("doubler", {"x": X})
+        memory.observe(world.owner.public, "doubler", 6)
+        world.epoch = 6
+        assert session.infer("doubler", {"x": X}).epoch == 6
+    assert operations(enclave) == ["models", "infer", "models", "infer"]
+
+
 @pytest.mark.parametrize("model", ["", "a\nb", "x" * 300, b"short"])
 def test_a_model_that_is_named_in_no_known_way_is_refused_here(world, serve, model):
     with Session.connect(serve().address, **world.terms()) as session, pytest.raises(ClientError) as refusal:
@@ -318,6 +416,7 @@ def test_a_bare_name_is_ambiguous_where_several_accepted_owners_are_served(world
     )
     claims = replace(world.claims(), owners=tuple(sorted((first, second), key=lambda state: state.owner)))
     world.claims = lambda: claims
+    world.others = (OTHER.public,)
     owners = [world.owner.public.hex(), OTHER.public.hex()]
     with Session.connect(serve().address, **world.terms(owners=owners)) as session:
         with pytest.raises(ClientError) as refusal:

@@ -78,6 +78,7 @@ def test_a_sealed_model_larger_than_the_read_ahead_is_fetched_once(rig: Rig, own
 def test_the_listing_shows_interfaces_and_class(served: Served) -> None:
     header = served.rig.client().request({"op": "models"}).header
     assert header["class"] == "simulated"
+    assert header["beats"] == [[served.owner.now, 1, served.owner.public]], "what a client looks at before it sends"
     (model,) = header["models"]
     assert model["digest"] == served.digest
     assert model["owner"] == served.owner.public
