@@ -2,12 +2,15 @@
 
 A lane is served by one thread at a time, which keeps each session's order.  `busy` means that a thread has it, that it
 is queued for one, or that it is parked: then nobody serves it until the work that it waits for comes back.
-Over a bound the session that asked for more ends, with a code.
+Over its own bound a session ends.  Over the bound on all of them the one that holds most ends: so nobody who keeps
+much unfinished stops those who keep little, and below `GUARANTEED` bytes nobody ends for others.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,8 +23,16 @@ from manifests.gramine.settings import Limits
 
 REMEMBERED = 4096
 """Sids that have ended: frames that were under way to them are dropped instead of beginning a session."""
-SMALL = 4096
-"""Pieces up to this size are copied, so that a few bytes do not keep a whole read of the stream in memory."""
+GUARANTEED = 64 * 1024
+"""Bytes that a lane may hold whatever the others hold."""
+PIECE = 256
+"""Bytes that a waiting piece takes besides its own: the objects around it, with room to spare."""
+HELLO_SECONDS = 10.0
+"""Time for a whole hello: it is one packet."""
+MESSAGE_SECONDS = 120.0
+"""Time for one whole message: 64 MiB at 5 Mbit/s take less."""
+SWEEP_SECONDS = 1.0
+"""Frames that arrive have overdue lanes ended, this often at most; while none arrive, nobody is in need of room."""
 END = b""
 """The body that ends a stream."""
 
@@ -32,8 +43,9 @@ Step = Callable[[], Park | None]
 class Lane:
     """One session and what waits for it; all but `session` belongs to `Lanes` and its lock.
 
-    waiting: bytes in the inbox.  charged: bytes that count against the bound over all lanes, those that the session
-    has taken in for an unfinished message among them.
+    waiting: bytes in the inbox, and PIECE for each piece.  charged: bytes that count against the bound over all lanes,
+    those that the session has taken in for an unfinished message among them.  since: when its unfinished message
+    began, or infinity.  half_open: its hello is whole, and its evidence is not sent.
     """
 
     sid: int
@@ -43,7 +55,8 @@ class Lane:
     waiting: int = 0
     charged: int = 0
     busy: bool = False
-    half_open: bool = True
+    half_open: bool = False
+    since: float = math.inf
     continuation: Continuation | None = None
     failure: EnclaveError | None = None
     closing: bool = False
@@ -52,12 +65,18 @@ class Lane:
 class Lanes:
     """All lanes of a server; thread-safe, and never waits for anything but its lock."""
 
-    def __init__(self, limits: Limits, new_session: Callable[[], Session]) -> None:
-        """Start without sessions."""
+    def __init__(
+        self, limits: Limits, new_session: Callable[[], Session], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start without sessions; `clock` gives seconds."""
+        self._clock = clock
+        self._swept = clock()
         self._limits = limits
         self._new_session = new_session
         self._lane_bytes = limits.max_message + limits.max_message // 4 + (1 << 20)
         self._lanes: dict[int, Lane] = {}
+        self._greeting: OrderedDict[int, Lane] = OrderedDict()
+        self._failing: set[int] = set()
         self._ended: OrderedDict[int, None] = OrderedDict()
         self._ready: deque[Lane] = deque()
         self._lock = threading.Lock()
@@ -84,6 +103,7 @@ class Lanes:
         """Return counters for the operator."""
         return {
             "open": len(self._lanes),
+            "greeting": len(self._greeting),
             "half_open": self._half_open,
             "held": self._held,
             "sessions": self._opened,
@@ -93,53 +113,90 @@ class Lanes:
     # ------------------------------------------------------------------------------------ arriving
 
     def put(self, frame: Frame) -> list[Frame]:
-        """Put a frame into its lane, which a new sid opens; return the frames that refuse one."""
+        """Put a frame into its lane, which a new sid opens; return the frames that refuse one or tell of its end."""
         with self._lock:
+            self._sweep()
             lane = self._lanes.get(frame.sid)
+            answers: list[Frame] = []
             if lane is None:
                 if frame.sid in self._ended or not frame.body:
                     return []
+                answers = self._make_room()
                 refusal = self._refusal()
                 if refusal is not None:
                     self._refused += 1
                     self._remember(frame.sid)
-                    return [error_frame(frame.sid, *refusal), Frame(frame.route, frame.sid, END)]
+                    return [*answers, error_frame(frame.sid, *refusal), Frame(frame.route, frame.sid, END)]
                 lane = self._open(frame)
             self._append(lane, frame.body)
+            return answers
+
+    def _make_room(self) -> list[Frame]:
+        """Where there is no room for one more hello, end the oldest that is not whole; return what tells its client."""
+        is_full = len(self._lanes) - len(self._failing) >= self._limits.max_sessions
+        if self._draining or not self._greeting:
             return []
+        if not is_full and len(self._greeting) < self._limits.max_half_open:
+            return []
+        oldest = next(iter(self._greeting.values()))
+        failure = EnclaveError(EnclaveCode.BUSY, "others needed the room of this unfinished handshake")
+        self._fail(oldest, failure)
+        self._schedule(oldest)
+        self._refused += 1
+        return [error_frame(oldest.sid, failure.code, failure.message)]
 
     def _refusal(self) -> tuple[EnclaveCode, str] | None:
         """Return why no session can be opened, in words that the client will not trust."""
         if self._draining:
             return EnclaveCode.STOPPING, "the enclave is being drained"
-        if len(self._lanes) >= self._limits.max_sessions:
+        if len(self._lanes) - len(self._failing) >= self._limits.max_sessions:
             return EnclaveCode.BUSY, "the enclave has as many sessions as it admits"
         if self._half_open >= self._limits.max_half_open:
             return EnclaveCode.BUSY, "the enclave has as many unfinished handshakes as it admits"
         return None
 
     def _open(self, frame: Frame) -> Lane:
-        lane = Lane(frame.sid, frame.route, self._new_session())
-        self._lanes[frame.sid] = lane
-        self._half_open += 1
+        lane = Lane(frame.sid, frame.route, self._new_session(), since=self._clock())
+        self._lanes[frame.sid] = self._greeting[frame.sid] = lane
         self._opened += 1
         return lane
 
     def _append(self, lane: Lane, body: memoryview | bytes | bytearray) -> None:
         if lane.failure is not None:
             return
-        lane.inbox.append(bytes(body) if len(body) <= SMALL or isinstance(body, bytearray) else body)
-        lane.waiting += len(body)
-        self._charge(lane, lane.charged + len(body))
+        lane.inbox.append(_kept(body))
+        lane.waiting += len(body) + PIECE
+        self._charge(lane, lane.charged + len(body) + PIECE)
         if lane.waiting > self._lane_bytes:
             self._fail(lane, EnclaveError(EnclaveCode.SESSION_OVERRUN, "the session sent more than is kept for it"))
         elif self._held > self._limits.max_pending:
-            self._fail(lane, EnclaveError(EnclaveCode.BUSY, "too many bytes wait to be served", retry_after=1.0))
+            self._fail_largest()
         self._schedule(lane)
+
+    def _fail_largest(self) -> None:
+        """End the lane that holds most, unless all that there are hold little."""
+        largest = max(self._lanes.values(), key=lambda lane: lane.charged)
+        if largest.charged > GUARANTEED:
+            self._fail(largest, EnclaveError(EnclaveCode.BUSY, "too many bytes wait to be served", retry_after=1.0))
+            self._schedule(largest)
+
+    def _sweep(self) -> None:
+        """End the lanes whose hello or message takes too long."""
+        now = self._clock()
+        if now - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = now
+        for lane in self._lanes.values():
+            limit = HELLO_SECONDS if lane.sid in self._greeting else MESSAGE_SECONDS
+            if lane.failure is None and now - lane.since > limit:
+                self._fail(lane, EnclaveError(EnclaveCode.SESSION_OVERRUN, "a message took too long to arrive"))
+                self._schedule(lane)
 
     def _fail(self, lane: Lane, failure: EnclaveError) -> None:
         """Have a lane end with an error, in the hands of the thread that serves it next."""
         lane.failure = failure
+        self._failing.add(lane.sid)
+        self._greeting.pop(lane.sid, None)
         lane.inbox.clear()
         lane.waiting = 0
         self._charge(lane, 0)
@@ -172,7 +229,7 @@ class Lanes:
                 return partial(session.proceed, continuation)
             if lane.inbox:
                 data = lane.inbox.popleft()
-                lane.waiting -= len(data)
+                lane.waiting -= len(data) + PIECE
                 return partial(session.receive, data) if data else session.end_of_stream
             if lane.closing:
                 return session.close
@@ -182,11 +239,23 @@ class Lanes:
     def settle(self, lane: Lane) -> None:
         """Bring the counts up to date after a step."""
         with self._lock:
-            if lane.failure is None:
-                self._charge(lane, lane.waiting + lane.session.held)
-            if lane.half_open and lane.session.attested:
-                lane.half_open = False
-                self._half_open -= 1
+            if lane.failure is not None:
+                return
+            held = lane.session.held
+            self._charge(lane, lane.waiting + held)
+            if not held:
+                lane.since = math.inf
+            elif lane.since == math.inf:
+                lane.since = self._clock()
+            self._count_half_open(lane)
+
+    def _count_half_open(self, lane: Lane) -> None:
+        """Count a handshake from its whole hello on until its evidence is sent."""
+        if lane.session.greeted:
+            self._greeting.pop(lane.sid, None)
+        is_half_open = lane.session.greeted and not lane.session.attested and not lane.session.over
+        self._half_open += is_half_open - lane.half_open
+        lane.half_open = is_half_open
 
     def make_way(self, lane: Lane) -> bool:
         """Put a lane behind those that are ready; False, and the lane stays the caller's, if there are none."""
@@ -209,6 +278,8 @@ class Lanes:
                 return False
             self._charge(lane, 0)
             self._half_open -= lane.half_open
+            self._failing.discard(lane.sid)
+            self._greeting.pop(lane.sid, None)
             self._remember(lane.sid)
             return True
 
@@ -224,3 +295,10 @@ class Lanes:
         self._ended[sid] = None
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
+
+
+def _kept(body: memoryview | bytes | bytearray) -> memoryview | bytes:
+    """Return what to keep of a body: itself, or a copy where it would keep a larger read of the stream in memory."""
+    if isinstance(body, memoryview) and 2 * body.nbytes >= memoryview(body.obj).nbytes:
+        return body
+    return bytes(body)

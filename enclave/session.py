@@ -60,24 +60,29 @@ class Session:
         self._began = service.generation
         self._is_open = False
         self.over = False
-        self.held = 0
-        """Bytes received since the last complete message."""
 
     @property
     def attested(self) -> bool:
         """Whether the handshake and its evidence are done."""
         return self._is_open
 
+    @property
+    def greeted(self) -> bool:
+        """Whether the client's whole hello has come."""
+        return self._wire.state is not State.HELLO
+
+    @property
+    def held(self) -> int:
+        """Bytes kept of a message that has not arrived completely."""
+        return self._wire.held
+
     def receive(self, data: bytes | memoryview) -> Park | None:
         """Take bytes of the client."""
-        self.held += len(data)
         try:
             self._events.extend(self._wire.receive(data))
         except WireError as error:
             self._end(error.code)
             return None
-        if self._events:
-            self.held = 0
         return self._advance()
 
     def proceed(self, continuation: Continuation) -> Park | None:

@@ -148,6 +148,11 @@ class RecordReader(_Direction):
         """Tell whether a message has begun and not ended."""
         return self._type is not None
 
+    @property
+    def held(self) -> int:
+        """Bytes kept of a message that has not ended."""
+        return len(self._message)
+
     def open(self, ciphertext: Buffer) -> Received | None:
         """Open the next record (without its length prefix); return the message if that ends one."""
         try:

@@ -68,6 +68,11 @@ class SessionCore(ABC, Generic[Event]):
         """Records received so far; 0 once the session is dead."""
         return 0 if self._reader is None else self._reader.counter
 
+    @property
+    def held(self) -> int:
+        """Bytes kept of a message or a record that has not arrived completely."""
+        return self._stream.held + (0 if self._reader is None else self._reader.held)
+
     def receive(self, data: Buffer) -> list[Event]:
         """Take bytes of the peer, cut anywhere, and return what they mean; raises WireError."""
         if self.state is State.DEAD:

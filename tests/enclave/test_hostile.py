@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 import resource
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import numpy as np
@@ -15,6 +16,9 @@ import pytest
 
 from attestation.wire.frames import Frame
 from attestation.wire.messages import MessageType, encode_body
+from enclave.errors import EnclaveCode
+from enclave.lanes import Lanes
+from enclave.session import Session
 from manifests import canonical
 from manifests.gramine.settings import EnclaveSettings, Limits
 from tests.enclave.conftest import Served
@@ -276,11 +280,11 @@ def test_a_session_that_sends_while_it_must_wait_is_ended_over_the_bound() -> No
 
 
 def test_bytes_that_wait_are_bounded_over_all_sessions() -> None:
-    with running(small()) as rig:
+    with running(small(max_message=1 << 17)) as rig:
         clients = [rig.client() for _ in range(12)]
         for client in clients:  # each leaves a message unfinished
             client.request({"op": "models"})
-            record = client.wire.send(MessageType.REQUEST, bytes(60_000))
+            record = client.wire.send(MessageType.REQUEST, bytes(120_000))
             client.put(record[:-1])
         rig.wait_until(lambda: len(rig.server.lanes._lanes) < 12)
         assert rig.server.lanes._held <= 1 << 19
@@ -292,6 +296,85 @@ def test_bytes_that_wait_are_bounded_over_all_sessions() -> None:
                 codes.add(refusal.value.code)
         assert codes == {"enclave-busy"}
         assert rig.is_alive()
+
+
+def test_unfinished_messages_stop_nobody_who_sends_little() -> None:
+    with running(small(max_message=1 << 18)) as rig:
+        victim = rig.client()
+        hogs = [rig.client() for _ in range(8)]
+        for hog in hogs:
+            hog.put(hog.wire.send(MessageType.REQUEST, bytes(200_000))[:-1])
+            assert victim.request({"op": "models"}).header["class"] == "simulated"
+        rig.wait_until(lambda: rig.server.lanes._held <= 1 << 19)
+        assert rig.is_alive()
+        assert victim.sid in rig.server.lanes._lanes
+
+
+def test_a_lane_that_holds_little_never_ends_for_others() -> None:
+    lanes = still(max_message=1 << 16, max_pending=1 << 17)
+    for sid in range(4):
+        assert not lanes.put(Frame("default", sid, bytes(60_000)))
+    assert [lane.failure for lane in lanes._lanes.values()] == [None] * 4
+
+
+def test_a_kept_piece_keeps_no_larger_read_in_memory() -> None:
+    lanes = still()
+    read = memoryview(bytes(200_000))
+    for sid, size in [(1, 5000), (2, 99_999), (3, 100_000)]:
+        lanes.put(Frame("default", sid, read[:size]))
+    kept = [lane.inbox[0] for lane in lanes._lanes.values()]
+    assert [isinstance(piece, memoryview) for piece in kept] == [False, False, True]
+
+
+def test_tiny_pieces_are_charged_what_they_cost() -> None:
+    lanes = still(max_message=1 << 16)
+    for _ in range(10_000):
+        lanes.put(Frame("default", 1, b"x"))
+    lane = lanes._lanes[1]
+    assert lane.failure is not None
+    assert lane.failure.code is EnclaveCode.SESSION_OVERRUN
+    assert not lane.inbox
+
+
+def still(clock: Callable[[], float] = time.monotonic, **limits: int) -> Lanes:
+    """Lanes that nobody serves."""
+    return Lanes(Limits(**limits), lambda: cast(Session, None), clock)
+
+
+def test_one_byte_streams_lock_nobody_out() -> None:
+    with running(small(max_half_open=4)) as rig:
+        for _ in range(40):
+            rig.host.send(Frame("default", rig.host.open(), b"\0"))
+        assert rig.is_alive()
+        rig.wait_until(lambda: rig.server.lanes.counts()["greeting"] <= 4)
+
+
+def test_one_byte_streams_take_no_sessions_place() -> None:
+    with running(small(max_sessions=4)) as rig:
+        for _ in range(10):
+            rig.host.send(Frame("default", rig.host.open(), b"\0"))
+        assert rig.is_alive()
+
+
+def test_a_hello_and_a_message_that_take_too_long_end_their_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enclave.lanes.HELLO_SECONDS", 0.1)
+    monkeypatch.setattr("enclave.lanes.MESSAGE_SECONDS", 0.1)
+    monkeypatch.setattr("enclave.lanes.SWEEP_SECONDS", 0.0)
+    with running() as rig:
+        slow, idle = rig.client(), rig.client()
+        slow.put(slow.wire.send(MessageType.REQUEST, bytes(1000))[:-1])
+        greeting = rig.host.open()
+        rig.host.send(Frame("default", greeting, b"\0"))
+        rig.wait_until(lambda: rig.server.lanes.counts()["greeting"] == 1 and slow_has_begun(rig, slow))
+        time.sleep(0.15)
+        assert idle.request({"op": "models"}).header["class"] == "simulated"
+        assert rig.host.receive(greeting) == b""
+        with pytest.raises(Ended):
+            slow.answer()
+
+
+def slow_has_begun(rig: Rig, client: Client) -> bool:
+    return rig.server.lanes._lanes[client.sid].since < math.inf
 
 
 def test_frames_to_a_session_that_has_ended_begin_no_other(rig: Rig) -> None:
