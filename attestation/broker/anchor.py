@@ -40,6 +40,8 @@ class Anchor:
         """Name the file and the key that signs it; nothing is read yet."""
         self._path = path
         self._signer = signer
+        self._known: dict[bytes, Head | None] = {}
+        """Slots as this process last saw or wrote them: verifying costs more than writing."""
 
     def read(self) -> Head:
         """Return the remembered head; raises as `read_anchor`."""
@@ -61,6 +63,7 @@ class Anchor:
                 _overwrite(descriptor, slot * 2, 0)
             elif max(counts) < head.count:
                 _overwrite(descriptor, slot, SLOT_SIZE * counts.index(min(counts)))
+                self._known[slot] = head
 
     def _is_whole(self) -> bool:
         try:
@@ -69,16 +72,20 @@ class Anchor:
             return False
 
     def _slots(self, data: bytes) -> list[Head | None]:
-        return _heads(data, self._signer.public)
+        parts = [data[start : start + SLOT_SIZE] for start in (0, SLOT_SIZE)]
+        self._known = {part: self._known.get(part) or _head(part, self._signer.public) for part in parts}
+        return [self._known[part] for part in parts]
 
 
 def read_anchor(path: Path, broker: bytes) -> Head:
     """Return the head that an anchor remembers; raises BrokerError `store-rolled-back` if it is lost or altered."""
     found = "no slot that the broker signed"
     try:
-        heads = [head for head in _heads(read_bounded(path, FILE_SIZE), broker) if head is not None]
-        if heads:
-            return max(heads, key=lambda head: head.count)
+        data = read_bounded(path, FILE_SIZE)
+        heads = [_head(data[start : start + SLOT_SIZE], broker) for start in (0, SLOT_SIZE)]
+        known = [head for head in heads if head is not None]
+        if known:
+            return max(known, key=lambda head: head.count)
     except ManifestError as error:
         found = error.message
     raise BrokerError(
@@ -89,12 +96,8 @@ def read_anchor(path: Path, broker: bytes) -> Head:
     )
 
 
-def _heads(data: bytes, broker: bytes) -> list[Head | None]:
-    """Return what each slot remembers; None for one that does not verify."""
-    return [_head(data[start : start + SLOT_SIZE], broker) for start in (0, SLOT_SIZE)]
-
-
 def _head(slot: bytes, broker: bytes) -> Head | None:
+    """Return what a slot remembers; None for one that does not verify."""
     if len(slot) != SLOT_SIZE:
         return None
     (length,) = _LENGTH.unpack_from(slot)
