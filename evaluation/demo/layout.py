@@ -79,3 +79,8 @@ class Layout:
     def log(self, part: str) -> Path:
         """Return the log of a process."""
         return self.home / f"{part}.log"
+
+    def of_the_host(self) -> list[Path]:
+        """Return every file that the host's operator holds: sealed models, the agent's folder, its log."""
+        below = [path for folder in (self.models, self.host, self.enclave) for path in sorted(folder.rglob("*"))]
+        return [path for path in (*below, self.log("host")) if path.is_file()]

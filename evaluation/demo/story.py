@@ -77,10 +77,11 @@ def _serve(deployment: Deployment, models: list[DemoModel], narrator: Narrator, 
             session.infer(models[0].name, {name: value[:1] for name, value in models[0].inputs.items()})
             shown = [("client", views.client_text(models[0], answers[0])), ("host", views.host_text(tap))]
             narrator.side_by_side(shown)
-        report.host = view = views.host_view(tap, models, answers)
+        files = deployment.layout.of_the_host()
+        report.host = view = views.host_view(tap, models, answers, files)
     narrator.fact(
-        f"{view.to_enclave + view.to_client:,} bytes passed through the host; {view.pieces_searched} pieces of"
-        f" inputs and outputs searched in them, {view.pieces_found} found"
+        f"{view.to_enclave + view.to_client:,} bytes passed through the host, and {len(files)} files lie with it;"
+        f" {view.pieces_searched} pieces of inputs, outputs and models searched in them, {view.pieces_found} found"
     )
 
 

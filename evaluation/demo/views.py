@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -19,9 +20,9 @@ SHOWN_FIELDS = 4
 DUMP_ROWS, DUMP_WIDTH = 9, 8
 
 
-def host_view(tap: Tap, models: Sequence[DemoModel], answers: Sequence[Answer]) -> HostView:
-    """Search everything that passed through the host for pieces of inputs and outputs."""
-    seen = tap.bytes_seen()
+def host_view(tap: Tap, models: Sequence[DemoModel], answers: Sequence[Answer], files: Sequence[Path]) -> HostView:
+    """Search all that passed through the host, and the files that it holds, for pieces of inputs, outputs, models."""
+    seen = b"\0".join([tap.bytes_seen(), *(path.read_bytes() for path in files)])
     pieces = set(_pieces(models, answers))
     sizes = tap.sizes()
     return HostView(
@@ -52,6 +53,7 @@ def host_text(tap: Tap) -> str:
 
 def _pieces(models: Sequence[DemoModel], answers: Sequence[Answer]) -> Iterator[bytes]:
     for model, answer in zip(models, answers, strict=True):
+        yield from _cuts(model.onnx)
         for value in (*model.inputs.values(), *answer.values()):
             yield from _cuts(value.tobytes())
 

@@ -94,7 +94,7 @@ def test_plain_text_that_passed_through_the_host_would_be_found(tmp_path: Path):
             client.sendall(encode_frame(Frame("default", 1, encode_body({"op": "infer"}, {"X": rows}))))
             assert received.wait(5)
         thread.join(5)
-        view = host_view(tap, [model], [{"y": np.zeros((4, 1), np.float32)}])
+        view = host_view(tap, [model], [{"y": np.zeros((4, 1), np.float32)}], [])
     listener.close()
     assert view.pieces_searched > 5
     assert view.pieces_found == view.pieces_searched
