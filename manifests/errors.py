@@ -97,6 +97,11 @@ class ManifestCode(ErrorCode):
         Fault.MALFORMED,
         "a field is missing, unknown, or of the wrong type or size",
     )
+    VERSION_UNSUPPORTED = (
+        "version-unsupported",
+        Fault.UNSUPPORTED,
+        "a document or file is of a later version than this program knows",
+    )
     KEY_INVALID = "key-invalid", Fault.MALFORMED, "the bytes are not a usable public or private key"
     SIGNATURE_INVALID = "signature-invalid", Fault.REFUSED, "the Ed25519 signature does not verify"
     FILE_UNAVAILABLE = "file-unavailable", Fault.UNAVAILABLE, "a file cannot be read or written"

@@ -15,6 +15,9 @@ E = TypeVar("E", bound=StrEnum)
 U63 = (1 << 63) - 1
 """Counters and times fit a signed 64-bit column of any database."""
 
+VERSION = 1
+"""The one version of every document and file so far."""
+
 
 def _refuse(name: str, expected: object, found: object) -> ManifestError:
     return ManifestError(
@@ -37,6 +40,33 @@ def closed_map(value: object, what: str, required: Iterable[str], optional: Iter
             found=f"unknown: {sorted(str(key) for key in unknown)[:8]}",
         )
     return value
+
+
+def check_version(value: object, what: str) -> None:
+    """Raise ManifestError `version-unsupported` if `value` is a map whose `version` is above 1.
+
+    To be called before anything else is looked at: of a later version nothing is known, not even its fields.
+    """
+    version = value.get("version") if isinstance(value, dict) else None
+    if type(version) is int and version > VERSION:
+        raise ManifestError(
+            ManifestCode.VERSION_UNSUPPORTED,
+            f"{what} is of a later version than this program knows",
+            expected=f"version {VERSION}",
+            found=f"version {version}" if version <= U63 else "a version beyond 63 bits",
+            remedy="use a newer release",
+        )
+
+
+def versioned_map(value: object, what: str, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Any]:
+    """Return `value` as `closed_map` does, where `version` is one more key that is required, and is 1.
+
+    Raises ManifestError `version-unsupported` for a later version, `field-invalid` for all else.
+    """
+    check_version(value, what)
+    checked = closed_map(value, what, ("version", *required), optional)
+    number(checked["version"], "version", VERSION, VERSION)
+    return checked
 
 
 def of_type(value: object, name: str, kind: type[T]) -> T:

@@ -1,7 +1,7 @@
 """Secrets on disk under a passphrase, and cards that carry public keys.
 
-A key file is JSON with the fields of `_HEADER` and `box`.  The passphrase goes through Argon2id; the result keys a
-BLAKE2b over the canonical encoding of the other fields, so that none of them can be changed; that hash is the key
+A key file is JSON with `version`, the fields of `_HEADER` and `box`.  The passphrase goes through Argon2id, whose
+result keys a BLAKE2b over the canonical encoding of the other fields, so that none of them can be changed; that hash is the key
 of the XSalsa20-Poly1305 box (libsodium's secretbox: nonce || ciphertext) which holds the secret.
 
 A card is a text file of lines "name base64".  Empty lines and lines that begin with "#" mean nothing.
@@ -38,7 +38,7 @@ MAX_PASSPHRASE = 4096
 PASSPHRASE_VARIABLE = "STRONGROOM_PASSPHRASE"  # noqa: S105 - the variable's name, not its value
 
 _FORMAT = "strongroom-key"
-_HEADER = ("format", "version", "kind", "public", "kdf")
+_HEADER = ("format", "kind", "public", "kdf")
 _KDF = ("name", "operations", "memory", "salt")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,8 +89,8 @@ def write_key_file(
 def read_key_file(path: Path, kind: str, passphrase: bytes) -> bytes:
     """Return the secret of a key file.
 
-    Raises ManifestError `file-unavailable`, `file-too-large`, `key-invalid` (no key file of that kind) or
-    `passphrase-wrong` (which is also what a changed file looks like).
+    Raises ManifestError `file-unavailable`, `file-too-large`, `key-invalid` (no key file of that kind),
+    `version-unsupported` or `passphrase-wrong` (which is also what a changed file looks like).
     """
     header, box = _load(path, kind)
     kdf = header["kdf"]
@@ -106,7 +106,7 @@ def read_key_file(path: Path, kind: str, passphrase: bytes) -> bytes:
 def read_public(path: Path, kind: str) -> dict[str, bytes]:
     """Return the public values of a key file as they stand there: only its passphrase can confirm them.
 
-    Raises ManifestError `file-unavailable`, `file-too-large` or `key-invalid`.
+    Raises ManifestError `file-unavailable`, `file-too-large`, `key-invalid` or `version-unsupported`.
     """
     header, _ = _load(path, kind)
     return {name: _bytes(value) for name, value in header["public"].items()}
@@ -174,7 +174,7 @@ def _load(path: Path, kind: str) -> tuple[dict[str, Any], bytes]:
     refuse = functools.partial(ManifestError, ManifestCode.KEY_INVALID, remedy=f"give the key file of the {kind}")
     try:
         document = json.loads(read_bounded(path, MAX_KEY_FILE))
-        header = fields.closed_map(document, "key file", (*_HEADER, "box"))
+        header = _header(document)
         box = _bytes(fields.of_type(header.pop("box"), "box", str))
         _check_header(header)
     except (ValueError, RecursionError):
@@ -188,10 +188,14 @@ def _load(path: Path, kind: str) -> tuple[dict[str, Any], bytes]:
     return header, box
 
 
-def _check_header(header: dict[str, Any]) -> None:
-    if header["format"] != _FORMAT:
+def _header(document: object) -> dict[str, Any]:
+    """Return the document if it is one of ours, and of a version that is known; its values are still unchecked."""
+    if fields.of_type(document, "key file", dict).get("format") != _FORMAT:
         raise ManifestError(ManifestCode.FIELD_INVALID, "it has another format")
-    fields.number(header["version"], "version", 1, 1)
+    return fields.versioned_map(document, "the key file", (*_HEADER, "box"))
+
+
+def _check_header(header: dict[str, Any]) -> None:
     fields.text(header["kind"], "kind", 64)
     for name, value in fields.of_type(header["public"], "public", dict).items():
         fields.text(name, "name", 64)

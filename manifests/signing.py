@@ -94,10 +94,11 @@ def open_document(public: bytes, context: bytes, document: bytes) -> canonical.V
 
 
 def open_versioned(public: bytes, context: bytes, document: bytes, names: Iterable[str]) -> dict[str, Any]:
-    """Verify a signed document and return its body: a map of exactly `names` and `version`, which is 1."""
-    value = fields.closed_map(open_document(public, context, document), "document", ("version", *names))
-    fields.number(value["version"], "version", 1, 1)
-    return value
+    """Verify a signed document and return its body: a map of exactly `names` and `version`, which is 1.
+
+    Raises ManifestError, `version-unsupported` for a later version.
+    """
+    return fields.versioned_map(open_document(public, context, document), "the document", names)
 
 
 def public_key_field(value: object, name: str) -> bytes:

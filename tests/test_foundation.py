@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Callable
 
 import msgpack
 import pytest
@@ -27,7 +28,7 @@ from attestation.types import (
     document_digest,
 )
 from manifests import canonical, fields, signing
-from manifests.errors import ManifestCode, ManifestError
+from manifests.errors import Fault, ManifestCode, ManifestError
 
 OWNER = signing.Signer.from_seed(bytes(range(32)))
 BROKER = signing.Signer.from_seed(bytes(range(1, 33)))
@@ -214,6 +215,36 @@ def test_fields_of_a_signed_document_are_closed(name: str) -> None:
     for field in value:
         broken = signer.sign_document(context, {**value, field: {"not": "this"}})
         assert code_of(kind.open, broken, key) is ManifestCode.FIELD_INVALID, field
+
+
+@pytest.mark.parametrize("name", documents())
+def test_a_signed_document_of_a_later_version_asks_for_a_newer_release(name: str) -> None:
+    _, kind, key = documents()[name]
+    signer = OWNER if key == OWNER.public else BROKER
+    later = signer.sign_document(signing.label(name), {"version": 2, "unheard": "of"})
+    assert code_of(kind.open, later, key) is ManifestCode.VERSION_UNSUPPORTED
+    forged = bytes([*later[:-1], later[-1] ^ 1])
+    assert code_of(kind.open, forged, key) is ManifestCode.SIGNATURE_INVALID
+
+
+@pytest.mark.parametrize("decode", [Claims.decode, EvidenceRecord.decode, ClientAuthentication.decode])
+def test_a_record_of_a_later_version_asks_for_a_newer_release(decode: Callable[[bytes], object]) -> None:
+    with pytest.raises(ManifestError) as refusal:
+        decode(canonical.encode({"version": 2, "unheard": "of"}))
+    assert refusal.value.code is ManifestCode.VERSION_UNSUPPORTED
+    assert refusal.value.code.fault is Fault.UNSUPPORTED
+    assert "newer release" in str(refusal.value.remedy)
+
+
+@pytest.mark.parametrize("version", [0, -1, True, 1.0, "2", None, [2]])
+def test_a_version_that_none_can_be_is_malformed(version: object) -> None:
+    assert code_of(fields.versioned_map, {"version": version}, "it", ()) is ManifestCode.FIELD_INVALID
+
+
+def test_a_version_of_a_thousand_digits_is_not_written_out() -> None:
+    with pytest.raises(ManifestError) as refusal:
+        fields.versioned_map({"version": 10**5000}, "it", ())
+    assert len(str(refusal.value.to_dict())) < 500
 
 
 def test_vacuous_or_contradicting_documents_are_refused() -> None:

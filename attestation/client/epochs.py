@@ -111,8 +111,7 @@ def _decode(text: bytes, path: Path) -> dict[_Key, int]:
 
 
 def _epochs(value: Any) -> dict[_Key, int]:
-    value = fields.closed_map(value, "seen epochs", ("version", "epochs"))
-    fields.number(value["version"], "version", 1, 1)
+    value = fields.versioned_map(value, "the file of seen epochs", ("epochs",))
     owners = fields.of_type(value["epochs"], "epochs", dict)
     return {
         (bytes.fromhex(owner), name): fields.number(epoch, "epoch", 0)

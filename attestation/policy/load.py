@@ -71,9 +71,15 @@ def _parse_toml(text: bytes) -> dict[str, Any]:
 
 
 def _policy(value: dict[str, Any], base: Path) -> Policy:
-    if value.get("version") != VERSION:
+    version = value.get("version")
+    if type(version) is not int or version != VERSION:  # TOML's true and 1.0 are equal to 1, and no version
+        later = type(version) is int and version > VERSION
         raise PolicyError(
-            PolicyCode.POLICY_VERSION, "the policy's version is unknown", expected=VERSION, found=value.get("version")
+            PolicyCode.POLICY_VERSION,
+            "the policy's version is unknown",
+            expected=f"version = {VERSION}",
+            found=version,
+            remedy="use a newer release" if later else f"write version = {VERSION}",
         )
     fields.closed_map(value, "policy", ("version", "evidence", "sgx"), ("service", "release"))
     return Policy(

@@ -199,10 +199,11 @@ def _read_secret(path: Path) -> tuple[bytes, int]:
     data = read_bounded(path, _MAX_FILE)
     try:
         value = canonical.decode(data, max_size=_MAX_FILE)
-        fields.closed_map(value, "platform key", ("version", "seed", "created"))
-        fields.number(value["version"], "version", 1, 1)
+        fields.versioned_map(value, f"the platform key {path}", ("seed", "created"))
         return fields.fixed_bytes(value["seed"], "seed", SEED_SIZE), fields.number(value["created"], "created", 0)
     except ManifestError as error:
+        if error.code is ManifestCode.VERSION_UNSUPPORTED:
+            raise
         raise EvidenceError(
             EvidenceCode.SIMULATOR_STATE,
             f"{path} is not the key of a simulated platform: {error.message}",

@@ -15,7 +15,7 @@ import tomli_w
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.tcb import TcbStatus
 from manifests import fields
-from manifests.errors import ManifestError
+from manifests.errors import ManifestCode, ManifestError
 
 UNLISTED = "Unlisted"
 """Not a status of the vendor's: the platform is below every level that is published."""
@@ -54,18 +54,20 @@ class State:
 
     @classmethod
     def from_toml(cls, text: str) -> State:
-        """Decode a state file; raises EvidenceError `simulator-state`."""
+        """Decode a state file; raises EvidenceError `simulator-state`, or ManifestError `version-unsupported`."""
         try:
-            values = tomllib.loads(text)
+            values = {"version": fields.VERSION, **tomllib.loads(text)}  # the first files were written without one
             names = [item.name for item in dataclasses.fields(cls)]
-            fields.closed_map(values, "state", (), names)
+            fields.versioned_map(values, "the platform's state", (), names).pop("version")
             return cls(**{name: _value(name, value) for name, value in values.items()})
         except (ValueError, RecursionError, ManifestError) as error:
+            if isinstance(error, ManifestError) and error.code is ManifestCode.VERSION_UNSUPPORTED:
+                raise
             raise _unusable(str(error)) from None
 
     def to_toml(self) -> str:
         """Encode to the text of a state file."""
-        values = dataclasses.asdict(self)
+        values = {"version": fields.VERSION, **dataclasses.asdict(self)}
         return tomli_w.dumps({name: list(v) if isinstance(v, tuple) else v for name, v in values.items()})
 
 

@@ -65,9 +65,8 @@ class Claims:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Decode claims; raises ManifestError."""
-        names = ("version", "receipt_key", "hpke_key", "boot_id", "admitted", "owners", "gpu_evidence")
-        value = fields.closed_map(canonical.decode(data, max_size=MAX_CLAIMS), "claims", names)
-        fields.number(value["version"], "version", 1, 1)
+        names = ("receipt_key", "hpke_key", "boot_id", "admitted", "owners", "gpu_evidence")
+        value = fields.versioned_map(canonical.decode(data, max_size=MAX_CLAIMS), "the record of claims", names)
         gpu = fields.bounded_bytes(value["gpu_evidence"], "gpu_evidence", HASH_SIZE)
         if len(gpu) not in {0, HASH_SIZE}:
             raise ManifestError(ManifestCode.FIELD_INVALID, "gpu_evidence is neither empty nor a digest")
@@ -136,9 +135,8 @@ class EvidenceRecord:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Decode an evidence record; raises ManifestError.  Nothing in it is verified."""
-        names = ("version", "claims", "quote", "index", "size", "path", "hint")
-        value = fields.closed_map(canonical.decode(data, max_size=MAX_EVIDENCE), "evidence", names)
-        fields.number(value["version"], "version", 1, 1)
+        names = ("claims", "quote", "index", "size", "path", "hint")
+        value = fields.versioned_map(canonical.decode(data, max_size=MAX_EVIDENCE), "the evidence", names)
         size = fields.number(value["size"], "size", 1, 1 << MAX_PATH)
         path = fields.list_of(value["path"], "path", MAX_PATH)
         return cls(

@@ -30,9 +30,7 @@ class Credential:
     @classmethod
     def open(cls, document: bytes, issuer: bytes) -> Self:
         """Verify under the issuer's key and decode; raises ManifestError."""
-        names = ("version", "issuer", "client", "name")
-        value = fields.closed_map(signing.open_document(issuer, CREDENTIAL, document), "credential", names)
-        fields.number(value["version"], "version", 1, 1)
+        value = signing.open_versioned(issuer, CREDENTIAL, document, cls.__dataclass_fields__)
         if value["issuer"] != issuer:
             raise ManifestError(ManifestCode.FIELD_INVALID, "the credential names another issuer than its signer")
         return cls(
@@ -72,9 +70,8 @@ class ClientAuthentication:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Decode; raises ManifestError."""
-        names = ("version", "client", "credential", "signature")
-        value = fields.closed_map(canonical.decode(data, max_size=8192), "authentication", names)
-        fields.number(value["version"], "version", 1, 1)
+        names = ("client", "credential", "signature")
+        value = fields.versioned_map(canonical.decode(data, max_size=8192), "the authentication", names)
         return cls(
             client=signing.public_key_field(value["client"], "client"),
             credential=fields.bounded_bytes(value["credential"], "credential", 4096),

@@ -19,6 +19,7 @@ from typing import Any
 import tomli_w
 
 from manifests.errors import ManifestError
+from manifests.fields import check_version
 from manifests.files import read_bounded
 from manifests.gramine.errors import GramineCode, GramineError
 from manifests.signing import check_public_key
@@ -100,11 +101,12 @@ class EnclaveSettings:
 
 
 def parse_settings(data: bytes) -> EnclaveSettings:
-    """Parse a settings file; raises GramineError `enclave-settings-invalid` and nothing else."""
+    """Parse a settings file; raises GramineError `enclave-settings-invalid`, or ManifestError `version-unsupported`."""
     try:
         tables = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):
         raise _invalid("the file", "TOML") from None
+    check_version(tables, "the settings file")
     unknown = tables.keys() - {"version", "attester", "owners", "limits"}
     if unknown or tables.keys() < {"version", "attester", "owners"}:
         raise _invalid("the file", "version, attester, owners and limits, and nothing else")

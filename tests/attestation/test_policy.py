@@ -141,9 +141,11 @@ def test_a_policy_that_cannot_be_meant_is_refused(changes: dict[str, Any], code:
 
 
 def test_a_policy_of_another_version_is_unsupported() -> None:
-    for value in ({}, policy_map() | {"version": 2}):
+    for version in (2, 0, True, 1.0, "1", None):
         with refused(PolicyCode.POLICY_VERSION):
-            load_policy(value)
+            load_policy(policy_map() | {"version": version})
+    with refused(PolicyCode.POLICY_VERSION):
+        load_policy({})
 
 
 def test_a_policy_without_its_tables_is_malformed() -> None:

@@ -14,6 +14,7 @@ from attestation.intel.tcb import TcbStatus
 from attestation.sim.pki import Lifetimes
 from attestation.sim.platform import SimulatedPlatform, _write_first
 from attestation.sim.state import DOCUMENTS, State
+from manifests import canonical
 from manifests.errors import ManifestCode
 from tests.attestation import kit
 from tests.attestation.kit import CREATED, MRENCLAVE, NOW, REPORT_DATA, SEED, refused
@@ -237,6 +238,22 @@ def test_an_unusable_key_file_is_refused(tmp_path: Path, content: bytes) -> None
     (tmp_path / "platform.key").write_bytes(content)
     with refused(EvidenceCode.SIMULATOR_STATE):
         SimulatedPlatform.open(tmp_path, CREATED)
+
+
+def test_a_platform_of_a_later_version_asks_for_a_newer_release(tmp_path: Path) -> None:
+    SimulatedPlatform.open(tmp_path, CREATED)
+    (tmp_path / "state.toml").write_text("version = 2\nmood = 'fine'\n", encoding="utf-8")
+    with refused(ManifestCode.VERSION_UNSUPPORTED):
+        SimulatedPlatform.load(tmp_path)
+    (tmp_path / "platform.key").write_bytes(canonical.encode({"version": 2, "keys": []}))
+    with refused(ManifestCode.VERSION_UNSUPPORTED):
+        SimulatedPlatform.load(tmp_path)
+
+
+def test_a_state_file_without_a_version_is_of_the_first(tmp_path: Path) -> None:
+    SimulatedPlatform.open(tmp_path, CREATED)
+    (tmp_path / "state.toml").write_text("debug = true\n", encoding="utf-8")
+    assert SimulatedPlatform.load(tmp_path).state.debug
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:

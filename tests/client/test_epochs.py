@@ -95,7 +95,7 @@ def test_a_file_that_vanishes_is_not_forgotten_by_who_has_read_it(tmp_path: Path
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"version": 2, "epochs": {}}', '{"version": 1, "epochs": {"zz": {"a": 1}}}', "[" * 100_000],
+    ["", "[]", '{"version": 0, "epochs": {}}', '{"version": 1, "epochs": {"zz": {"a": 1}}}', "[" * 100_000],
 )
 def test_a_file_that_is_none_of_ours_is_refused_rather_than_overwritten(tmp_path: Path, text: str):
     path = tmp_path / "epochs.json"
@@ -104,6 +104,16 @@ def test_a_file_that_is_none_of_ours_is_refused_rather_than_overwritten(tmp_path
         EpochMemory(path)
     assert refusal.value.code is ManifestCode.FIELD_INVALID
     assert path.read_text() == text
+
+
+def test_a_file_of_a_later_version_asks_for_a_newer_release_and_is_kept(tmp_path: Path):
+    path = tmp_path / "epochs.json"
+    path.write_text('{"version": 2, "seen": []}')
+    with pytest.raises(ManifestError) as refusal:
+        EpochMemory(path)
+    assert refusal.value.code is ManifestCode.VERSION_UNSUPPORTED
+    assert "newer release" in str(refusal.value.remedy)
+    assert path.read_text() == '{"version": 2, "seen": []}'
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from manifests.errors import StrongroomError
+from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.gramine.errors import GramineError
 from manifests.gramine.settings import ANY, FIRST, EnclaveSettings, Limits, load_settings, parse_settings
 from manifests.signing import Signer
@@ -33,7 +33,7 @@ def test_limits_have_defaults_and_owners_have_none() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 2},
+        {"version": 0},
         {"version": True},
         {"attester": "tea-leaves"},
         {"attester": 5},
@@ -60,6 +60,12 @@ def test_settings_that_are_not_usable_are_refused(changes: dict[str, Any]) -> No
     with pytest.raises(GramineError) as refusal:
         parse_settings(tomli_w.dumps(table).encode())
     assert refusal.value.code == "enclave-settings-invalid"
+
+
+def test_settings_of_a_later_version_ask_for_a_newer_release() -> None:
+    with pytest.raises(ManifestError) as refusal:
+        parse_settings(b'version = 2\nattesters = ["simulator"]')
+    assert refusal.value.code is ManifestCode.VERSION_UNSUPPORTED
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"[", b"x = " + b"[" * 5000])

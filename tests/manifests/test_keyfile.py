@@ -88,7 +88,9 @@ BREAKAGES = {
     "no box": lambda d: {k: v for k, v in d.items() if k != "box"},
     "an unknown field": lambda d: {**d, "x": 1},
     "another format": lambda d: {**d, "format": "x"},
-    "a later version": lambda d: {**d, "version": 2},
+    "a version that is no number": lambda d: {**d, "version": True},
+    "a version before the first": lambda d: {**d, "version": 0},
+    "another format of a later version": lambda d: {**d, "format": "x", "version": 2},
     "another derivation": lambda d: {**d, "kdf": {**d["kdf"], "name": "md5"}},
     "too much memory": lambda d: {**d, "kdf": {**d["kdf"], "memory": 1 << 40}},
     "too many passes": lambda d: {**d, "kdf": {**d["kdf"], "operations": 1000}},
@@ -107,6 +109,16 @@ def test_what_is_not_a_key_file_is_refused(tmp_path: Path, breakage: str) -> Non
     with pytest.raises(ManifestError) as caught:
         read_key_file(path, "owner", b"correct horse")
     assert caught.value.code is ManifestCode.KEY_INVALID
+
+
+def test_a_key_file_of_a_later_version_asks_for_a_newer_release(tmp_path: Path) -> None:
+    path = _write(tmp_path / "owner.key")
+    path.write_text(json.dumps({"format": "strongroom-key", "version": 2, "argon": "unheard of"}))
+    for read in (lambda: read_key_file(path, "owner", b"correct horse"), lambda: read_public(path, "owner")):
+        with pytest.raises(ManifestError) as caught:
+            read()
+        assert caught.value.code is ManifestCode.VERSION_UNSUPPORTED
+        assert "newer release" in str(caught.value.remedy)
 
 
 def test_a_card_keeps_its_entries(tmp_path: Path) -> None:
