@@ -132,6 +132,7 @@ class FindingCode(ErrorCode):
     """Codes of the checks of an appraisal; each shows as passed or failed."""
 
     CLASS = "platform-class", Fault.REFUSED, "hardware or simulated, as the policy says"
+    ROOT = "platform-root", Fault.REFUSED, "the chains end in the root that the policy names"
     TCB_STATUS = "tcb-status", Fault.REFUSED, "the TCB status is one that the policy names"
     ADVISORIES = "tcb-advisories", Fault.REFUSED, "every advisory that applies is one that the policy accepts"
     TCB_EVALUATION = "tcb-evaluation", Fault.REFUSED, "the TCB info is at least as new as the policy's floor"
@@ -211,6 +212,7 @@ class BrokerCode(ErrorCode):
     AUDIT_ORDER = "audit-order", Fault.REFUSED, "an audit row is missing, moved or repeated"
     AUDIT_ALTERED = "audit-altered", Fault.REFUSED, "an audit row does not carry the broker's signature"
     AUDIT_FORKED = "audit-forked", Fault.REFUSED, "an audit row was signed for another history than this one"
+    AUDIT_TOO_LARGE = "audit-too-large", Fault.REFUSED, "an event does not fit an audit row, so nothing was recorded"
     AUDIT_HEAD = "audit-head", Fault.REFUSED, "the log does not contain the head it is held against: its end was cut"
 
     MODEL_UNKNOWN = "model-not-held", Fault.USAGE, "the broker holds no such model"

@@ -30,7 +30,7 @@ ROW = signing.label("audit row")
 HEAD = signing.label("audit head")
 
 MAX_BODY = 48 * 1024
-"""A refusal of every model over every finding takes some kilobytes; its texts are cut to keep below this."""
+"""A refusal of many models over many findings names what fits and counts the rest (releases.py)."""
 _BODY = ("version", "index", "time", "kind", "tables", "event")
 
 
@@ -139,7 +139,7 @@ def next_row(
     tables: Mapping[str, bytes],
     event: Mapping[str, Any],
 ) -> AuditRow:
-    """Sign the row that follows `head`."""
+    """Sign the row that follows `head`; raises AuditError `audit-too-large`."""
     body = canonical.encode(
         {
             "version": 1,
@@ -151,7 +151,9 @@ def next_row(
         }
     )
     if len(body) > MAX_BODY:
-        raise AuditError(BrokerCode.AUDIT_MALFORMED, head.count, "the event is too large", found=len(body))
+        raise AuditError(
+            BrokerCode.AUDIT_TOO_LARGE, head.count, "the event is too large", expected=MAX_BODY, found=len(body)
+        )
     unsigned = AuditRow(head.count, head.digest, body, b"")
     return AuditRow(head.count, head.digest, body, signer.sign(HEAD, unsigned.head().digest))
 

@@ -189,7 +189,12 @@ class Ledger:
         return Entry(row.index, now, plan.kind, macs, plan.event, row.head().digest)
 
     def _write_rows(self, connection: Connection, rows: tuple[Row, ...]) -> dict[str, TableSum]:
-        """Write a plan's rows; returns the new sums of the tables that they touch."""
+        """Write a plan's rows; returns the new sums of the tables that they touch.
+
+        Raises ValueError for a key that comes twice: the sums would take its row for two.
+        """
+        if len({(row.table.name, row.key()) for row in rows}) != len(rows):
+            raise ValueError("a plan names each row once")
         sums: dict[str, TableSum] = {}
         for row in rows:
             name, previous = str(row.table.name), self._view.state.previous(row)

@@ -7,6 +7,7 @@ the commit are grant and key handed to the caller, for one session.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,11 +23,14 @@ from attestation.broker.state import State
 from attestation.broker.terms import AttestedSession, Terms, known_model, session_event
 from attestation.errors import BrokerCode, BrokerError
 from attestation.types import Grant, Right, document_digest
+from manifests import canonical
 from manifests.errors import StrongroomError
 
 SERIAL_SIZE = 16
 MAX_NAMED = 64
 """Models that the row of a refusal names: a session that gets nothing is refused for all alike."""
+MAX_UNMET = 24 * 1024
+"""Bytes of the expectations that the row of a refusal lists, half of what a row may hold; the rest are counted."""
 MAX_CODE = 64
 """Of a code that a peer names: ours are shorter."""
 
@@ -157,13 +161,26 @@ def refuse_unverified(ledger: Ledger, address: str, error: StrongroomError, now:
 def refusal_plan(
     session: AttestedSession, policy: ActivePolicy, models: Sequence[ModelRow], unmet: Iterable[Unmet]
 ) -> Plan:
-    """Return the audit row of a refusal; it changes no state."""
+    """Return the audit row of a refusal; it changes no state.
+
+    What a row cannot name is counted: `models_left_out` and `unmet_left_out` are there when they are above 0.
+    """
+    listed = [[item.code, item.expected, item.found] for item in unmet]
+    shown = _fitting(listed)
+    left_out = {"models_left_out": len(models) - MAX_NAMED, "unmet_left_out": len(listed) - len(shown)}
     event = {
         **session_event(session, policy),
         "models": [model.digest for model in models][:MAX_NAMED],
-        "unmet": [[item.code, item.expected, item.found] for item in unmet],
+        "unmet": shown,
+        **{name: count for name, count in left_out.items() if count > 0},
     }
     return Plan(EventKind.REFUSAL, event)
+
+
+def _fitting(listed: list[list[str]]) -> list[list[str]]:
+    """Return the first entries, as many as MAX_UNMET bytes hold."""
+    sizes = itertools.accumulate(len(canonical.encode(item)) for item in listed)
+    return [item for item, size in zip(listed, sizes, strict=True) if size <= MAX_UNMET]
 
 
 def _counted(state: State, session: AttestedSession, now: int) -> EnclaveRow:

@@ -36,6 +36,8 @@ def renew(ledger: Ledger, session: AttestedSession, models: Sequence[bytes], non
     """
     if not 0 < len(models) <= MAX_LEASES:
         raise ValueError(f"a heartbeat renews 1 to {MAX_LEASES} leases")
+    if len(set(models)) != len(models):
+        raise ValueError("a heartbeat renews each lease once")
     renewal = _Renewal(ledger.keys, session, sorted(models), now)
     ledger.record(now, renewal.plan)
     first = renewal.rows[0]

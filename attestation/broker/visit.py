@@ -8,6 +8,7 @@ Everything that the enclave answers is checked; what it refuses is recorded and 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Retries:
 
 @dataclass(frozen=True)
 class Challenge:
-    """The enclave's answer to a challenge: a nonce (32 bytes), and what it holds of an owner."""
+    """The enclave's answer to a challenge: a nonce (32 bytes), and what it holds of an owner, each model once."""
 
     nonce: bytes
     loaded: tuple[bytes, ...]
@@ -173,6 +174,8 @@ class Visit:
                 raise unexpected("another enclave process answers")
             leases = fields.list_of(value["leases"], "leases", MAX_LOADED)
             loaded = tuple(_leased(item) for item in leases)
+            if any(first >= second for first, second in itertools.pairwise(loaded)):
+                raise unexpected("the enclave's leases are not in strictly ascending order of their models")
             return Challenge(fields.fixed_bytes(value["nonce"], "nonce", 32), loaded)
         except ManifestError as error:
             raise unexpected(error.message) from None
@@ -226,7 +229,9 @@ def unexpected(message: str) -> BrokerError:
 
 def _leased(item: object) -> bytes:
     pair = fields.list_of(item, "lease", 2)
-    return fields.fixed_bytes(pair[0] if pair else None, "digest", HASH_SIZE)
+    digest, requests = pair if len(pair) == 2 else (None, None)
+    fields.number(requests, "requests", 0)
+    return fields.fixed_bytes(digest, "digest", HASH_SIZE)
 
 
 def _may_be_told(item: Revoked, owner: bytes) -> bool:

@@ -165,7 +165,7 @@ def test_a_signed_body_of_another_shape_is_malformed(body: object) -> None:
 def test_an_event_too_large_for_a_row_is_refused_when_it_is_made() -> None:
     with pytest.raises(AuditError) as error:
         next_row(Head(0, bytes(64)), BROKER, time=0, kind=EventKind.RELEASE, tables={}, event={"note": "x" * 50_000})
-    assert error.value.code is BrokerCode.AUDIT_MALFORMED
+    assert error.value.code is BrokerCode.AUDIT_TOO_LARGE
 
 
 # ------------------------------------------------------------------------------------------------ exports

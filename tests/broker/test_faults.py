@@ -104,6 +104,15 @@ def test_a_process_that_holds_the_lock_for_too_long_is_named(tmp_path: Path, mon
     holder.close()
 
 
+def test_a_home_whose_name_reads_like_a_url_holds_its_database(tmp_path: Path) -> None:
+    home, keys, models = stocked(tmp_path / "a?mode=memory&b#c%2e")
+    with Ledger.open(home, keys) as ledger:
+        assert isinstance(release(ledger, session(), models["tumour"].digest, NOW), Granted)
+        assert {path.name for path in home.folder.iterdir()} >= {"broker.db", "broker.db-wal"}
+    assert [path.name for path in tmp_path.iterdir()] == [home.folder.name]
+    assert home.database.stat().st_mode & 0o077 == 0
+
+
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     home, keys, _ = stocked(tmp_path / "home")
     home.database.unlink()

@@ -58,6 +58,14 @@ def test_a_plan_that_raises_records_nothing(ledger: Ledger, made: tuple[Home, Br
     assert sql(made[0], 'SELECT count(*) FROM audit WHERE "index" > 0') == [(0,)]
 
 
+def test_a_plan_that_names_a_row_twice_records_nothing(ledger: Ledger, made: tuple[Home, BrokerKeys]) -> None:
+    head = ledger.head
+    with pytest.raises(ValueError, match="each row once"):
+        record(ledger, lease(1, bytes(64)), lease(1, bytes(64), requests=5))
+    assert ledger.head == head
+    Ledger.open(*made).close()
+
+
 def test_holders_are_counted_by_lease_and_last_contact(ledger: Ledger) -> None:
     model = bytes(64)
     record(ledger, lease(1, model), lease(2, model, renewed=NOW - 100), lease(3, model, requests=0))

@@ -139,6 +139,21 @@ def test_a_session_that_gets_nothing_is_refused_in_one_row(tmp_path: Path) -> No
             refuse(ledger, session(), digests, NOW)
 
 
+def test_a_refusal_of_very_many_models_names_what_fits_and_counts_the_rest(tmp_path: Path) -> None:
+    names = [f"model {number:03} {'n' * 100}" for number in range(300)]
+    home, keys, models = stocked(tmp_path / "home", *names, models=["only this"])
+    finding = unmet(FindingCode.DEBUG, "no debug", "\u00e9" * 300)
+    with Ledger.open(home, keys) as ledger:
+        bad = session(accepted=False, failures=(finding,))
+        refusal = refuse(ledger, bad, [row.digest for row in models.values()], NOW)
+        entry = list(verify_log(ledger.audit_rows(), keys.signer.public))[-1]
+    assert len(refusal.unmet) == 301
+    assert entry.event["unmet"][0][0] == "sgx-debug"
+    assert 50 < len(entry.event["unmet"]) < 301
+    assert entry.event["unmet_left_out"] == 301 - len(entry.event["unmet"])
+    assert (len(entry.event["models"]), entry.event["models_left_out"]) == (64, 236)
+
+
 def test_without_a_policy_nothing_is_released(tmp_path: Path) -> None:
     home, keys = new_home(tmp_path / "home")
     row = model_row(keys)
@@ -240,7 +255,8 @@ def test_a_heartbeat_is_bounded_and_of_one_owner(tmp_path: Path) -> None:
     other = model_row(keys, "other", document=delegation(keys, rights=(Right.PROVISION,)))
     with Ledger.open(home, keys) as ledger:
         record(ledger, other)
-        for digests in ([], [bytes(64)] * 49, [models["tumour"].digest, other.digest]):
+        twice = [models["tumour"].digest] * 2
+        for digests in ([], [bytes(64)] * 49, twice, [models["tumour"].digest, other.digest]):
             with pytest.raises(ValueError, match="heartbeat"):
                 renew(ledger, session(), digests, bytes(32), NOW)
 

@@ -302,6 +302,18 @@ STRANGE: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
     ),
     "the nonce is short": lambda op, answer: {**answer, "nonce": b""} if op == "challenge" else answer,
     "a lease is no pair": lambda op, answer: {**answer, "leases": [[]]} if op == "challenge" else answer,
+    "a lease is more than a pair": lambda op, answer: (
+        {**answer, "leases": [[*pair, 0] for pair in answer["leases"]]} if op == "challenge" else answer
+    ),
+    "a lease of less than nothing": lambda op, answer: (
+        {**answer, "leases": [[bytes(64), -1]]} if op == "challenge" else answer
+    ),
+    "a model is named twice": lambda op, answer: (
+        {**answer, "leases": answer["leases"] * 2} if op == "challenge" else answer
+    ),
+    "the models are out of order": lambda op, answer: (
+        {**answer, "leases": [[b"\xff" * 64, 1], *answer["leases"]]} if op == "challenge" else answer
+    ),
     "the leases are no list": lambda op, answer: {**answer, "leases": 7} if op == "challenge" else answer,
     "the heartbeat is answered oddly": lambda op, answer: {"thanks": 1} if op == "heartbeat" else answer,
 }
@@ -316,6 +328,7 @@ def test_answers_that_make_no_sense_end_the_session(
     with pytest.raises(BrokerError) as error:
         made.once()
     assert error.value.code is BrokerCode.ENCLAVE_UNEXPECTED
+    made.ledger().close()  # and the database is what its log says
 
 
 def test_an_unreachable_host_is_an_error_that_scripts_can_use(made: Deployment) -> None:
@@ -470,6 +483,29 @@ def test_a_database_that_is_changed_under_a_running_broker_ends_it(made: Deploym
         sql(made.home, 'DELETE FROM audit WHERE "index" > 1')
         until(service._stop.is_set, "the end of the service")
     assert error.value.code is BrokerCode.STORE_ROLLED_BACK
+
+
+def test_an_event_that_no_row_holds_leaves_the_other_hosts_served(made: Deployment) -> None:
+    made.hold("one")
+    real = made.opener()
+
+    def opener_of_both(address: str, *rest: Any) -> Any:
+        if address == "unix:/hostile":
+            with made.ledger() as other:
+                record(other, kind=EventKind.REFUSAL, found="x" * 10**5)
+        return real(address, *rest)
+
+    with made.ledger() as ledger:
+        addresses = ["unix:/hostile", made.enclave.address]
+        service = Service(ledger, addresses, opener_of_both, made.events.append)
+        thread = threading.Thread(target=service.serve)
+        thread.start()
+        until(made.enclave.leases, "the model")
+        until(lambda: made.said(EventName.REFUSED), "the trouble with the other host")
+        assert not service._stop.is_set()
+        service.stop()
+        thread.join(10)
+    assert made.said(EventName.REFUSED)[0].details["code"] == BrokerCode.AUDIT_TOO_LARGE
 
 
 def test_a_defect_ends_the_broker_rather_than_leave_a_host_unserved(made: Deployment) -> None:
