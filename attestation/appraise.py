@@ -16,7 +16,7 @@ from attestation.findings import Appraisal, AppraisalError, Finding, check, one_
 from attestation.intel.checks import sgx_checks
 from attestation.intel.tcb import TcbStatus
 from attestation.policy import EvidencePolicy, Policy
-from attestation.roots import Roots
+from attestation.roots import INTEL_SGX_ROOT, Roots
 from attestation.types import Claims, EvidenceRecord, PlatformClass
 from attestation.validity import rfc3339
 from attestation.verified import Verified
@@ -49,6 +49,7 @@ def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
         found=verified.platform,
         dangerous=policy.simulation,
     )
+    yield _root(verified.root, policy.simulated_root)
     yield check(
         FindingCode.TCB_STATUS,
         passed=verified.tcb_status in policy.tcb_status,
@@ -64,6 +65,21 @@ def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
         expected=f"none but {', '.join(accepted)}" if accepted else "none",
         found=", ".join(unknown or verified.advisories) or "none",
         dangerous=bool(verified.advisories),
+    )
+
+
+def _root(found: bytes, named: bytes | None) -> Finding:
+    """Hold the root against the one that the policy names, whichever roots the caller has verified under.
+
+    A policy for hardware names none.  A replacement of the vendors' root, which a caller must ask for under the name
+    of a danger, is left to the caller, and shown as a warning.
+    """
+    return check(
+        FindingCode.ROOT,
+        passed=named is None or found == named,
+        expected=f"the vendors' {INTEL_SGX_ROOT.hex()}" if named is None else named.hex(),
+        found=found.hex(),
+        dangerous=found not in {INTEL_SGX_ROOT, named},
     )
 
 

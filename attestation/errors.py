@@ -234,6 +234,7 @@ class BrokerCode(ErrorCode):
     EPOCH_BELOW_POLICY = "epoch-below-policy", Fault.REFUSED, "the model is older than the policy's floor"
     EPOCH_BELOW_DELEGATION = "epoch-below-delegation", Fault.REFUSED, "the model is older than the delegation's floor"
     EPOCH_REVOKED = "epoch-revoked", Fault.REFUSED, "the model is older than a revocation's floor"
+    EPOCH_SUPERSEDED = "epoch-superseded", Fault.REFUSED, "the broker holds a newer epoch of this model"
     EPOCH_BEHIND_ENCLAVE = (
         "epoch-behind-enclave",
         Fault.REFUSED,

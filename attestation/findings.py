@@ -52,6 +52,7 @@ class Finding:
 
 _REMEDIES = {
     FindingCode.CLASS: "use a policy for this class of platform; the two are never mixed",
+    FindingCode.ROOT: "name this platform's root in [evidence] simulated_root, if you meant it",
     FindingCode.TCB_STATUS: "update the platform's firmware, or name the status in [evidence] tcb_status",
     FindingCode.ADVISORIES: "read the advisories; name those you accept in [evidence] advisories_accepted",
     FindingCode.TCB_EVALUATION: "fetch newer collateral",

@@ -31,12 +31,14 @@ class TcbVerdict:
 class Verified:
     """Genuine evidence of one platform.  That it is genuine says nothing about whether to accept it: appraise it.
 
-    simulated: follows from the anchor that the chains reached.  issued: Unix seconds of the oldest of TCB info, QE
-    identity and PCK revocation list.  expires: the first Unix second at which the same collateral no longer passes.
+    root: SHA-256 of the DER root certificate that the chains reached; simulated: what its anchor stands for.
+    issued: Unix seconds of the oldest of TCB info, QE identity and PCK revocation list.  expires: the first Unix
+    second at which the same collateral no longer passes.
     """
 
     tee: str
     simulated: bool
+    root: bytes
     quote: QuoteV3
     pck: PckExtension = field(repr=False)
     tcb: TcbVerdict
@@ -90,6 +92,7 @@ class Verified:
             "version": self.version,
             "platform": str(self.platform),
             "simulated": self.simulated,
+            "root": self.root.hex(),
             "tcb_status": self.tcb_status,
             "platform_tcb_status": str(self.tcb.platform.status),
             "qe_tcb_status": str(self.tcb.quoting_enclave.status),

@@ -126,6 +126,7 @@ def verify_quote(quote: QuoteV3, collateral: Collateral | ValidatedCollateral, r
     return Verified(
         tee=quote.tee,
         simulated=collateral.anchor.simulated,
+        root=collateral.anchor.fingerprint,
         quote=quote,
         pck=pck,
         tcb=_verdict(level, qe_level, collateral),  # 10

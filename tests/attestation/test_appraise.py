@@ -14,6 +14,7 @@ from attestation.errors import EvidenceCode, FindingCode
 from attestation.findings import Appraisal, Phase, Severity
 from attestation.intel.tcb import TcbStatus
 from attestation.policy import roots_for
+from attestation.roots import INTEL_SGX_ROOT
 from attestation.types import Claims, EvidenceRecord
 from attestation.verified import Verified
 from manifests.errors import ManifestCode
@@ -139,6 +140,19 @@ def test_a_policy_for_simulation_refuses_hardware() -> None:
     assert failing(hardware) == [FindingCode.CLASS]
 
 
+def test_another_simulated_platform_than_the_policy_names_is_refused() -> None:
+    """The caller verified under another platform's root than the policy's."""
+    assert failing(kit.verify_sim(), evidence={"simulated_root": "00" * 32}) == [FindingCode.ROOT]
+    assert failing(dataclasses.replace(kit.verify_sim(), root=INTEL_SGX_ROOT)) == [FindingCode.ROOT]
+
+
+def test_a_replaced_vendor_root_is_the_callers_danger_and_shown() -> None:
+    replaced = dataclasses.replace(kit.verify_sim(), simulated=False, root=bytes(32))
+    appraisal = appraise(replaced, policy(evidence={"simulation": None, "simulated_root": None}), NOW)
+    assert appraisal.failed == ()
+    assert [finding.code for finding in appraisal.warnings] == [FindingCode.ROOT]
+
+
 def test_all_failures_are_reported_at_once() -> None:
     bad = body(flags=0x7, mr_enclave=bytes(32), report_data=bytes(64))
     assert failing(bad) == [FindingCode.MRENCLAVE, FindingCode.DEBUG, FindingCode.REPORT_DATA]
@@ -163,7 +177,7 @@ def test_every_failed_finding_says_what_to_do() -> None:
 def test_what_passes_only_by_name_is_a_warning() -> None:
     appraisal = appraise(body(flags=0x7), policy(sgx={"debug": True}), NOW)
     assert [finding.code for finding in appraisal.warnings] == [FindingCode.CLASS, FindingCode.DEBUG]
-    hardware = dataclasses.replace(kit.verify_sim(), simulated=False)
+    hardware = dataclasses.replace(kit.verify_sim(), simulated=False, root=INTEL_SGX_ROOT)
     clean = appraise(hardware, policy(evidence={"simulation": None, "simulated_root": None}), NOW)
     assert clean.warnings == ()
 
