@@ -6,14 +6,19 @@ Nothing imports this module.  Sub-commands and the public names are loaded when 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
+import os
+import signal
 import sys
+import traceback
 from typing import Any
 
 import click
 
-from manifests.errors import StrongroomError
+from manifests.errors import ErrorCode, Fault, StrongroomError
 
 __all__ = ["Session", "load_policy", "main", "seal"]  # noqa: F822 - three of them are loaded on first use
 
@@ -32,11 +37,19 @@ _COMMANDS = {
     "inspect": ("manifests.cli:inspect", "Show a sealed model and verify its signature; needs no key."),
     "manifest": ("manifests.gramine.cli:manifest", "Render and measure the enclave's manifest."),
     "model": ("manifests.cli:model", "Describe ONNX models before they are sealed."),
-    "owner": ("manifests.cli:owner", "Make the owner's key and delegate rights to a broker."),
+    "owner": ("manifests.cli:owner", "Make the owner's key, or a recipient's, and show public keys."),
     "rewrap": ("manifests.cli:rewrap", "Add or replace a recipient of a sealed model."),
     "seal": ("manifests.cli:seal_command", "Seal an ONNX model for its recipients."),
     "sim": ("attestation.sim.cli:sim", "Make and inspect a simulated platform."),
 }
+
+
+class CommandCode(ErrorCode):
+    """Codes of the command itself."""
+
+    USAGE = "usage", Fault.USAGE, "the command line is wrong"
+    OUTPUT_FAILED = "output-failed", Fault.UNAVAILABLE, "what the command prints cannot be written"
+    INTERNAL = "internal", Fault.INTERNAL, "the program met a defect of its own"
 
 
 def _load(target: str) -> Any:
@@ -75,30 +88,62 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; errors of ours end it with their exit status and say what to do next."""
+    """Run the command; whatever goes wrong ends it with a code, an exit status, and what to do next."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
+    status = _run()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.close()  # what could not be written was reported; the interpreter is not to report it again
+    sys.exit(status)
+
+
+def _run() -> int:
     try:
         status = cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        sys.stdout.flush()
     except click.Abort:
         click.echo("Aborted.", err=True)
-        sys.exit(1)
+        return 128 + signal.SIGINT
+    except click.ClickException as error:
+        return _report_usage(error)
     except StrongroomError as error:
-        _report(error)
-        sys.exit(error.exit_code)
-    sys.exit(status if isinstance(status, int) else 0)  # click returns the status of ctx.exit()
+        return _report(error)
+    except OSError as error:
+        return _report(StrongroomError(CommandCode.OUTPUT_FAILED, f"the output cannot be written: {error.strerror}"))
+    except Exception as error:  # noqa: BLE001 - the last line of defence; an exception's text may hold what is secret
+        return _report(_defect(error))
+    return status if isinstance(status, int) else 0  # click returns the status of ctx.exit()
 
 
-def _report(error: StrongroomError) -> None:
+def _defect(error: Exception) -> StrongroomError:
+    """Name a defect of ours by its place and type alone."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119 - a name, no path
+    return StrongroomError(
+        CommandCode.INTERNAL, f"the program has a defect: {place}", remedy="please report it, with the command you ran"
+    )
+
+
+def _report_usage(error: click.ClickException) -> int:
+    """Report a wrong command line; click words it best for people."""
+    if "--json" not in sys.argv:
+        error.show()
+        return error.exit_code
+    return _report(StrongroomError(CommandCode.USAGE, error.format_message(), remedy="see --help"))
+
+
+def _report(error: StrongroomError) -> int:
     """Print an error: as JSON on standard output where --json was asked for, else in words on standard error."""
-    if "--json" in sys.argv:
-        click.echo(json.dumps({"error": error.to_dict()}, indent=2))
-        return
-    click.secho(f"error: {error.message} [{error.code}]", fg="red", err=True)
-    for name, value in (("expected", error.expected), ("found", error.found), ("next", error.remedy)):
-        if value is not None:
-            click.echo(f"  {name}: {value}", err=True)
+    with contextlib.suppress(OSError):
+        if "--json" in sys.argv and error.code is not CommandCode.OUTPUT_FAILED:
+            click.echo(json.dumps({"error": error.to_dict()}, indent=2))
+            return error.exit_code
+        click.secho(f"error: {error.message} [{error.code}]", fg="red", err=True)
+        for name, value in (("expected", error.expected), ("found", error.found), ("next", error.remedy)):
+            if value is not None:
+                click.echo(f"  {name}: {value}", err=True)
+    return error.exit_code
 
 
 if __name__ == "__main__":

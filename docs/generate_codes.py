@@ -17,6 +17,7 @@ MODULES = (
     "enclave.errors",
     "host.errors",
     "evaluation.demo.errors",
+    "strongroom",
 )
 
 HEAD = """# Codes
@@ -32,6 +33,8 @@ may change. This page is generated from the code tables by `python docs/generate
 | unsupported | 20 | a version, algorithm or platform that this program does not handle |
 | malformed | 30 | bytes or text that do not follow their format |
 | unavailable | 40 | the world is in the way: a full disk, a missing file, a peer that does not answer |
+
+An interrupted command ends with 130.
 """
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import strongroom
@@ -77,3 +79,59 @@ def test_a_status_that_a_command_sets_reaches_the_shell(tmp_path: Path) -> None:
     words = ("--manifest", str(tmp_path / "none"), "--models", str(tmp_path / "none"), "--home", str(tmp_path / "home"))
     done = run("host", "check", *words, "--json")
     assert done.returncode == 10, done.stdout + done.stderr
+
+
+def test_a_usage_error_is_json_where_json_was_asked_for() -> None:
+    done = run("inspect", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (2, "usage")
+
+
+def test_output_that_cannot_be_written_is_reported_once(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "strongroom", "--help"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 40
+    assert "[output-failed]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours() -> None:
+    command = f"{sys.executable} -m strongroom --help | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stderr == ""
+
+
+def test_names_that_the_terminal_cannot_show_are_no_defect() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "strongroom", "inspect", "モデル.sealed"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 40
+    assert b"[file-unavailable]" in done.stderr
+
+
+def test_a_defect_is_named_by_its_place_and_not_by_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(**_: object) -> None:
+        raise ValueError("the secret")
+
+    monkeypatch.setattr(strongroom.cli, "main", broken)
+    monkeypatch.setattr(sys, "argv", ["strongroom"])
+    assert strongroom._run() == 1
+    told = capsys.readouterr().err
+    assert "[internal]" in told
+    assert "ValueError at test_command.py" in told
+    assert "the secret" not in told
+
+
+def test_an_interruption_ends_with_its_own_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: object) -> None:
+        raise click.Abort
+
+    monkeypatch.setattr(strongroom.cli, "main", interrupted)
+    assert strongroom._run() == 130

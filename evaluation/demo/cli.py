@@ -31,7 +31,8 @@ def demo(*, keep: Path | None, as_json: bool) -> None:
     from evaluation.demo.deployment import temporary_home
     from evaluation.demo.screen import Screen, Silent
 
-    signal.signal(signal.SIGTERM, _leave)  # so that parts and files are cleaned up as after Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)  # so that parts and files are cleaned up as after Ctrl-C
     with temporary_home(keep) as home:
         report = story.run(home, Silent() if as_json else Screen())
     if as_json:

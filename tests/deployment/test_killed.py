@@ -44,6 +44,10 @@ def alive(pid: int) -> bool:
         return False
 
 
+def is_another(deployment: Deployment, before: int) -> bool:
+    return deployment.enclave_is_ready() and deployment.enclave_pid != before
+
+
 def audit_rows(deployment: Deployment) -> int:
     """Verify the whole log, as an auditor would, and return its length."""
     told = deployment.commands.json("broker", "audit", "verify", "--home", deployment.layout.broker)
@@ -122,7 +126,9 @@ def test_killing_the_enclave_under_load_never_gives_a_wrong_answer(deployment: D
     try:
         for _ in range(2):
             until(lambda: all(right), "answers")
+            before = deployment.enclave_pid
             deployment.kill("enclave")
+            until(lambda: is_another(deployment, before), "a new enclave")  # noqa: B023 - called at once
             right[:] = [0, 0, 0]
             until(lambda: all(right), "answers of the new enclave")
     finally:
