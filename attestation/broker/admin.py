@@ -65,7 +65,8 @@ def add_model(ledger: Ledger, sealed: Path, delegation_file: Path, now: int) -> 
 
     The owner is the one whose signature the model carries, and who must have signed the delegation.  A model that is
     held already takes a new delegation.  Raises ManifestError (`sealed-*`, `signature-invalid`), or BrokerError
-    `model-held`, `delegation-broker`, `delegation-right`, `delegation-model`, `epoch-below-delegation`.
+    `model-held`, `epoch-superseded` for a new model below the highest epoch held of its owner and name,
+    `delegation-broker`, `delegation-right`, `delegation-model`, `epoch-below-delegation`.
     """
     with FileSource(sealed) as source:
         core, digest = read_header(source)
@@ -86,6 +87,15 @@ def _addition(state: State, row: ModelRow) -> Plan:
     known = state.model(row.digest)
     if known is not None and known.delegation == row.delegation:
         raise BrokerError(BrokerCode.MODEL_HELD, "the broker holds this model under this delegation", found=row.name)
+    newer = state.newer_epochs(row)
+    if known is None and newer:
+        raise BrokerError(
+            BrokerCode.EPOCH_SUPERSEDED,
+            "the broker holds a newer epoch of this model",
+            expected=f"at least {newer[-1]}",
+            found=row.epoch,
+            remedy="seal the model under a higher epoch",
+        )
     event = {
         "model": row.digest,
         "owner": row.owner,

@@ -71,7 +71,8 @@ class Rules:
     """The [release] table of a policy, and the class of platform that the policy is for.
 
     lease: requests that a grant or heartbeat allows.  models: names, digests in hexadecimal, or "*".  max_enclaves:
-    how many enclaves may hold one model at a time.  heartbeat_seconds: between two heartbeats.
+    how many enclaves may hold one model at a time.  heartbeat_seconds: between two heartbeats.  older_epochs: how many
+    epochs of a name below the newest are released, too.
     """
 
     platform: PlatformClass
@@ -80,6 +81,7 @@ class Rules:
     models: tuple[str, ...]
     min_epoch: int
     max_enclaves: int
+    older_epochs: int
 
     @property
     def silence_seconds(self) -> int:
@@ -93,7 +95,8 @@ class Standing:
 
     revoked: whether the digest itself was revoked.  epoch_floor: of revocations, for this owner and name.  owner_epoch:
     the owner's newest epoch.  holders: other enclaves that hold the model.  lease: this enclave's, or None.  policy:
-    epoch of the release policy in force.
+    epoch of the release policy in force.  newer: epochs above the model's that the broker holds of its owner and name,
+    in ascending order.
     """
 
     revoked: bool = False
@@ -102,6 +105,7 @@ class Standing:
     holders: int = 0
     lease: LeaseRow | None = None
     policy: int = 0
+    newer: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,13 +190,19 @@ def _owner(evidence: Evidence, _rules: Rules, standing: Standing, request: Reque
             yield unmet(BrokerCode.EPOCH_BEHIND_ENCLAVE, f"at least {claim.beat_epoch}", standing.owner_epoch)
 
 
-def _policy(_evidence: Evidence, rules: Rules, _standing: Standing, request: Request) -> Iterator[Unmet]:
-    """4. The policy names the model, and does not find it too old."""
+def _policy(_evidence: Evidence, rules: Rules, standing: Standing, request: Request) -> Iterator[Unmet]:
+    """4. The policy names the model, and does not find it too old.
+
+    An enclave that already has the key of a model that was superseded may go on with it until it is revoked.
+    """
     model = request.model
     if not {"*", model.name, model.digest.hex()} & set(rules.models):
         yield unmet(BrokerCode.MODEL_NOT_IN_POLICY, ", ".join(rules.models), f"{model.name} {model.digest.hex()}")
     if model.epoch < rules.min_epoch:
         yield unmet(BrokerCode.EPOCH_BELOW_POLICY, f"at least {rules.min_epoch}", model.epoch)
+    if request.right is Right.PROVISION and len(standing.newer) > rules.older_epochs:
+        least = standing.newer[len(standing.newer) - 1 - rules.older_epochs]
+        yield unmet(BrokerCode.EPOCH_SUPERSEDED, f"at least {least}", model.epoch)
 
 
 def _delegation(_evidence: Evidence, _rules: Rules, _standing: Standing, request: Request) -> Iterator[Unmet]:

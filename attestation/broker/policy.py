@@ -130,4 +130,5 @@ def rules_of(policy: Policy) -> Rules:
         models=release.models,
         min_epoch=release.min_epoch,
         max_enclaves=release.max_enclaves,
+        older_epochs=release.older_epochs,
     )

@@ -65,5 +65,6 @@ def _summary(loaded: Policy) -> dict[str, Any]:
         "lease": rules.lease,
         "heartbeat_seconds": rules.heartbeat_seconds,
         "max_enclaves": rules.max_enclaves,
+        "older_epochs": rules.older_epochs,
         "policy": loaded.digest.hex(),
     }

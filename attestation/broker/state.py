@@ -66,6 +66,7 @@ class State:
         self._held: dict[bytes, dict[bytes, LeaseRow]] = {}
         self._revoked: list[Revoked] = []
         self._epochs: dict[bytes, int] = {}
+        self._named: dict[tuple[bytes, str], set[int]] = {}
 
     @property
     def broker(self) -> bytes:
@@ -80,6 +81,7 @@ class State:
             self._held.setdefault(row.boot_id, {})[row.model] = row
         elif isinstance(row, ModelRow):
             self._raise_epoch(row.owner, row.epoch)
+            self._named.setdefault((row.owner, row.name), set()).add(row.epoch)
         elif isinstance(row, RevocationRow):
             revocation = Revocation.open(row.document, self._broker)
             self._revoked.append(Revoked(row.number, row, revocation))
@@ -98,6 +100,10 @@ class State:
         """Return one model by its digest."""
         row = self._rows["models"].get((digest,))
         return row if isinstance(row, ModelRow) else None
+
+    def newer_epochs(self, model: ModelRow) -> tuple[int, ...]:
+        """Return the epochs above a model's that are held of its owner and name, in ascending order."""
+        return tuple(sorted(e for e in self._named.get((model.owner, model.name), ()) if e > model.epoch))
 
     def policy(self) -> PolicyRow | None:
         """Return the policy in force: the one of the highest epoch."""

@@ -92,6 +92,7 @@ def standing(state: State, policy: ActivePolicy, evidence: Evidence, model: Mode
         holders=state.holders(model.digest, now - policy.rules.silence_seconds, besides=evidence.boot_id),
         lease=state.lease(evidence.boot_id, model.digest),
         policy=policy.epoch,
+        newer=state.newer_epochs(model),
     )
 
 

@@ -107,7 +107,8 @@ class Visit:
         if isinstance(result, Refusal):
             require_same_policy(result)
             self.retries.postpone(model.digest)
-            self.refusals[model.digest] = result
+            if result.codes != (BrokerCode.EPOCH_SUPERSEDED,):  # which is as the policy wants it, and no failure
+                self.refusals[model.digest] = result
             self._tell(EventName.REFUSED, model, codes=list(result.codes))
             return
         self.refusals.pop(model.digest, None)

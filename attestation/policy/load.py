@@ -190,6 +190,7 @@ def _release(table: dict[str, Any]) -> ReleasePolicy:
         heartbeat_seconds=fields.number(table.get("heartbeat_seconds", 30), "heartbeat_seconds", 1, 86400),
         min_epoch=fields.number(table.get("min_epoch", 0), "min_epoch", 0),
         max_enclaves=fields.number(table.get("max_enclaves", 1), "max_enclaves", 1),
+        older_epochs=fields.number(table.get("older_epochs", 0), "older_epochs", 0),
     )
 
 

@@ -89,6 +89,7 @@ class ReleasePolicy:
     """Under which terms a broker releases keys.
 
     lease: requests per grant.  models: names, or the single entry "*".  max_enclaves: how many may hold one model.
+    older_epochs: how many epochs of a name below the newest that the broker holds are released, too.
     """
 
     models: tuple[str, ...]
@@ -96,6 +97,7 @@ class ReleasePolicy:
     heartbeat_seconds: int = 30
     min_epoch: int = 0
     max_enclaves: int = 1
+    older_epochs: int = 0
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,22 @@ def test_a_delegation_that_releases_nothing_is_refused_at_once(
     assert error.value.code is code
 
 
+def test_an_epoch_below_one_that_is_held_is_not_taken(
+    tmp_path: Path, made: tuple[Home, BrokerKeys], sealed: Sealing
+) -> None:
+    home, keys = made
+    document = delegated(tmp_path, delegation(keys))
+    with Ledger.open(home, keys) as ledger:
+        add_model(ledger, sealed(keys.recipient.public, epoch=2), document, NOW)
+        add_model(ledger, sealed(keys.recipient.public, epoch=3), document, NOW)
+        with pytest.raises(BrokerError) as error:
+            add_model(ledger, sealed(keys.recipient.public, epoch=1), document, NOW)
+        assert error.value.code is BrokerCode.EPOCH_SUPERSEDED
+        add_model(ledger, sealed(keys.recipient.public, "another"), document, NOW)
+        renewed = delegated(tmp_path, delegation(keys, floor=1))  # an older one that is held takes a new delegation
+        add_model(ledger, tmp_path / "doubler-2.sealed", renewed, NOW)
+
+
 def test_a_delegation_to_another_broker_is_refused(
     tmp_path: Path, made: tuple[Home, BrokerKeys], sealed: Sealing
 ) -> None:

@@ -42,7 +42,7 @@ GOOD = {
         digest=bytes(64),
         policy=3,
     ),
-    "rules": Rules(PlatformClass.HARDWARE, 1000, 30, ("tumour",), 5, 2),
+    "rules": Rules(PlatformClass.HARDWARE, 1000, 30, ("tumour",), 5, 2, 1),
     "standing": Standing(owner_epoch=5, policy=3),
     "request": Request(
         MODEL,
@@ -81,6 +81,11 @@ ALLOWED: dict[str, dict[str, dict[str, Any]]] = {
     "a release after the enclave could not take it": {
         "standing": {"lease": replace(LEASE, requests=0)},
         "request": {"handshake_hash": b"\6" * 64},
+    },
+    "as many newer epochs as the policy admits": {"standing": {"newer": (6,)}},
+    "a renewal of a model that was superseded": {
+        "standing": {"lease": LEASE, "newer": (6, 7, 8)},
+        "request": RENEWAL,
     },
     "the last second of the evidence": {"request": {"now": NOW + 999}},
     "simulated where the policy is for simulation": {
@@ -122,6 +127,7 @@ REFUSED: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "the policy does not name the model": (BrokerCode.MODEL_NOT_IN_POLICY, {"rules": {"models": ("lung",)}}),
     "the policy names no model": (BrokerCode.MODEL_NOT_IN_POLICY, {"rules": {"models": ()}}),
     "the model is older than the policy's floor": (BrokerCode.EPOCH_BELOW_POLICY, {"rules": {"min_epoch": 6}}),
+    "two newer epochs are held": (BrokerCode.EPOCH_SUPERSEDED, {"standing": {"newer": (6, 7)}}),
     "another owner delegated": (BrokerCode.DELEGATION_OWNER, {"delegation": {"owner": OTHER}}),
     "another broker was delegated": (BrokerCode.DELEGATION_BROKER, {"delegation": {"broker": OTHER}}),
     "the right to provision is missing": (
@@ -161,7 +167,7 @@ def test_every_expectation_that_fails_is_named_at_once() -> None:
     decision = case(
         evidence={"accepted": False, "failures": (FINDING,), "admitted": (OTHER,), "owners": (OwnerClaim(OWNER, 9),)},
         rules={"platform": PlatformClass.SIMULATED, "models": ("lung",), "min_epoch": 9, "max_enclaves": 1},
-        standing={"revoked": True, "epoch_floor": 9, "holders": 1, "lease": LEASE, "policy": 4},
+        standing={"revoked": True, "epoch_floor": 9, "holders": 1, "lease": LEASE, "policy": 4, "newer": (6, 8)},
         request={"now": NOW + 5000, "handshake_hash": LEASE.handshake_hash},
         delegation={"owner": OTHER, "broker": OTHER, "rights": (Right.REVOKE,), "models": ("lung",), "epoch_floor": 9},
     )
@@ -175,6 +181,7 @@ def test_every_expectation_that_fails_is_named_at_once() -> None:
         "epoch-behind-enclave",
         "model-not-in-policy",
         "epoch-below-policy",
+        "epoch-superseded",
         "delegation-owner",
         "delegation-broker",
         "delegation-right",

@@ -318,6 +318,20 @@ def test_a_narrower_policy_holds_from_the_next_decision(tmp_path: Path) -> None:
         assert refused(release(running, session(2, policy=2), digest, NOW)) == (BrokerCode.MODEL_NOT_IN_POLICY,)
 
 
+def test_an_epoch_below_one_that_is_held_is_released_only_where_the_policy_says_so(tmp_path: Path) -> None:
+    home, keys, models = stocked(tmp_path / "home")
+    old, lineage = models["tumour"], lineage_of(keys.signer.public)
+    with Ledger.open(home, keys) as ledger:
+        granted(release(ledger, session(), old.digest, NOW))
+        record(ledger, new := model_row(keys, "tumour", epoch=2, lineage=lineage))
+        assert refused(release(ledger, session(2), old.digest, NOW)) == (BrokerCode.EPOCH_SUPERSEDED,)
+        granted(release(ledger, session(2), new.digest, NOW))
+        # the enclave that runs it goes on, until it is revoked
+        assert renew(ledger, session(), [old.digest], bytes(32), NOW).leases == ((old.digest, 1000),)
+        set_policy(ledger, policy(older_epochs=1), NOW)
+        granted(release(ledger, session(2, policy=2), old.digest, NOW))
+
+
 def test_a_session_that_an_older_policy_appraised_gets_no_key_and_no_lease(tmp_path: Path) -> None:
     home, keys, models = stocked(tmp_path / "home")
     digest = models["tumour"].digest

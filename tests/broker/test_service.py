@@ -189,6 +189,19 @@ def test_newest_epochs_go_first(made: Deployment) -> None:
     assert [grant.epoch for grant in made.enclave.grants] == [3, 2, 1]
 
 
+def test_an_enclave_goes_on_with_a_superseded_model_and_a_new_session_does_not_fail_for_it(made: Deployment) -> None:
+    made.hold("one")
+    made.once()
+    newer = model_row(made.keys, "one", epoch=2, lineage=lineage_of(made.keys.signer.public))
+    with made.ledger() as ledger:
+        record(ledger, newer)
+    made.events.clear()
+    made.once()
+    assert set(made.enclave.leases()) == {made.models["one"], newer.digest}
+    assert [event.details["codes"] for event in made.said(EventName.REFUSED)] == [["epoch-superseded"]]
+    assert made.said(EventName.RENEWED)[0].details["leases"] == 2
+
+
 def test_every_line_of_a_simulated_platform_says_so(made: Deployment) -> None:
     made.hold("one")
     made.once()
