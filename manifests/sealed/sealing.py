@@ -11,7 +11,7 @@ from manifests import draft
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import read_bounded
 from manifests.model import MAX_MANIFEST, ModelManifest
-from manifests.sealed import exporters
+from manifests.sealed import exporters, parties
 from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, check_part_name
 from manifests.sealed.header import SealedInfo
 from manifests.sealed.writer import FilePart, MemoryPart, Part, Progress, write_sealed
@@ -35,8 +35,9 @@ def seal(
     model: object,
     destination: Path | str,
     *,
-    owner_key: Signer,
-    recipients: Sequence[bytes],
+    owner_key: Signer | Path | str,
+    recipients: Sequence[bytes | Path | str],
+    passphrase: bytes | str | None = None,
     manifest: ModelManifest | None = None,
     name: str | None = None,
     version: str | None = None,
@@ -50,32 +51,36 @@ def seal(
 
     `model` is the path of an ONNX file (its external data is found beside it), the bytes of one, an
     `onnx.ModelProto`, a fitted scikit-learn estimator, a `torch.nn.Module` or a Keras 3 model; `example_input` is
-    what the last three are called with.  `recipients` are public keys of 1,216 bytes, one at least.  Without a
-    `manifest` one is drafted from the graph under `name`, `version` and `epoch`.  `extra_parts` are tokenizer files,
-    tables, or external data, by the name they get.
+    what the last three are called with.  `owner_key` is a Signer, or the path of a key file that `passphrase` opens.
+    `recipients`, one at least, are public keys of 1,216 bytes or paths of cards.  Without a `manifest` one is drafted
+    from the graph under `name`, `version` and `epoch`.  `extra_parts` are tokenizer files, tables, or external data,
+    by the name they get.
 
-    Raises ManifestError: `manifest-invalid`, `model-malformed`, `model-unsupported`, `export-failed`,
-    `extra-missing`, `sealed-part`, and as `write_sealed`.  After an error the destination is what it was before.
+    Raises ManifestError: `key-invalid`, `passphrase-wrong`, `manifest-invalid`, `model-malformed`,
+    `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`, and as `write_sealed`.
+    After an error the destination is what it was before.
     """
+    signer = parties.owner_signer(owner_key, passphrase)
+    publics = parties.recipient_publics(recipients)
     source = _load(model, example_input)
     if manifest is None:
         manifest = draft.draft_manifest(
             source.graph,
-            owner=owner_key.public,
+            owner=signer.public,
             name=name or source.name,
             version=version or "1.0.0",
             epoch=1 if epoch is None else epoch,
         )
     elif (name, version, epoch) != (None, None, None):
         raise ManifestError(ManifestCode.MANIFEST_INVALID, "name, version and epoch stand in the manifest already")
-    _check(manifest, source.graph, owner_key)
+    _check(manifest, source.graph, signer)
     return write_sealed(
         Path(destination),
         list(_parts(manifest, source, extra_parts or {})),
         name=manifest.name,
         epoch=manifest.epoch,
-        owner_key=owner_key,
-        recipients=recipients,
+        owner_key=signer,
+        recipients=publics,
         chunk_size=chunk_size,
         progress=progress,
     )
