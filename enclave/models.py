@@ -168,9 +168,20 @@ def open_session(parts: dict[str, bytearray], threads: int) -> Any:
         if external:
             sizes = [len(data) for data in external.values()]
             options.add_external_initializers_from_files_in_memory(list(external), list(external.values()), sizes)
-        return ort.InferenceSession(bytes(graph), options, providers=["CPUExecutionProvider"])
+        return _session(graph, options)
     except Exception:  # noqa: BLE001 - the runtime's exceptions have no common root, and texts with content
         raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, "the runtime cannot load the model") from None
+
+
+def _session(graph: bytearray, options: Any) -> Any:
+    """Make a session of a graph, with one short-lived copy of it.
+
+    The runtime's Python class takes `bytes` alone, which nobody can wipe, and would keep them as long as the session
+    lives, to make it anew under other providers.  That is never done here: the copy is given up at once.
+    """
+    session = ort.InferenceSession(bytes(graph), options, providers=["CPUExecutionProvider"])
+    session._model_bytes = None  # noqa: SLF001 - the only reference, and there is no public way to drop it
+    return session
 
 
 def session_options(threads: int) -> Any:

@@ -127,6 +127,14 @@ def test_every_log_line_names_the_attesters_class(
     assert json.loads(capfd.readouterr().err) == {"event": str(event), "platform": "SIMULATED"}
 
 
+def test_a_session_keeps_no_copy_of_the_plain_graph() -> None:
+    data, _ = linear(Owner())
+    session = open_session({GRAPH_PART: bytearray(data)}, 1)
+    assert session.get_inputs()
+    held = [value for value in vars(session).values() if isinstance(value, bytes | bytearray | memoryview)]
+    assert held == []
+
+
 def test_a_log_line_holds_words_codes_and_counts_alone(capfd: pytest.CaptureFixture[str]) -> None:
     log(Event.QUOTED, leaves=3, ok=True)
     assert json.loads(capfd.readouterr().err) == {"event": "quoted", "leaves": 3, "ok": 1}
