@@ -13,14 +13,13 @@ import contextlib
 import json
 import os
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from host.errors import HostCode, HostError
-from host.listeners import open_unix
+from host.listeners import open_unix, peer_uid
 
 SOCKET_MODE = 0o600
 MAX_REQUEST = 4096
@@ -30,9 +29,6 @@ MAX_ANSWER = 16 * 1024 * 1024
 MAX_CALLERS = 8
 PATIENCE = 30.0
 """Seconds a caller may take between two requests."""
-
-_CREDENTIALS = struct.Struct("3i")
-"""struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)."""
 
 Operation = Callable[[], Mapping[str, Any]]
 
@@ -107,12 +103,6 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
 
 def _refused(error: HostError) -> bytes:
     return json.dumps({"ok": False, "error": {"code": error.code, "message": error.message}}).encode() + b"\n"
-
-
-def peer_uid(peer: socket.socket) -> int:
-    """Return the user id of the process at the other end of a Unix socket, as it was when it connected."""
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def ask(path: Path, operation: str, *, timeout: float = 10.0) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from attestation.wire.frames import Frame, encode_frame, error_frame
 from host.errors import HostCode, HostError
+from host.listeners import peer_of
 from host.peer import Exchange, FramePeer, Stream
 from manifests.errors import StrongroomError
 
@@ -44,10 +45,19 @@ class ClientPeer(FramePeer):
         self._clock = asyncio.get_running_loop().time
         self._began = self._moved = self._whole = self._clock()
         self._seen = self._seen_in = 0
+        self._has_opened = False
+        self.peer = ""
+        """Whose connection it is; see host.listeners.peer_of."""
+
+    @property
+    def idle_since(self) -> float:
+        """When something last moved, by the loop's clock and to within a sweep."""
+        return self._moved
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the relay, or say why not."""
         super().connection_made(transport)
+        self.peer = peer_of(transport.get_extra_info("socket"))
         try:
             self._switch.joined(self)
         except HostError as error:
@@ -93,10 +103,12 @@ class ClientPeer(FramePeer):
             return None
         self._newest = client_sid
         try:
-            return self._switch.open(self, route, client_sid)
+            stream = self._switch.open(self, route, client_sid)
         except HostError as error:
             self.refuse(route, client_sid, error)
             return None
+        self._has_opened = True
+        return stream
 
     def refuse(self, route: str, client_sid: int, error: StrongroomError) -> None:
         """Tell the client why a stream is not served, and end it."""
@@ -141,6 +153,11 @@ class ClientPeer(FramePeer):
             if stream.ended_at and now - stream.ended_at > self.exchange.limits.linger:
                 stream.end_towards_client()
                 stream.unlink()
+            elif not stream.greeted and now - stream.opened_at > self.exchange.limits.first_answer:
+                stream.end_towards_enclave()
+                stream.unlink()
+                error = HostError(HostCode.HOST_BUSY, "the enclave has sent nothing for the stream in time")
+                self.refuse(stream.route, stream.client_sid, error)
 
     def _overdue(self, now: float) -> str | None:
         limits, traffic = self.exchange.limits, self.traffic
@@ -149,8 +166,8 @@ class ClientPeer(FramePeer):
             self._seen, self._moved = seen, now
         if traffic.frames_in != self._seen_in or not self.held or self.waits:
             self._seen_in, self._whole = traffic.frames_in, now
-        if not traffic.frames_in and now - self._began > limits.first_frame:
-            return "no frame came in time after the connection was made"
+        if not self._has_opened and now - self._began > limits.first_frame:
+            return "no stream was opened in time after the connection was made"
         if now - self._whole > limits.unfinished_frame:
             return "a frame was not finished in time"
         if now - self._moved > (limits.idle_stream if self.streams else limits.idle_connection):

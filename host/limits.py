@@ -15,9 +15,13 @@ class Limits:
     """What the relay holds at most; times in seconds, sizes in bytes."""
 
     connections: int = 1024
-    """Client connections over all listeners."""
+    """Client connections over all listeners; beyond it the longest idle one without a stream makes room."""
+    connections_per_peer: int = 512
+    """Client connections of one user of a Unix socket, or of one network address."""
     streams_per_connection: int = 256
     """Sessions that one connection may have open at once."""
+    unanswered_per_connection: int = 16
+    """Sessions of one connection that the enclave has sent nothing for yet; it admits 64 open handshakes in all."""
     streams: int = 8192
     """Sessions that one deployment may have open at once."""
     high_water: int = MIB
@@ -29,7 +33,9 @@ class Limits:
     total_queue: int = 512 * MIB
     """Bytes queued towards all slow clients together; beyond it the slowest is dropped."""
     first_frame: float = 10.0
-    """From accepting a connection to its first whole frame."""
+    """From accepting a connection to the first frame that opens a stream."""
+    first_answer: float = 30.0
+    """From the opening of a stream to the enclave's first frame for it."""
     unfinished_frame: float = 30.0
     """From the first byte of a frame to its last."""
     unfinished_total: int = 256 * MIB

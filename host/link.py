@@ -40,7 +40,7 @@ class EnclaveLink(FramePeer):
         limits = self.exchange.limits
         if len(self.streams) >= limits.streams or (self.congested and self.queued > limits.enclave_queue):
             raise HostError(HostCode.HOST_BUSY, "the enclave has as many sessions or bytes as the host allows")
-        stream = Stream(route, client, client_sid, self, self._next_sid)
+        stream = Stream(route, client, client_sid, self, self._next_sid, opened_at=asyncio.get_running_loop().time())
         self._next_sid += 1
         self.sessions += 1
         self.streams[stream.sid] = stream
@@ -59,7 +59,7 @@ class EnclaveLink(FramePeer):
             return
         towards = ROUTE_ERROR if route == ROUTE_ERROR else stream.route
         stream.client.post(encode_frame(Frame(towards, stream.client_sid, body)))
-        stream.unanswered = False
+        stream.unanswered, stream.greeted = False, True
         if not body:
             stream.unlink()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from host.errors import HostCode, HostError
 
 BACKLOG = 512
 """Connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
+_CREDENTIALS = struct.Struct("iII")
+"""struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)."""
 CLIENT_SOCKET_MODE = 0o660
 """Owner and group may connect; confidentiality does not rest on it."""
 
@@ -54,6 +58,23 @@ def close_unix(path: str) -> None:
     """Remove the socket file of a listener that is going away."""
     with contextlib.suppress(OSError):
         Path(path).unlink()
+
+
+def peer_uid(peer: socket.socket) -> int:
+    """Return the user id of the process at the other end of a Unix socket, as it was when it connected."""
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(credentials)[1])
+
+
+def peer_of(connection: socket.socket) -> str:
+    """Say whose connection it is: a user's, on a Unix socket, or a network address's (in IPv6 its /64)."""
+    if connection.family == socket.AF_UNIX:
+        return f"uid {peer_uid(connection)}"
+    try:
+        address = ipaddress.ip_address(connection.getpeername()[0].partition("%")[0])
+    except OSError:  # it is gone already
+        return ""
+    return str(ipaddress.ip_network((address, 64 if address.version == 6 else 32), strict=False))
 
 
 def is_loopback(address: Address) -> bool:

@@ -62,6 +62,10 @@ class Stream:
     """When the client ended its direction, by the loop's clock; 0 while it has not."""
     unanswered: bool = False
     """Whether the last frame went to the enclave; a host that drains waits for these."""
+    opened_at: float = 0.0
+    """When it was opened, by the loop's clock."""
+    greeted: bool = False
+    """Whether the enclave has sent anything for it."""
 
     def unlink(self) -> None:
         """Forget the stream on both sides."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from host.clients import ClientPeer
@@ -63,9 +64,21 @@ class Relay:
     def joined(self, client: ClientPeer) -> None:
         """Count a connection, or raise HostError `host-busy`."""
         self.connections += 1
-        if len(self.clients) >= self.limits.connections:
-            raise HostError(HostCode.HOST_BUSY, "the host has as many connections as it allows")
+        siblings = [one for one in self.clients if one.peer == client.peer]
+        if len(siblings) >= self.limits.connections_per_peer:
+            self._make_room(siblings)
+        elif len(self.clients) >= self.limits.connections:
+            self._make_room(self.clients)
         self.clients.add(client)
+
+    @staticmethod
+    def _make_room(clients: Collection[ClientPeer]) -> None:
+        """Drop the longest idle of these connections that has no stream; raises HostError `host-busy` without one."""
+        idle = [client for client in clients if not client.streams and not client.closed]
+        if not idle:
+            raise HostError(HostCode.HOST_BUSY, "the host has as many connections as it allows")
+        longest = min(idle, key=lambda client: client.idle_since)
+        longest.expel(HostError(HostCode.CLIENT_IDLE, "the connection had no stream, and another needs its place"))
 
     def left(self, client: ClientPeer) -> None:
         """Forget a connection but not what it carried."""
@@ -81,6 +94,8 @@ class Relay:
             raise HostError(HostCode.HOST_DRAINING, "the host takes no new sessions")
         if len(client.streams) >= self.limits.streams_per_connection:
             raise HostError(HostCode.STREAMS_EXCEEDED, "the connection has as many streams open as the host allows")
+        if sum(not stream.greeted for stream in client.streams.values()) >= self.limits.unanswered_per_connection:
+            raise HostError(HostCode.STREAMS_EXCEEDED, "too many streams of the connection wait for a first answer")
         link = self._links[route]
         if link is None:
             raise HostError(HostCode.ENCLAVE_DOWN, "the deployment has no running enclave at the moment")

@@ -139,6 +139,36 @@ def test_a_connection_that_says_nothing_is_closed(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_connection_whose_frames_are_all_refused_is_closed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with rig(tmp_path, dataclasses.replace(QUICK, idle_connection=30.0)) as made:
+            client = await made.client()
+            await client.send("nonsense", 1, b"x")
+            assert await client.refusal(1) == "route-unknown"
+            assert await client.error() == (0, "client-idle")
+            await client.nothing_more()
+
+    run(scenario())
+
+
+def test_a_stream_that_the_enclave_never_answers_is_ended_on_both_sides(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with rig(tmp_path, Limits(first_answer=0.1, sweep=0.02)) as made:
+            client = await made.client()
+            answered = await open_stream(made, client, 1)
+            await made.enclave.send("default", answered, b"hello")
+            assert (await client.frame()).body == b"hello"
+            silent = await open_stream(made, client, 2)
+            assert await client.refusal(2) == "host-busy"
+            assert await made.enclave.frame() == Frame("default", silent, b"")
+            await client.send("default", 1, b"goes on")
+            assert await made.enclave.frame() == Frame("default", answered, b"goes on")
+            await made.enclave.send("default", silent, b"too late")
+            await client.quiet()
+
+    run(scenario())
+
+
 def test_half_a_frame_does_not_hold_a_connection_open(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with rig(tmp_path, dataclasses.replace(QUICK, first_frame=30, idle_stream=30)) as made:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import struct
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attestation.wire.frames import MAX_BODY, Frame, encode_frame
+from host import clients
 from host.limits import Limits
+from host.listeners import peer_of
 from tests.host.rig import Rig, echo, rig, run, until
 
 
@@ -322,15 +325,89 @@ LOW = Limits(connections=2, streams_per_connection=2, streams=3)
 def test_one_connection_more_than_allowed_is_told_so_and_closed(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with rig(tmp_path, LOW) as made:
-            first, _ = await made.client(), await made.client()
+            first, second = await made.client(), await made.client()
+            for client in (first, second):
+                await client.send("default", 1, b"x")
+                await made.enclave.frame()
             third = await made.client()
             assert await third.error() == (0, "host-busy")
             await third.nothing_more()
             first.close()
             await until(lambda: len(made.relay.clients) < 2)
+            assert (await made.enclave.frame()).body == b""
             fourth = await made.client()
             await fourth.send("default", 1, b"x")
             assert (await made.enclave.frame()).body == b"x"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("limits", [LOW, Limits(connections_per_peer=2)], ids=["of the host", "of one peer"])
+def test_the_longest_idle_connection_without_a_stream_makes_room(tmp_path: Path, limits: Limits) -> None:
+    async def scenario() -> None:
+        async with rig(tmp_path, limits) as made:
+            busy = await made.client()
+            await busy.send("default", 1, b"x")
+            await made.enclave.frame()
+            for _ in range(3):
+                idle = await made.client()
+                await until(lambda: len(made.relay.clients) == 2)
+                latest = await made.client()
+                assert await idle.error() == (0, "client-idle")
+                await idle.nothing_more()
+                latest.close()
+                await until(lambda: len(made.relay.clients) == 1)
+            await busy.send("default", 1, b"still here")
+            assert (await made.enclave.frame()).body == b"still here"
+
+    run(scenario())
+
+
+def test_a_peer_at_its_bound_is_refused_and_other_peers_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with rig(tmp_path, Limits(connections_per_peer=1)) as made:
+            first = await made.client()
+            await first.send("default", 1, b"x")
+            await made.enclave.frame()
+            assert await (await made.client()).error() == (0, "host-busy")
+            monkeypatch.setattr(clients, "peer_of", lambda _: "another user")
+            other = await made.client()
+            await other.send("default", 1, b"y")
+            assert (await made.enclave.frame()).body == b"y"
+
+    run(scenario())
+
+
+def test_a_peer_is_a_user_or_an_address() -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert peer_of(ours) == f"uid {os.getuid()}"
+        for family, host, network in ((socket.AF_INET, "127.0.0.1", "127.0.0.1/32"), (socket.AF_INET6, "::1", "::/64")):
+            with socket.create_server((host, 0), family=family) as server, socket.socket(family) as client:
+                client.connect(server.getsockname()[:2])
+                assert peer_of(client) == network
+        with socket.socket(socket.AF_INET) as unconnected:
+            assert peer_of(unconnected) == ""
+
+    run(scenario())
+
+
+def test_streams_without_a_first_answer_are_few(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with rig(tmp_path, Limits(unanswered_per_connection=2)) as made:
+            client = await made.client()
+            for sid in (1, 2, 3):
+                await client.send("default", sid, b"hello")
+            assert await client.refusal(3) == "streams-exceeded"
+            first = await made.enclave.frame()
+            await made.enclave.send(*first)
+            assert (await client.frame()).sid == 1
+            await made.enclave.frame()
+            await client.send("default", 4, b"hello")
+            assert (await made.enclave.frame()).body == b"hello"
 
     run(scenario())
 
