@@ -29,6 +29,12 @@ ATTEMPTS = 3
 STATS_EVERY = 5.0
 """Seconds between two questions for an enclave's counters."""
 
+MAX_UNANSWERED = 18
+"""Such questions in a row, a minute and a half of them, after which an enclave that says nothing is started again.
+
+They are counted, and not timed, so that a host which was itself stopped for a while blames no one.
+"""
+
 
 class Enclave:
     """Runs one deployment behind its route of the relay."""
@@ -52,6 +58,8 @@ class Enclave:
         self._link: EnclaveLink | None = None
         self._fetcher: Fetcher | None = None
         self._reports: dict[str, Any] = {}
+        self._unanswered = 0
+        self._frames_seen = 0
         relay.add_route(deployment.route)
 
     async def first_ready(self) -> None:
@@ -86,6 +94,7 @@ class Enclave:
         work = loop.create_task(fetcher.run())
         link.lost.add_done_callback(lambda _: work.cancel())
         self._link, self._fetcher, self._reports = link, fetcher, {}
+        self._unanswered = self._frames_seen = 0
         return link
 
     def _control(self, link: EnclaveLink, frame: Frame, fetcher: Fetcher, ready: asyncio.Event) -> None:
@@ -105,11 +114,21 @@ class Enclave:
             ready.set()
 
     async def watch(self) -> None:
-        """Ask the enclave for its counters now and then, until cancelled."""
+        """Ask the enclave for its counters now and then, and give up one that has fallen silent; until cancelled."""
         while True:
             await asyncio.sleep(STATS_EVERY)
             if self.supervisor.state is State.READY and self._link is not None and not self._link.closed:
-                self._link.send(ROUTE_STATS, 0, b"")
+                self._ping(self._link)
+
+    def _ping(self, link: EnclaveLink) -> None:
+        """Ask once; whatever the enclave has sent since the last time shows that it lives."""
+        if link.traffic.frames_in != self._frames_seen:
+            self._frames_seen, self._unanswered = link.traffic.frames_in, 0
+        if self._unanswered >= MAX_UNANSWERED:
+            link.fail(HostError(HostCode.ENCLAVE_LOST, f"it has not answered {self._unanswered} questions in a row"))
+            return
+        self._unanswered += 1
+        link.send(ROUTE_STATS, 0, b"")
 
     def _attached(self, link: EnclaveLink | None) -> None:
         if link is None:
@@ -128,6 +147,7 @@ class Enclave:
             "ready_seconds": None if since is None else round(time.time() - since, 1),
             "restarts": supervisor.restarts,
             "failures": supervisor.failures,
+            "unanswered": self._unanswered,
             "last_exit": None if supervisor.last_ending is None else supervisor.last_ending.to_dict(),
             "last_lines": [] if supervisor.state is State.READY else supervisor.last_lines[-10:],
             "manifest": str(self.deployment.manifest),

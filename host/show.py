@@ -63,6 +63,8 @@ def _print_deployment(console: Console, one: Mapping[str, Any]) -> None:
 
 
 def _print_trouble(console: Console, deployment: Mapping[str, Any]) -> None:
+    if deployment["unanswered"] > 1:
+        console.print(f"  [yellow]silent[/]    {deployment['unanswered']} questions in a row are not answered")
     last = deployment["last_exit"]
     if last is not None:
         console.print(f"  last exit {last['status']}, {last['reason']}", markup=False)

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,35 @@ def test_the_enclaves_own_counters_are_asked_for(tmp_path: Path, monkeypatch: py
     async def scenario() -> None:
         async with up(prepare(tmp_path)) as made:
             await until(lambda: made.agent.enclaves[0].to_dict()["enclave"] == {"open": 5})
+
+    monkeypatch.setattr(enclaves, "STATS_EVERY", 0.01)
+    run(scenario())
+
+
+def test_an_enclave_that_hangs_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with up(prepare(tmp_path)) as made:
+            (enclave,) = made.agent.enclaves
+            os.kill(made.status["deployments"][0]["pid"], signal.SIGSTOP)
+            await until(lambda: enclave.to_dict()["unanswered"] > 1)
+            await until(lambda: (enclave.supervisor.restarts, enclave.supervisor.state) == (1, "ready"))
+            assert "has not answered" in enclave.supervisor.last_ending.reason
+            await until(lambda: enclave.to_dict()["enclave"] == {"open": 5})
+
+    monkeypatch.setattr(enclaves, "STATS_EVERY", 0.05)
+    monkeypatch.setattr("tests.host.test_agent.QUICK", replace(QUICK, stop=StopTimes(0.2, 0.2)))
+    run(scenario())
+
+
+def test_an_enclave_that_answers_anything_is_not_taken_for_hanging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with up(prepare(tmp_path)) as made:
+            (enclave,) = made.agent.enclaves
+            await until(lambda: enclave.to_dict()["frames_in"] > 40)
+            assert enclave.supervisor.restarts == 0
+            assert enclave.to_dict()["unanswered"] <= enclaves.MAX_UNANSWERED
 
     monkeypatch.setattr(enclaves, "STATS_EVERY", 0.01)
     run(scenario())
