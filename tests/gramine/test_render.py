@@ -39,7 +39,9 @@ def test_the_closure_is_what_the_enclave_loads_and_no_more(closure: list[str]) -
     assert closure == sorted(closure)
     for present in ("/enclave/server.py", "/manifests/sealed/reader.py", "/attestation/wire/session.py"):
         assert any(path.endswith(present) for path in closure), present
-    for absent in ("/onnx/", "/sklearn/", "/attestation/client/", "/attestation/broker/", "/host/", "/click/"):
+    verifier = ("/attestation/intel/", "/attestation/policy/", "/attestation/appraise", "/attestation/sim/")
+    others = ("/onnx/", "/sklearn/", "/attestation/client/", "/attestation/broker/", "/host/", "/click/")
+    for absent in (*verifier, *others):
         assert not any(absent in path for path in closure), absent
     assert not any(path.endswith(".pyc") for path in closure)
     assert len(closure) < 600
