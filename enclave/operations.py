@@ -31,8 +31,11 @@ class Reply:
 class Caller:
     """What a session's operations know of it.
 
-    resumed: it has no evidence of its own.  touched: owners whose models it has used.
+    began: the generation of revocations at its start.  resumed: it has no evidence of its own.  touched: owners
+    whose models it has used, and the one that its client is known to.
     """
+
+    began: int = 0
 
     resumed: bool = False
     evidence_digest: bytes = b""
@@ -70,12 +73,17 @@ class Operations:
             raise EnclaveError(EnclaveCode.SESSION_UNATTESTED, "a broker attests the enclave in the same session")
         return self._controls[name](caller, body.header)
 
+    def check_revoked(self, caller: Caller) -> None:
+        """Refuse a session that a revocation has ended; raises EnclaveError `session-revoked`."""
+        if not caller.control.in_control and self._service.is_revoked(caller.began, caller.touched):
+            raise EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew")
+
     def _infer(self, caller: Caller, body: Body) -> Reply:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"))
         model = self._service.resolve(value["model"])
         caller.touched.add(model.owner)
         tensors = model.answer(body)
-        beat, epoch = self._service.owners.beat(model.owner)
+        beat, epoch = self._service.owners.beat(model)
         return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
 
     def _models(self, caller: Caller, header: Header) -> Reply:
@@ -88,7 +96,9 @@ class Operations:
     def _ticket(self, caller: Caller, header: Header) -> Reply:
         fields.closed_map(header, "request", ("op", "id"))
         identity = b"" if caller.identity is None else caller.identity.encode()
-        ticket, psk = self._service.tickets.issue(identity, caller.evidence_digest)
+        with self._service.owners.lock:  # no revocation comes between the question and the ticket
+            self.check_revoked(caller)
+            ticket, psk = self._service.tickets.issue(identity, caller.evidence_digest)
         return Reply({"ticket": ticket, "psk": psk})
 
     def _provision(self, caller: Caller, header: Header) -> Job:
@@ -101,6 +111,4 @@ class Operations:
         return Reply(self._service.control.heartbeat(caller.control, header))
 
     def _revoke(self, caller: Caller, header: Header) -> Reply:
-        answer, owner = self._service.control.revoke(caller.control, header)
-        self._service.note_revocation(owner)
-        return Reply(answer)
+        return Reply(self._service.control.revoke(caller.control, header))

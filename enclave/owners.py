@@ -7,7 +7,7 @@ A restart forgets it all; brokers then provision anew, and count that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from attestation.types import Delegation, Grant, Heartbeat, OwnerState, Revocation
@@ -23,7 +23,10 @@ MAX_REVOKED = 4096
 """Digests that one owner can have revoked without raising an epoch."""
 MAX_NAMES = 1024
 """Model names that one owner can have floors for."""
-MAX_BROKERS = 8
+MAX_DELEGATIONS = 32
+"""Delegations that one owner can have at work here; the one that was used longest ago is forgotten."""
+KEPT_EPOCHS = 2
+"""Epochs of one name that are served at once: clients that pin a digest need the old one while the new rolls out."""
 
 _CLAIMS_ROOM = MAX_CLAIMS - 4096
 """What keys, boot id, admitted owners and their framing leave for the owners' documents."""
@@ -31,22 +34,42 @@ EVERY = "*"
 
 
 @dataclass
+class Sign:
+    """The signs of life under one delegation: what its broker signed here.
+
+    time: of the newest heartbeat, or of a grant after it.  heartbeat, epoch, order: the newest heartbeat, its epoch,
+    and the number of the challenge that it answers.
+    """
+
+    delegation: Delegation
+    document: bytes
+    time: int = 0
+    heartbeat: bytes = b""
+    epoch: int = 0
+    order: int = 0
+
+    @property
+    def is_owner_wide(self) -> bool:
+        """Whether the delegation reaches all names, so that what is signed under it may speak for the owner."""
+        return self.delegation.models == (EVERY,)
+
+    def covers(self, models: Iterable[LoadedModel]) -> bool:
+        """Tell whether the delegation reaches all of these models."""
+        return all(self.delegation.covers(model.name, model.epoch) for model in models)
+
+
+@dataclass
 class OwnerRecord:
     """State of one owner.
 
-    epoch: newest of all that were signed.  beat: newest signed time of a broker.  heartbeat and delegation: newest
-    documents.  brokers: delegated keys, which may issue credentials.  floors: lowest epoch by model name, "*" for
-    all.  revoked: digests, each with the names it was revoked under.
+    epoch: newest that was provisioned or revoked, or that a broker of all names knows of.  signs: by delegation, the
+    one used last at the end.  floors: lowest epoch by model name, "*" for all.  revoked: digests, each with the names
+    it was revoked under.
     """
 
     owner: bytes
     epoch: int = 0
-    beat: int = 0
-    heartbeat: bytes = b""
-    heartbeat_time: int = 0
-    heartbeat_epoch: int = 0
-    delegation: bytes = b""
-    brokers: dict[bytes, None] = field(default_factory=dict)
+    signs: dict[bytes, Sign] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
     revoked: dict[bytes, set[str]] = field(default_factory=dict)
     models: dict[bytes, LoadedModel] = field(default_factory=dict)
@@ -73,32 +96,64 @@ class OwnerRecord:
             raise EnclaveError(EnclaveCode.PROVISION_LIMIT, "the owner has too many model names", expected=MAX_NAMES)
         self.floors[name] = max(epoch, self.floors.get(name, 0))
 
-    def trust(self, delegation: Delegation, document: bytes) -> None:
-        """Remember a delegation that was acted upon; the oldest of too many brokers is forgotten."""
-        self.delegation = document
-        self.brokers.pop(delegation.broker, None)
-        self.brokers[delegation.broker] = None
-        while len(self.brokers) > MAX_BROKERS:
-            del self.brokers[next(iter(self.brokers))]
+    def sign(self, delegation: Delegation, document: bytes) -> Sign:
+        """Return the signs under a delegation that is acted upon, new or known."""
+        sign = self.signs.pop(document, None) or Sign(delegation, document)
+        self.signs[document] = sign
+        while len(self.signs) > MAX_DELEGATIONS:
+            del self.signs[next(iter(self.signs))]
+        return sign
+
+    def beat(self, model: LoadedModel) -> int:
+        """Return the newest signed time of a broker whose delegation covers the model."""
+        return max((sign.time for sign in self.signs.values() if sign.covers([model])), default=0)
+
+    def oldest_beat(self) -> int:
+        """Return the time that is newest for every loaded model; without models, for any."""
+        if self.models:
+            return min(self.beat(model) for model in self.models.values())
+        return max((sign.time for sign in self.signs.values()), default=0)
+
+    def end_outdated(self, name: str) -> None:
+        """End the models of a name but for its newest epochs."""
+        mine = [model for model in self.models.values() if model.name == name]
+        kept = sorted({model.epoch for model in mine})[-KEPT_EPOCHS:]
+        for model in mine:
+            if model.epoch not in kept:
+                del self.models[model.digest]
+                model.lease.end()
+
+    @property
+    def room(self) -> int:
+        """Bytes of the longest delegation that claims may have to show."""
+        return max(map(len, self.signs), default=0)
 
     def state(self) -> OwnerState:
-        """Return what claims say."""
-        return OwnerState(self.owner, self.epoch, self.heartbeat, self.delegation)
+        """Return what claims say: the newest heartbeat that speaks for all that is loaded, and its delegation."""
+        wide = [sign for sign in self.signs.values() if sign.heartbeat and sign.covers(self.models.values())]
+        shown = max(wide, key=lambda sign: sign.time, default=None)
+        if shown is not None:
+            return OwnerState(self.owner, self.epoch, shown.heartbeat, shown.document)
+        return OwnerState(self.owner, self.epoch, b"", next(reversed(self.signs), b""))
 
 
 class Owners:
-    """All owners of this process; thread-safe.  `changed` is called, under the lock, when tickets must be dropped."""
+    """All owners of this process; thread-safe.
 
-    def __init__(self, admitted: tuple[bytes, ...] | str, changed: Callable[[], None]) -> None:
+    `changed` is called, under the lock, when tickets must be dropped: with the owner after a revocation, with None
+    after a new epoch.
+    """
+
+    def __init__(self, admitted: tuple[bytes, ...] | str, changed: Callable[[bytes | None], None]) -> None:
         """Start empty; `admitted` as the measured settings have it."""
         self.admitted = admitted
         self._changed = changed
         self._records: dict[bytes, OwnerRecord] = {}
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def admit(self, owner: bytes) -> None:
         """Refuse an owner that this process does not serve; raises EnclaveError `owner-refused`, `provision-limit`."""
-        with self._lock:
+        with self.lock:
             if owner in self._records:
                 return
             if self.admitted == FIRST and self._records:
@@ -110,7 +165,7 @@ class Owners:
 
     def known(self, owner: bytes) -> OwnerRecord:
         """Return an owner's record; raises EnclaveError `owner-unknown`."""
-        with self._lock:
+        with self.lock:
             record = self._records.get(owner)
             if record is None:
                 raise EnclaveError(EnclaveCode.OWNER_UNKNOWN, "nothing of this owner was provisioned here")
@@ -118,33 +173,33 @@ class Owners:
 
     def states(self) -> tuple[OwnerState, ...]:
         """Return what claims say of all owners, in ascending order."""
-        with self._lock:
+        with self.lock:
             return tuple(self._records[owner].state() for owner in sorted(self._records))
 
     def issuers(self) -> dict[bytes, bytes]:
         """Return the keys that may issue credentials, each with the owner it speaks for."""
-        with self._lock:
+        with self.lock:
             keys = {} if isinstance(self.admitted, str) else {owner: owner for owner in self.admitted}
             for owner, record in self._records.items():
-                keys |= dict.fromkeys(record.brokers, owner)
+                keys |= {sign.delegation.broker: owner for sign in record.signs.values()}
             return keys | {owner: owner for owner in self._records}
 
     def serves_only(self, owner: bytes) -> bool:
         """Tell whether this process serves that owner and nobody else."""
-        with self._lock:
+        with self.lock:
             return self.admitted != ANY and set(self._records) == {owner}
 
     # ------------------------------------------------------------------------------------ models
 
     def models(self) -> list[LoadedModel]:
         """Return all loaded models, by digest."""
-        with self._lock:
+        with self.lock:
             found = {digest: model for record in self._records.values() for digest, model in record.models.items()}
             return [found[digest] for digest in sorted(found)]
 
     def by_digest(self, digest: bytes) -> LoadedModel:
         """Return the model with that digest; raises EnclaveError `model-unknown`."""
-        with self._lock:
+        with self.lock:
             for record in self._records.values():
                 if digest in record.models:
                     return record.models[digest]
@@ -152,7 +207,7 @@ class Owners:
 
     def by_name(self, owner: bytes, name: str, epoch: int) -> LoadedModel:
         """Return the owner's model of that name with the highest epoch, at least `epoch`; raises `model-unknown`."""
-        with self._lock:
+        with self.lock:
             record = self._records.get(owner)
             models = [] if record is None else [model for model in record.models.values() if model.name == name]
             best = max(models, key=lambda model: model.epoch, default=None)
@@ -162,26 +217,26 @@ class Owners:
 
     def leases(self, owner: bytes) -> list[tuple[bytes, int]]:
         """Return what is left of the leases of an owner's models, by digest; raises EnclaveError `owner-unknown`."""
-        with self._lock:
+        with self.lock:
             models = self.known(owner).models
             return [(digest, models[digest].lease.remaining) for digest in sorted(models)]
 
-    def beat(self, owner: bytes) -> tuple[int, int]:
-        """Return newest signed time and epoch of an owner's broker."""
-        with self._lock:
-            record = self._records[owner]
-            return record.beat, record.epoch
+    def beat(self, model: LoadedModel) -> tuple[int, int]:
+        """Return the newest signed time of a model's broker, and the owner's epoch."""
+        with self.lock:
+            record = self._records[model.owner]
+            return record.beat(model), record.epoch
 
     def beats(self) -> list[tuple[int, int, bytes]]:
-        """Return newest signed time and epoch of every owner's broker, in ascending order of the owners' keys."""
-        with self._lock:
-            return [(record.beat, record.epoch, owner) for owner, record in sorted(self._records.items())]
+        """Return signed time and epoch of every owner, in ascending order of the owners' keys."""
+        with self.lock:
+            return [(record.oldest_beat(), record.epoch, owner) for owner, record in sorted(self._records.items())]
 
     # ------------------------------------------------------------------------------------ changes
 
     def check_grant(self, grant: Grant, delegation_document: bytes) -> LoadedModel | None:
         """Refuse what admission, floors, revocations or room forbid; return the model if it is loaded already."""
-        with self._lock:
+        with self.lock:
             self.admit(grant.owner)
             record = self._records.get(grant.owner) or OwnerRecord(grant.owner)
             record.check_model(grant.name, grant.epoch, grant.model)
@@ -194,32 +249,38 @@ class Owners:
         Returns what is left of its lease; that of a model which was here already stays as it is.  A new epoch of a
         name that was served before drops all tickets.
         """
-        with self._lock:
+        with self.lock:
             present = self.check_grant(grant, document)
             record = self._records.setdefault(grant.owner, OwnerRecord(grant.owner))
             if present is None:
                 is_new_epoch = 0 < record.floors.get(grant.name, 0) < grant.epoch
                 record.raise_floor(grant.name, max(grant.epoch, delegation.epoch_floor))
                 record.models[grant.model] = model
+                record.end_outdated(grant.name)
                 if is_new_epoch:
-                    self._changed()
+                    self._changed(None)
             self._note_grant(record, grant, delegation, document)
             return record.models[grant.model].lease.remaining
 
     def _note_grant(self, record: OwnerRecord, grant: Grant, delegation: Delegation, document: bytes) -> None:
         record.epoch = max(record.epoch, grant.epoch, delegation.epoch_floor)
-        record.beat = max(record.beat, grant.time)
-        heartbeat_delegation = record.delegation if record.heartbeat else document
-        record.trust(delegation, document)
-        record.delegation = heartbeat_delegation  # claims show the delegation under which the heartbeat was signed
+        sign = record.sign(delegation, document)
+        sign.time = max(sign.time, grant.time)
 
-    def apply_heartbeat(self, heartbeat: Heartbeat, document: bytes, delegation: Delegation, chain: bytes) -> None:
-        """Renew leases; raises EnclaveError `heartbeat-old`, `epoch-old`, `model-unknown` or `delegation-scope`."""
-        with self._lock:
+    def apply_heartbeat(
+        self, heartbeat: Heartbeat, document: bytes, delegation: Delegation, chain: bytes, order: int
+    ) -> None:
+        """Renew leases; raises EnclaveError `heartbeat-old`, `epoch-old`, `model-unknown` or `delegation-scope`.
+
+        Heartbeats of a delegation are ordered by `order`, the number of the challenge that each answers, and not by
+        their signed time: so a broker whose clock was wrong for once is heard again when it is right.
+        """
+        with self.lock:
             record = self.known(heartbeat.owner)
-            if heartbeat.time < record.heartbeat_time:
-                raise EnclaveError(EnclaveCode.HEARTBEAT_OLD, "the heartbeat is older than one that was seen")
-            if heartbeat.epoch < max(record.heartbeat_epoch, delegation.epoch_floor):
+            seen = record.signs.get(chain, Sign(delegation, chain))
+            if order < seen.order:
+                raise EnclaveError(EnclaveCode.HEARTBEAT_OLD, "a heartbeat that answers a later challenge was seen")
+            if heartbeat.epoch < max(seen.epoch, delegation.epoch_floor):
                 raise EnclaveError(EnclaveCode.EPOCH_OLD, "the heartbeat's epoch lies below one that was seen")
             self._check_room(heartbeat.owner, chain)
             for digest, _ in heartbeat.leases:
@@ -230,37 +291,42 @@ class Owners:
                     raise EnclaveError(EnclaveCode.DELEGATION_SCOPE, "the delegation does not cover a leased model")
             for digest, count in heartbeat.leases:
                 record.models[digest].lease.renew(count)
-            record.heartbeat, record.heartbeat_time = document, heartbeat.time
-            record.heartbeat_epoch = heartbeat.epoch
-            record.epoch = max(record.epoch, heartbeat.epoch)
-            record.beat = max(record.beat, heartbeat.time)
-            record.trust(delegation, chain)
+            sign = record.sign(delegation, chain)
+            sign.time, sign.heartbeat, sign.epoch, sign.order = heartbeat.time, document, heartbeat.epoch, order
+            if sign.is_owner_wide:
+                record.epoch = max(record.epoch, heartbeat.epoch)
 
-    def apply_revocation(self, revocation: Revocation) -> list[LoadedModel]:
-        """End models, raise floors, drop tickets; return the models that ended."""
-        with self._lock:
+    def apply_revocation(self, revocation: Revocation, delegation: Delegation) -> list[LoadedModel] | None:
+        """End models, raise floors, drop tickets; return the models that ended, or None if nothing was new.
+
+        Who may revoke some names alone does not raise the owner's epoch, which clients hold against all names.
+        """
+        with self.lock:
             record = self.known(revocation.owner)
             if len(record.revoked.keys() | set(revocation.models)) > MAX_REVOKED:
                 raise EnclaveError(
                     EnclaveCode.PROVISION_LIMIT, "too many digests are revoked; raise the epoch", expected=MAX_REVOKED
                 )
+            if _is_known(record, revocation):
+                return None
             if revocation.epoch:
                 record.raise_floor(revocation.name, revocation.epoch)
             for digest in revocation.models:
                 record.revoked.setdefault(digest, set()).add(revocation.name)
-            record.epoch = max(record.epoch, revocation.epoch)
+            if delegation.models == (EVERY,):
+                record.epoch = max(record.epoch, revocation.epoch)
             ended = [model for model in record.models.values() if _is_over(record, model)]
             for model in ended:
                 del record.models[model.digest]
                 model.lease.end()
-            self._changed()
+            self._changed(revocation.owner)
             return ended
 
     def _check_room(self, owner: bytes, delegation: bytes) -> None:
         """Refuse a delegation with which the claims would outgrow their bound."""
-        others = sum(len(record.delegation) for key, record in self._records.items() if key != owner)
-        count = len(self._records.keys() | {owner})
-        if len(delegation) > MAX_DELEGATION or others + len(delegation) + count * (MAX_HEARTBEAT + 128) > _CLAIMS_ROOM:
+        rooms = {key: record.room for key, record in self._records.items()}
+        rooms[owner] = max(len(delegation), rooms.get(owner, 0))
+        if len(delegation) > MAX_DELEGATION or sum(rooms.values()) + len(rooms) * (MAX_HEARTBEAT + 128) > _CLAIMS_ROOM:
             raise EnclaveError(EnclaveCode.PROVISION_LIMIT, "the owners' documents outgrow the claims")
 
 
@@ -270,6 +336,12 @@ def _is_over(record: OwnerRecord, model: LoadedModel) -> bool:
     except EnclaveError:
         return True
     return False
+
+
+def _is_known(record: OwnerRecord, revocation: Revocation) -> bool:
+    """Tell whether a revocation was applied before: all that it says holds already."""
+    is_old = revocation.epoch <= record.floors.get(revocation.name, 0)
+    return is_old and all(revocation.name in record.revoked.get(digest, ()) for digest in revocation.models)
 
 
 def _unknown_model() -> EnclaveError:

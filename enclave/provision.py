@@ -15,6 +15,7 @@ Only then does the lease exist, and under `first` the owner become fixed.
 from __future__ import annotations
 
 import hmac
+import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ class ControlState:
 
     handshake_hash: bytes = b""
     serials: set[bytes] = field(default_factory=set)
-    nonces: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
+    nonces: dict[bytes, tuple[bytes, float, int]] = field(default_factory=dict)
     in_control: bool = False
     """Whether a control message of this session was accepted: then revocations do not end it."""
 
@@ -97,6 +98,7 @@ class Provisioner:
         self._arena = arena
         self._platform = platform
         self._boot_id = boot_id
+        self._challenges = itertools.count(1)
 
     # ------------------------------------------------------------------------------------ provision
 
@@ -161,7 +163,7 @@ class Provisioner:
         value = fields.closed_map(header, "request", ("op", "id", "owner"))
         record = self._owners.known(public_key_field(value["owner"], "owner"))
         nonce = os.urandom(NONCE_SIZE)
-        state.nonces[record.owner] = nonce, time.monotonic()
+        state.nonces[record.owner] = nonce, time.monotonic(), next(self._challenges)
         while len(state.nonces) > MAX_NONCES:
             del state.nonces[next(iter(state.nonces))]
         return {
@@ -178,23 +180,24 @@ class Provisioner:
         document = fields.bounded_bytes(value["heartbeat"], "heartbeat", MAX_HEARTBEAT)
         heartbeat = Heartbeat.open(document, chain.delegation.broker)
         chain.bind(heartbeat.owner, heartbeat.delegation)
-        self._check_nonce(state, heartbeat)
-        self._owners.apply_heartbeat(heartbeat, document, chain.delegation, chain.document)
+        order = self._spend_nonce(state, heartbeat)
+        self._owners.apply_heartbeat(heartbeat, document, chain.delegation, chain.document, order)
         state.in_control = True
         log(Event.HEARTBEAT, epoch=heartbeat.epoch, leases=len(heartbeat.leases))
         return {"leases": [list(pair) for pair in self._owners.leases(heartbeat.owner)]}
 
-    def _check_nonce(self, state: ControlState, heartbeat: Heartbeat) -> None:
-        """Spend the nonce, whatever follows."""
-        nonce, drawn = state.nonces.pop(heartbeat.owner, (b"", 0.0))
+    def _spend_nonce(self, state: ControlState, heartbeat: Heartbeat) -> int:
+        """Spend the nonce, whatever follows; return its place among all that were drawn."""
+        nonce, drawn, order = state.nonces.pop(heartbeat.owner, (b"", 0.0, 0))
         fresh = bool(nonce) and time.monotonic() - drawn <= NONCE_LIFETIME
         if not fresh or not hmac.compare_digest(nonce, heartbeat.nonce) or heartbeat.boot_id != self._boot_id:
             raise EnclaveError(EnclaveCode.NONCE_REFUSED, "the heartbeat answers no fresh nonce of this session")
+        return order
 
     # ------------------------------------------------------------------------------------ revocations
 
-    def revoke(self, state: ControlState, header: Mapping[str, canonical.Value]) -> tuple[Header, bytes]:
-        """Apply a revocation; return the answer and the owner whose sessions end."""
+    def revoke(self, state: ControlState, header: Mapping[str, canonical.Value]) -> Header:
+        """Apply a revocation; one that says nothing new ends nothing, and gives its session no standing."""
         value = fields.closed_map(header, "request", ("op", "id", "delegation", "revocation"))
         chain = Chain.open(fields.bounded_bytes(value["delegation"], "delegation", MAX_DELEGATION), Right.REVOKE)
         document = fields.bounded_bytes(value["revocation"], "revocation", MAX_DOCUMENT)
@@ -202,10 +205,12 @@ class Provisioner:
         chain.bind(revocation.owner, revocation.delegation)
         if chain.delegation.models != (EVERY,) and revocation.name not in chain.delegation.models:
             raise EnclaveError(EnclaveCode.DELEGATION_SCOPE, "the delegation does not cover what is revoked")
-        ended = self._owners.apply_revocation(revocation)
+        ended = self._owners.apply_revocation(revocation, chain.delegation)
+        if ended is None:
+            return {"ended": []}
         state.in_control = True
         log(Event.REVOKED, epoch=revocation.epoch, ended=len(ended))
-        return {"ended": [model.digest for model in ended]}, revocation.owner
+        return {"ended": [model.digest for model in ended]}
 
 
 def _named_owner(document: bytes) -> bytes:

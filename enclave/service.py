@@ -33,7 +33,7 @@ class Service:
         self.hint = attester.hint
         self.keys = EnclaveKeys.generate(arena)
         self.tickets = ArenaTickets(arena)
-        self.owners = Owners(settings.owners, self.tickets.clear)
+        self.owners = Owners(settings.owners, self._changed)
         self.quoter = Quoter(attester, settings.limits.max_half_open)
         self.worker = Worker("loader", MAX_WAITING_LOADS)
         self.loader = ModelLoader(settings.limits)
@@ -66,11 +66,22 @@ class Service:
         digest, owner, name, epoch = model_reference(reference)
         return self.owners.by_digest(digest) if digest is not None else self.owners.by_name(owner, name, epoch)
 
-    def note_revocation(self, owner: bytes) -> None:
-        """Have the sessions that began before this moment, and concern the owner, end at their next record."""
-        with self._lock:
-            self.generation += 1
-            self._revocations[owner] = self.generation
+    def present(self) -> int:
+        """Return the present generation; never one whose tickets are still being dropped."""
+        with self.owners.lock:
+            return self.generation
+
+    def _changed(self, owner: bytes | None) -> None:
+        """Drop all tickets; called under the owners' lock.
+
+        After a revocation, the sessions that began before and concern the owner end at their next record.  The
+        generation comes first: a session that took its ticket before they are dropped began at an older one.
+        """
+        if owner is not None:
+            with self._lock:
+                self.generation += 1
+                self._revocations[owner] = self.generation
+        self.tickets.clear()
 
     def is_revoked(self, began: int, touched: set[bytes]) -> bool:
         """Tell whether a session that began at a generation, and used models of these owners, must end.

@@ -56,8 +56,7 @@ class Session:
         self._events: deque[ServerEvent] = deque()
         self._output: list[bytes] = []
         self._claims = b""
-        self._caller = Caller()
-        self._began = service.generation
+        self._caller = Caller(began=service.present())
         self._is_open = False
         self.over = False
 
@@ -148,7 +147,7 @@ class Session:
         self._caller.control.handshake_hash = done.handshake_hash
         if done.ticket is not None:
             self._caller.resumed = True
-            self._caller.identity = Identity.decode(done.ticket.identity)
+            self._know(Identity.decode(done.ticket.identity))
             self._caller.evidence_digest = done.ticket.evidence_digest
             self._is_open = True
             return None
@@ -176,15 +175,23 @@ class Session:
         try:
             if self._caller.resumed:
                 raise EnclaveError(EnclaveCode.SESSION_UNATTESTED, "a resumed session has the identity of its ticket")
-            self._caller.identity = authenticate(content, self._wire.handshake_hash, self._claims, self._service.owners)
+            self._know(authenticate(content, self._wire.handshake_hash, self._claims, self._service.owners))
         except StrongroomError as error:
             self.abort(error)
+
+    def _know(self, identity: Identity | None) -> None:
+        """Take note of the client; what its owner revokes concerns its session, whatever models it uses."""
+        self._caller.identity = identity
+        if identity is not None:
+            self._caller.touched.add(identity.owner)
 
     # ------------------------------------------------------------------------------------ requests
 
     def _request(self, content: memoryview) -> Park | None:
-        if not self._caller.control.in_control and self._service.is_revoked(self._began, self._caller.touched):
-            self.abort(EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew"))
+        try:
+            self._operations.check_revoked(self._caller)
+        except EnclaveError as error:
+            self.abort(error)
             return None
         return self._guarded(0, lambda: self._decode(content))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attestation.types import Delegation, Heartbeat, PlatformClass, Right, document_digest
+from attestation.types import Credential, Delegation, Heartbeat, PlatformClass, Right, document_digest
 from attestation.wire.messages import MessageType, encode_body
 from enclave import owners as owners_module
 from enclave import provision as provision_module
@@ -399,11 +399,60 @@ def test_a_heartbeat_for_another_process_is_refused(served: Served) -> None:
         served.owner.heartbeat(served.broker, served.owner.challenge(served.broker), {}, boot_id=bytes(16))
 
 
-def test_signed_time_and_epoch_never_go_back(served: Served) -> None:
+def test_heartbeats_take_effect_in_the_order_of_their_challenges(served: Served) -> None:
+    owner, broker, other = served.owner, served.broker, served.rig.client()
+    first, second = owner.challenge(broker), owner.challenge(other)
+    owner.heartbeat(other, second, {served.digest: 5})
+    with refused("heartbeat-old"):
+        owner.heartbeat(broker, first, {served.digest: 9})
+    assert owner.challenge(broker)["leases"] == [[served.digest, 5]]
+
+
+def test_a_heartbeat_from_the_future_is_followed_by_one_of_the_present(served: Served) -> None:
+    owner, broker = served.owner, served.broker
+    owner.heartbeat(broker, owner.challenge(broker), {served.digest: 5}, time=owner.now + 10**9)
+    owner.heartbeat(broker, owner.challenge(broker), {served.digest: 7}, time=owner.now + 60)
+    body = served.rig.client().request({"op": "infer", "model": {"digest": served.digest}}, {"x": X})
+    assert body.header["beat"][0] == owner.now + 60
+
+
+def test_a_broker_of_other_names_says_nothing_for_this_model(served: Served) -> None:
     owner, broker = served.owner, served.broker
     owner.heartbeat(broker, owner.challenge(broker), {served.digest: 5}, epoch=3)
-    with refused("heartbeat-old"):
-        owner.heartbeat(broker, owner.challenge(broker), {served.digest: 9}, epoch=3, time=owner.now - 1)
+    narrow = Owner(key=owner.key, models=("other",), now=owner.now + 10**6)
+    narrow.heartbeat(broker, narrow.challenge(broker), {}, epoch=10**6)
+    assert narrow.revoke(broker, name="other", epoch=10**6) == []
+    body = served.rig.client().request({"op": "infer", "model": {"digest": served.digest}}, {"x": X})
+    assert body.header["beat"] == [owner.now, 3, owner.public]
+    (state,) = served.rig.client().claims.owners
+    assert (state.epoch, Heartbeat.open(state.heartbeat, owner.broker.public).epoch) == (3, 3)
+    assert owner.heartbeat(broker, owner.challenge(broker), {served.digest: 9}) == [[served.digest, 9]]
+
+
+def test_the_oldest_of_too_many_delegations_is_forgotten(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners_module, "MAX_DELEGATIONS", 1)
+    other = Owner(key=served.owner.key)
+    other.heartbeat(served.broker, other.challenge(served.broker), {served.digest: 5})
+    assert served.owner.broker.public not in served.rig.service.owners.issuers()
+    assert other.broker.public in served.rig.service.owners.issuers()
+
+
+def test_two_epochs_of_a_name_are_served_and_older_ones_end(served: Served) -> None:
+    digests = [served.digest]
+    for epoch in (2, 3):
+        data, manifest = linear(served.owner, epoch=epoch)
+        digests.append(served.owner.seal(served.rig.host, served.folder, data, manifest=manifest))
+        served.owner.provision(served.broker, digests[-1], epoch=epoch)
+    client = served.rig.client()
+    with refused("model-unknown"):
+        client.infer(digests[0], x=X)
+    for digest in digests[1:]:
+        assert client.infer(digest, x=X)["y"].shape == (1, 3)
+
+
+def test_signed_epochs_never_go_back(served: Served) -> None:
+    owner, broker = served.owner, served.broker
+    owner.heartbeat(broker, owner.challenge(broker), {served.digest: 5}, epoch=3)
     with refused("epoch-old"):
         owner.heartbeat(broker, owner.challenge(broker), {served.digest: 9}, epoch=2)
     assert owner.challenge(broker)["leases"] == [[served.digest, 5]]
@@ -479,6 +528,45 @@ def test_one_owners_revocation_leaves_another_owners_sessions_alone(tmp_path: Pa
         assert two.infer(digests[second.public], x=X)["y"].shape == (1, 3)
         with refused("session-revoked"):
             one.infer(digests[second.public], x=X)
+
+
+def test_a_revocation_that_says_nothing_new_ends_nothing(served: Served) -> None:
+    served.owner.revoke(served.broker, name="another", epoch=9)
+    client, replayer = served.rig.client(), served.rig.client()
+    ticket = client.ticket()
+    assert served.owner.revoke(replayer, name="another", epoch=9) == []
+    assert client.infer(served.digest, x=X)["y"].shape == (1, 3)
+    served.rig.client(ticket=ticket).request({"op": "models"})
+    served.owner.revoke(served.broker, name="another", epoch=10)
+    with refused("session-revoked"):
+        replayer.request({"op": "models"})
+
+
+def test_a_revocation_ends_the_sessions_of_clients_that_its_owner_named(tmp_path: Path) -> None:
+    with running(EnclaveSettings("any")) as rig:
+        first, second = Owner(), Owner()
+        for owner in (first, second):
+            data, manifest = linear(owner)
+            owner.provision(rig.client(), owner.seal(rig.host, tmp_path, data, manifest=manifest))
+        key = Signer.generate()
+        named, nobody = rig.client(), rig.client()
+        named.authenticate(key, Credential(first.public, key.public, "alice").sign(first.key))
+        ticket = named.ticket()
+        resumed = rig.client(ticket=ticket)
+        resumed.request({"op": "models"})
+        first.revoke(rig.client(), epoch=2)
+        for client in (named, resumed):
+            with refused("session-revoked"):
+                client.request({"op": "ticket"})
+        nobody.request({"op": "models"})
+
+
+def test_a_revocation_counts_before_tickets_are_dropped(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = served.rig.service
+    seen: list[int] = []
+    monkeypatch.setattr(service.tickets, "clear", lambda: seen.append(service.generation))
+    served.owner.revoke(served.broker, epoch=2)
+    assert seen == [1]
 
 
 def test_the_list_of_revoked_digests_is_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
