@@ -33,6 +33,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-o", "--output", type=_FILE, required=True, help="The sealed model to write.")
 @click.option("--name", help="Name of the model, where no manifest gives it.")
 @click.option("--part", "parts", multiple=True, metavar="NAME=FILE", help="A further part, such as a tokenizer.")
+@click.option("--force", is_flag=True, help="Replace the sealed model that is there.")
 @keyfile.passphrase_option
 @_json
 def seal_command(
@@ -44,6 +45,7 @@ def seal_command(
     output: Path,
     name: str | None,
     parts: tuple[str, ...],
+    force: bool,
     passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -62,6 +64,7 @@ def seal_command(
             recipients=publics,
             extra_parts=extra,
             progress=progress,
+            overwrite=force,
         )
     _print_info(info, as_json=as_json)
 

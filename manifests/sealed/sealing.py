@@ -46,6 +46,7 @@ def seal(
     example_input: Any = None,
     chunk_size: int = DEFAULT_CHUNK,
     progress: Progress | None = None,
+    overwrite: bool = False,
 ) -> SealedInfo:
     """Seal a model for its recipients and return what anybody can see of it.
 
@@ -56,10 +57,11 @@ def seal(
     from the graph under `name`, `version` and `epoch`.  `extra_parts` are tokenizer files, tables, or external data,
     by the name they get.
 
-    Raises ManifestError: `key-invalid`, `passphrase-wrong`, `manifest-invalid`, `model-malformed`,
+    Raises ManifestError: `file-exists` without `overwrite`, `key-invalid`, `passphrase-wrong`, `manifest-invalid`, `model-malformed`,
     `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`, and as `write_sealed`.
     After an error the destination is what it was before.
     """
+    _check_free(Path(destination), overwrite=overwrite)
     signer = parties.owner_signer(owner_key, passphrase)
     publics = parties.recipient_publics(recipients)
     source = _load(model, example_input)
@@ -83,7 +85,18 @@ def seal(
         recipients=publics,
         chunk_size=chunk_size,
         progress=progress,
+        overwrite=overwrite,
     )
+
+
+def _check_free(destination: Path, *, overwrite: bool) -> None:
+    """Say at once what the writing would say after minutes of work."""
+    if not overwrite and (destination.is_symlink() or destination.exists()):
+        raise ManifestError(
+            ManifestCode.FILE_EXISTS,
+            f"{destination} already exists",
+            remedy="choose another name, or say that it may be replaced: --force, in Python overwrite=True",
+        )
 
 
 def _check(manifest: ModelManifest, graph: onnx.ModelProto, owner_key: Signer) -> None:

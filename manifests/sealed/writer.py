@@ -95,14 +95,15 @@ def write_sealed(
     recipients: Sequence[bytes],
     chunk_size: int = DEFAULT_CHUNK,
     progress: Progress | None = None,
+    overwrite: bool = True,
     dangerous_random: Callable[[int], bytes] = os.urandom,
 ) -> SealedInfo:
     """Seal parts under a fresh data key and salt.
 
     `parts` begin with the model manifest and the graph; `recipients` are public keys of 1,216 bytes.
     `dangerous_random` exists for test vectors: two sealings that draw the same key and salt share a key stream.
-    Raises ManifestError `sealed-recipients`, `key-invalid`, `sealed-malformed`, `disk-full` and
-    what the parts raise.  The destination then names what it named before.
+    Raises ManifestError `sealed-recipients`, `key-invalid`, `sealed-malformed`, `disk-full`, `file-exists` without
+    `overwrite`, and what the parts raise.  The destination then names what it named before.
     """
     keys.check_count(len({keys.key_id(public) for public in recipients}))
     dek = bytearray(dangerous_random(stream.DEK_SIZE))
@@ -113,7 +114,7 @@ def write_sealed(
         core = Core.decode(core.encode())  # what a reader would refuse is not written
         sealing = _Sealing(core, dek, owner_key, recipients, progress)
         with contextlib.closing(sealing.blocks(parts)) as blocks:
-            write_atomically(destination, blocks)
+            write_atomically(destination, blocks, replace=overwrite)
         return sealing.info
     finally:
         stream.wipe(dek)

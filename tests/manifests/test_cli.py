@@ -193,3 +193,14 @@ def test_the_progress_bar_is_for_people(
         assert bar is not None
         bar(1, 2)
         bar(2, 2)
+
+
+def test_a_sealed_model_is_replaced_by_force_alone(keys: Path, graph: Path, sealed: Path) -> None:
+    before = sealed.read_bytes()
+    arguments = [graph, "--owner-key", keys / "owner.key", "--recipient", keys / "one.pub", "-o", sealed]
+    error = refused(seal_command, *arguments)
+    assert error.code is ManifestCode.FILE_EXISTS
+    assert "--force" in str(error.remedy)
+    assert sealed.read_bytes() == before
+    done(seal_command, *arguments, "--force")
+    assert sealed.read_bytes() != before

@@ -138,7 +138,7 @@ def test_a_refused_sealing_leaves_the_destination_alone(tmp_path: Path, case: st
     path = tmp_path / "s"
     path.write_bytes(b"older")
     with pytest.raises(ManifestError) as caught:
-        seal(doubling(), path, **{**WHO, **changes})
+        seal(doubling(), path, **{**WHO, "overwrite": True, **changes})
     assert caught.value.code is code
     assert path.read_bytes() == b"older"
     assert [child.name for child in tmp_path.iterdir()] == ["s"]
@@ -242,3 +242,21 @@ def test_a_graph_beyond_protobufs_limit_says_what_to_do() -> None:
         serialize(Huge())  # type: ignore[arg-type]
     assert caught.value.code is ManifestCode.EXPORT_FAILED
     assert "external data" in str(caught.value.remedy)
+
+
+def test_a_file_that_is_there_is_replaced_on_request_alone(tmp_path: Path) -> None:
+    first = seal(doubling(), tmp_path / "s", **WHO)
+    with pytest.raises(ManifestError) as caught:
+        seal(doubling(), tmp_path / "s", **WHO)
+    assert caught.value.code is ManifestCode.FILE_EXISTS
+    assert "overwrite=True" in str(caught.value.remedy)
+    assert inspect_sealed(tmp_path / "s") == first
+    assert seal(doubling(), tmp_path / "s", overwrite=True, **WHO) == inspect_sealed(tmp_path / "s") != first
+
+
+def test_a_file_that_appears_while_a_model_is_sealed_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with pytest.raises(ManifestError) as caught:
+        seal(doubling(), path, progress=lambda _done, _total: path.write_text("new") and None, **WHO)
+    assert caught.value.code is ManifestCode.FILE_EXISTS
+    assert path.read_text() == "new"
