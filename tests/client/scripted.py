@@ -13,8 +13,8 @@ from attestation.types import EvidenceRecord
 from attestation.wire.frames import Frame, FrameDecoder, encode_frame
 from attestation.wire.messages import Body, MessageType, decode_body, encode_body
 from attestation.wire.session import Closed, HandshakeDone, Message, ServerSession
-from attestation.wire.tickets import TicketStore
 from manifests.errors import StrongroomError
+from tests.wire.store import TicketStore
 
 
 class Peer:

@@ -9,7 +9,8 @@ from attestation.binding import InclusionProof
 from attestation.types import EvidenceRecord
 from attestation.wire.messages import MessageType
 from attestation.wire.session import ClientSession, Evidence, HandshakeDone, Resumed, ServerSession
-from attestation.wire.tickets import Ticket, TicketStore
+from attestation.wire.tickets import Ticket
+from tests.wire.store import TicketStore
 
 EVIDENCE = EvidenceRecord(claims=b"claims" * 20, quote=b"quote" * 40, proof=InclusionProof(0, 1, ()), hint="dummy")
 REQUEST, RESPONSE = MessageType.REQUEST, MessageType.RESPONSE

@@ -10,9 +10,9 @@ from attestation.wire.noise_primitives import CIPHERS
 from attestation.wire.records import REKEY_INTERVAL, ROOM
 from attestation.wire.session import ClientSession, ServerSession
 from attestation.wire.session_states import State
-from attestation.wire.tickets import TicketStore
 from tests.wire.kit import refusal
 from tests.wire.pairs import EVIDENCE, REQUEST, RESPONSE, established, exchange, greeted, records_of, ticket_from
+from tests.wire.store import TicketStore
 
 
 @pytest.fixture

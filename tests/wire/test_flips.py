@@ -8,9 +8,9 @@ from collections import Counter
 from attestation.errors import WireCode
 from attestation.wire.session import ClientSession, ServerSession
 from attestation.wire.stream import PrefixedStream
-from attestation.wire.tickets import TicketStore
 from tests.wire.kit import outcome, refusal
 from tests.wire.pairs import EVIDENCE, REQUEST, RESPONSE, established, exchange, flips, greeted, ticket_from
+from tests.wire.store import TicketStore
 
 
 def fork(session):

@@ -16,9 +16,9 @@ from attestation.wire.frames import Frame, FrameDecoder, encode_frame
 from attestation.wire.messages import MessageType, decode_body, encode_body
 from attestation.wire.records import ROOM
 from attestation.wire.session import Closed, HandshakeDone, Message, ServerSession
-from attestation.wire.tickets import TicketStore
 from tests.wire import independent_client
 from tests.wire.independent_client import Client, RefusalError
+from tests.wire.store import TicketStore
 
 CLAIMS = b"claims of a dummy"
 

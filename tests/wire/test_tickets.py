@@ -9,9 +9,10 @@ import pytest
 from attestation.errors import WireCode
 from attestation.wire.messages import MessageType
 from attestation.wire.session import ClientSession, ServerSession
-from attestation.wire.tickets import ServerTicket, Ticket, TicketStore
+from attestation.wire.tickets import ServerTicket, Ticket
 from tests.wire.kit import refusal
 from tests.wire.pairs import EVIDENCE, exchange, resumed, ticket_from
+from tests.wire.store import TicketStore
 
 
 def test_a_ticket_brings_back_identity_and_evidence_digest():
