@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _serve(options.settings)
     except StrongroomError as error:
-        log(Event.START_FAILED, error.code)
+        log(Event.STOPPED if error.code is EnclaveCode.QUOTE_UNAVAILABLE else Event.START_FAILED, error.code)
         return error.exit_code
     return 0
 
@@ -72,6 +72,8 @@ def _serve(path: Path) -> None:
     service = Service(settings, attester, channel, arena)
     log(Event.STARTED, **{f"arena_{arena.kind}": 1}, threads=settings.limits.threads)
     Server(channel, service).serve()
+    if attester.lost:
+        raise EnclaveError(EnclaveCode.QUOTE_UNAVAILABLE, "the platform gives no more quotes; start another process")
     log(Event.STOPPED)
 
 

@@ -14,6 +14,7 @@ from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Array, Tensors
 from manifests.model import ModelManifest
 from manifests.steps import Cast, Label, LabelOnly, PostStep, PreStep, Round, Scale, Select, Softmax, TopK
+from manifests.tensors import Axis, Dimension, TensorField
 
 Step: TypeAlias = Callable[[Tensors], Tensors]
 
@@ -24,9 +25,29 @@ def compile_pre(manifest: ModelManifest) -> tuple[Step, ...]:
 
 
 def compile_post(manifest: ModelManifest) -> tuple[Step, ...]:
-    """Return the manifest's post-processing."""
+    """Return the manifest's post-processing; where there is any, it starts with the shapes of the graph's outputs."""
+    if not manifest.post:
+        return ()
     labels = np.array(manifest.labels, dtype=object)
-    return tuple(_post(step, labels) for step in manifest.post)
+    return _check_shapes(manifest.outputs), *(_post(step, labels) for step in manifest.post)
+
+
+def _check_shapes(outputs: Sequence[TensorField]) -> Step:
+    """Hold a graph to the shapes that its manifest announces, which the steps rely on."""
+
+    def check(tensors: Tensors) -> Tensors:
+        if all(_fits(tensors[output.name].shape, output.shape) for output in outputs):
+            return tensors
+        raise EnclaveError(EnclaveCode.INFERENCE_FAILED, "the model gave an output of another shape than announced")
+
+    return check
+
+
+def _fits(shape: tuple[int, ...], announced: Sequence[Dimension]) -> bool:
+    if len(shape) != len(announced):
+        return False
+    pairs = zip(shape, announced, strict=True)
+    return all(a.minimum <= n <= a.maximum if isinstance(a, Axis) else n == a for n, a in pairs)
 
 
 def run_steps(steps: Sequence[Step], tensors: Tensors) -> Tensors:

@@ -33,8 +33,9 @@ Done = Callable[[Quoted | StrongroomError], None]
 class Quoter:
     """Owns the attester.  `submit` never blocks."""
 
-    def __init__(self, attester: Attester, capacity: int) -> None:
-        """Start the thread; `capacity` leaves may wait, at most 2**16."""
+    def __init__(self, attester: Attester, capacity: int, lost: Callable[[], None] = lambda: None) -> None:
+        """Start the thread; `capacity` leaves may wait, at most 2**16.  `lost` is called once the attester is."""
+        self._lost = lost
         self._attester = attester
         self._capacity = min(capacity, 1 << MAX_PATH)
         self._waiting: deque[tuple[bytes, Done]] = deque()
@@ -63,6 +64,15 @@ class Quoter:
     def _run(self) -> None:
         while leaves := self._take():
             self._serve(leaves)
+            if self._attester.lost:
+                self._lost()
+                break
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Refuse what waits and what may still come."""
+        with self._condition:
+            self._stopped = True
         for _, done in self._waiting:
             done(EnclaveError(EnclaveCode.STOPPING, "the enclave is being drained"))
 

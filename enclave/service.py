@@ -34,7 +34,7 @@ class Service:
         self.keys = EnclaveKeys.generate(arena)
         self.tickets = ArenaTickets(arena)
         self.owners = Owners(settings.owners, self._changed)
-        self.quoter = Quoter(attester, settings.limits.max_half_open)
+        self.quoter = Quoter(attester, settings.limits.max_half_open, lost=channel.shut)
         self.worker = Worker("loader", MAX_WAITING_LOADS)
         self.loader = ModelLoader(settings.limits)
         self.control = Provisioner(

@@ -160,6 +160,8 @@ class LabelOnly:
         if tensor.dtype in FLOATS:
             if not shape or (labels and not static(shape[-1], labels)):
                 raise invalid(f"label_only: the last axis of {self.output!r} is not as long as the labels")
+            if not _least(tensor):
+                raise invalid(f"label_only: the last axis of {self.output!r} may be empty, which has no largest entry")
             shape = shape[:-1]
         tensors.clear()
         _add(tensors, tensor.bare(name="label", shape=shape, dtype="string" if labels else "int64"))

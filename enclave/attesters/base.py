@@ -18,6 +18,8 @@ class Attester(ABC):
 
     platform: PlatformClass
     hint: str
+    lost = False
+    """Whether no quote can ever come again: then the process ends, and its supervisor starts another."""
 
     def quote(self, report_data: bytes) -> bytes:
         """Return a quote over 64 bytes of report data; raises EnclaveError `quote-unavailable`."""

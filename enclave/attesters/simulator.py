@@ -45,6 +45,7 @@ class SimulatorAttester(Attester):
         try:
             return self._exchange(report_data)
         except (OSError, EnclaveError):
+            self.lost = True
             self._stream.close()  # the place in the stream is lost: a late answer would be taken for the next one
             raise
 

@@ -23,16 +23,17 @@ from enclave.attesters import open_attester
 from enclave.attesters.simulator import SimulatorAttester
 from enclave.closure import loaded_files
 from enclave.deadline import Watchdog
-from enclave.errors import EnclaveError
+from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
 from enclave.log import Event, log, show_platform
 from enclave.models import check_interface, open_session, session_options
+from enclave.process import compile_post, run_steps
 from enclave.quoter import Quoted, Quoter
 from enclave.tickets import ArenaTickets
 from enclave.worker import Worker
-from manifests.errors import StrongroomError
+from manifests.errors import ManifestError, StrongroomError
 from manifests.sealed.core import GRAPH_PART
-from tests.enclave.rig import FakeAttester, Owner, graph, linear
+from tests.enclave.rig import Ended, FakeAttester, Owner, graph, linear, running
 
 
 def code_of(function: Any, *arguments: Any) -> str:
@@ -399,3 +400,38 @@ def test_the_runtimes_threads_are_explicit_and_its_log_is_silent() -> None:
     options = session_options(3)
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
     assert options.log_severity_level == 4
+
+
+def test_an_enclave_whose_attester_is_lost_ends() -> None:
+    with running() as rig:
+        rig.attester.fails = rig.attester.lost = True
+        with pytest.raises(Ended):
+            rig.client()
+        rig.thread.join(10)
+        assert not rig.thread.is_alive()
+
+
+def test_a_simulator_that_lost_its_place_is_lost() -> None:
+    attester = simulator(b"")
+    assert not attester.lost
+    with pytest.raises(EnclaveError):
+        attester.quote(bytes(64))
+    assert attester.lost
+
+
+def test_outputs_of_other_shapes_than_announced_never_reach_the_steps() -> None:
+    post = [{"kind": "label_only", "output": "y"}]
+    _, manifest = linear(Owner(), post=post)
+    steps = compile_post(manifest)
+    for shape in [(1, 0), (1, 4), (9, 3), (3,)]:
+        with pytest.raises(EnclaveError) as refusal:
+            run_steps(steps, {"y": np.zeros(shape, np.float32)})
+        assert refusal.value.code is EnclaveCode.INFERENCE_FAILED
+    assert run_steps(steps, {"y": np.zeros((1, 3), np.float32)})["label"].tolist() == ["red"]
+
+
+def test_a_label_of_an_axis_that_may_be_empty_is_refused() -> None:
+    axes = {"n": {"minimum": 1, "maximum": 8}, "k": {"minimum": 0, "maximum": 8}}
+    outputs = [{"name": "y", "dtype": "float32", "shape": ["n", "k"]}]
+    with pytest.raises(ManifestError):
+        linear(Owner(), axes=axes, outputs=outputs, labels=[], post=[{"kind": "label_only", "output": "y"}])
