@@ -329,3 +329,18 @@ def test_a_read_error_is_told_by_its_code(tmp_path: Path) -> None:
     assert refused.value.code == "fetch-model-unreadable"
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(folder)
+
+
+def test_more_fetches_than_may_wait_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "MAX_WAITING", 2)
+    folder = folder_with(tmp_path)
+
+    async def scenario() -> None:
+        async with serving(folder) as made:
+            for number in (1, 2, 3):
+                made.fetcher.request(number, wish())
+            frames = [await made.enclave.frame() for _ in range(3)]
+            assert [frame.sid for frame in frames] == [3, 1, 2]
+            assert canonical.decode(frames[0].body[1:], max_size=1000)["code"] == HostCode.FETCH_BUSY
+
+    run(scenario())
