@@ -1,8 +1,9 @@
-"""What an administrator does with a broker: make it, take models in, set policies, issue credentials."""
+"""What an administrator does with a broker: models, policies, enclaves that ended, credentials."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from attestation.broker.audit import EventKind
@@ -10,7 +11,7 @@ from attestation.broker.home import Home
 from attestation.broker.keystore import CARD_SIGNING, BrokerKeys, KeyContext, wipe
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.policy import NO_PREVIOUS, PolicyDocument, lineage_of, policy_digest, rules_of
-from attestation.broker.schema import ModelRow, PolicyRow
+from attestation.broker.schema import EnclaveRow, LeaseRow, ModelRow, PolicyRow
 from attestation.broker.state import State
 from attestation.broker.terms import open_delegation
 from attestation.errors import BrokerCode, BrokerError
@@ -26,6 +27,8 @@ from manifests.signing import Signer, check_public_key
 MAX_DELEGATION = 16 * 1024
 """An enclave's claims carry the delegation, and admit this much."""
 EVERY = "*"
+MIN_DIGITS = 16
+"""Of a boot id, as `list` shows it."""
 CARD_CLIENT = "strongroom-client"
 
 
@@ -169,6 +172,38 @@ def set_policy(ledger: Ledger, policy: Policy, now: int) -> PolicyDocument:
 
     ledger.record(now, plan)
     return made[-1]
+
+
+def forget_enclave(ledger: Ledger, boot_id: str, now: int) -> tuple[EnclaveRow, int]:
+    """Count an enclave's leases as spent, because its process has ended; returns it and how many leases there were.
+
+    boot_id: 32 hex digits, or the first 16.  An enclave that runs on is counted again at its next heartbeat, if there
+    is room for it.  Raises BrokerError `enclave-not-known`.
+    """
+    meant: list[EnclaveRow] = []
+    given_up: list[LeaseRow] = []
+
+    def plan(state: State) -> Plan:
+        row = _meant(state, boot_id)
+        meant.append(row)
+        given_up.extend(replace(lease, requests=0) for lease in state.leases_of(row.boot_id) if lease.requests)
+        return Plan(EventKind.FORGOTTEN, {"boot_id": row.boot_id, "leases": len(given_up)}, tuple(given_up))
+
+    ledger.record(now, plan)
+    return meant[-1], len(given_up)
+
+
+def _meant(state: State, boot_id: str) -> EnclaveRow:
+    found = [row for row in state.enclaves() if row.boot_id.hex().startswith(boot_id.lower())]
+    if len(found) != 1 or len(boot_id) < MIN_DIGITS:
+        raise BrokerError(
+            BrokerCode.ENCLAVE_UNKNOWN,
+            "the boot id does not name one enclave that was given a key",
+            expected=f"{MIN_DIGITS} to 32 hexadecimal digits",
+            found=f"{boot_id[:160]}: {len(found)} enclaves",
+            remedy="see `strongroom broker list`",
+        )
+    return found[0]
 
 
 def issue_credential(ledger: Ledger, client: bytes, name: str, now: int) -> bytes:

@@ -45,6 +45,7 @@ class EventKind(StrEnum):
     REFUSAL = "refusal"
     FAILURE = "failure"
     REVOCATION = "revocation"
+    FORGOTTEN = "forgotten"
     CREDENTIAL = "credential"
     RESTORED = "restored"
 

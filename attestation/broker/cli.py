@@ -119,7 +119,7 @@ def add(*, sealed: Path, delegation: Path, home: Path, passphrase_file: Path | N
 def list_command(*, home: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """List models and the enclaves that were given their keys."""
     with open_ledger(home, passphrase_file) as ledger:
-        listing = ledger.look(lambda state: reports.listing(state, now()))
+        listing = ledger.look(reports.listing)
     if as_json:
         click.echo(json.dumps(listing, indent=2))
         return
@@ -183,6 +183,17 @@ def revoke(
         made = revoking.revoke_named(ledger, digests=digests, name=name, below=below or 0, owner=owner, now=now())
         facts = reports.revocation_facts(made, ledger.keys.signer.public)
     show_facts(facts, as_json=as_json)
+
+
+@broker.command()
+@click.argument("boot_id")
+@unlocking
+@json_option
+def forget(*, boot_id: str, home: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Give up the places that an ended enclave takes; BOOT_ID or its first 16 digits, as `list` shows them."""
+    with open_ledger(home, passphrase_file) as ledger:
+        row, leases = admin.forget_enclave(ledger, boot_id, now())
+    show_facts({"forgotten": row.boot_id.hex(), "leases": leases}, as_json=as_json)
 
 
 @broker.command()

@@ -83,20 +83,15 @@ class Rules:
     max_enclaves: int
     older_epochs: int
 
-    @property
-    def silence_seconds(self) -> int:
-        """After three missed heartbeats an enclave no longer counts as a holder."""
-        return 3 * self.heartbeat_seconds
-
 
 @dataclass(frozen=True)
 class Standing:
     """What the broker knows that bears on one model and one enclave.
 
     revoked: whether the digest itself was revoked.  epoch_floor: of revocations, for this owner and name.  owner_epoch:
-    the owner's newest epoch.  holders: other enclaves that hold the model.  lease: this enclave's, or None.  policy:
-    epoch of the release policy in force.  newer: epochs above the model's that the broker holds of its owner and name,
-    in ascending order.
+    the owner's newest epoch.  holders: other enclaves with a lease on the model that may be unspent.  lease: this
+    enclave's, or None.  policy: epoch of the release policy in force.  newer: epochs above the model's that the broker
+    holds of its owner and name, in ascending order.
     """
 
     revoked: bool = False

@@ -8,11 +8,9 @@ from typing import Any
 
 from attestation.broker.home import Home
 from attestation.broker.keystore import CARD_RECIPIENT, CARD_SIGNING
-from attestation.broker.policy import active_policy
 from attestation.broker.schema import EnclaveRow, LeaseRow, ModelRow, RevocationRow
 from attestation.broker.state import State
 from attestation.broker.terms import open_delegation
-from attestation.errors import BrokerError
 from attestation.types import Revocation, Right
 from manifests.sealed.recipients import key_id
 
@@ -31,11 +29,10 @@ def card_facts(home: Home) -> dict[str, str]:
     return {"broker": keys[CARD_SIGNING].hex(), "recipient": key_id(keys[CARD_RECIPIENT]).hex()}
 
 
-def listing(state: State, now: int) -> dict[str, list[dict[str, Any]]]:
-    """Return every model and enclave; an enclave silent for three heartbeats is no holder any more."""
-    since = now - _silence(state)
+def listing(state: State) -> dict[str, list[dict[str, Any]]]:
+    """Return every model and enclave."""
     return {
-        "models": [_model(state, row, since) for row in state.models()],
+        "models": [_model(state, row) for row in state.models()],
         "enclaves": [_enclave(row, state.leases_of(row.boot_id)) for row in state.enclaves()],
     }
 
@@ -60,17 +57,7 @@ def _revoked(document: Revocation) -> str:
     return " and ".join(filter(None, [below, *(f"{document.name} {digest.hex()}" for digest in document.models)]))
 
 
-def _silence(state: State) -> int:
-    row = state.policy()
-    if row is None:
-        return 0
-    try:
-        return active_policy(state, state.broker).rules.silence_seconds
-    except BrokerError:
-        return 0
-
-
-def _model(state: State, row: ModelRow, since: int) -> dict[str, Any]:
+def _model(state: State, row: ModelRow) -> dict[str, Any]:
     revoked = state.revoked(row)
     return {
         "name": row.name,
@@ -78,7 +65,7 @@ def _model(state: State, row: ModelRow, since: int) -> dict[str, Any]:
         "digest": row.digest.hex(),
         "owner": row.owner.hex(),
         "rights": [str(right) for right in open_delegation(row.delegation, row.owner).rights],
-        "holders": state.holders(row.digest, since),
+        "holders": state.holders(row.digest),
         "revoked": revoked is not None,
         "added": row.added,
     }

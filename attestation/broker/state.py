@@ -5,7 +5,6 @@ Rows enter through `put` alone, after they were authenticated (loading) or commi
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,24 +31,19 @@ class Revoked:
 
 
 class _Holders:
-    """The leases on one model, countable by their last renewal without looking at each."""
+    """The leases on one model, counted without looking at each."""
 
     def __init__(self) -> None:
-        self.by_enclave: dict[bytes, LeaseRow] = {}
-        self._renewals: list[int] = []
+        self._unspent: set[bytes] = set()
 
     def put(self, row: LeaseRow) -> None:
-        old = self.by_enclave.get(row.boot_id)
-        if old is not None and old.requests:
-            del self._renewals[bisect.bisect_left(self._renewals, old.renewed)]
         if row.requests:
-            bisect.insort(self._renewals, row.renewed)
-        self.by_enclave[row.boot_id] = row
+            self._unspent.add(row.boot_id)
+        else:
+            self._unspent.discard(row.boot_id)
 
-    def count(self, since: int, besides: bytes) -> int:
-        held = len(self._renewals) - bisect.bisect_left(self._renewals, since)
-        own = self.by_enclave.get(besides)
-        return held - (own is not None and own.requests > 0 and own.renewed >= since)
+    def count(self, besides: bytes) -> int:
+        return len(self._unspent) - (besides in self._unspent)
 
 
 _NOBODY = _Holders()
@@ -133,9 +127,9 @@ class State:
         """Return the leases of one enclave."""
         return list(self._held.get(boot_id, {}).values())
 
-    def holders(self, model: bytes, since: int, *, besides: bytes = b"") -> int:
-        """Count the enclaves with a lease on a model that were heard from at or after `since`, `besides` excepted."""
-        return self._holders.get(model, _NOBODY).count(since, besides)
+    def holders(self, model: bytes, *, besides: bytes = b"") -> int:
+        """Count the enclaves whose lease on a model may be unspent, however long they are silent; without `besides`."""
+        return self._holders.get(model, _NOBODY).count(besides)
 
     def revocations(self) -> tuple[Revoked, ...]:
         """Return the revocations in the order they were made."""

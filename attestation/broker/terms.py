@@ -79,17 +79,17 @@ class Terms:
             now=self.now,
         )
         evidence = self.session.evidence
-        return decide(evidence, policy.rules, standing(state, policy, evidence, model, self.now), request)
+        return decide(evidence, policy.rules, standing(state, policy, evidence, model), request)
 
 
-def standing(state: State, policy: ActivePolicy, evidence: Evidence, model: ModelRow, now: int) -> Standing:
+def standing(state: State, policy: ActivePolicy, evidence: Evidence, model: ModelRow) -> Standing:
     """Collect what the broker knows that bears on one model and one enclave."""
     revocations = [item.document for item in state.revocations() if item.document.owner == model.owner]
     return Standing(
         revoked=any(model.digest in document.models for document in revocations),
         epoch_floor=max((d.epoch for d in revocations if d.name in {"*", model.name}), default=0),
         owner_epoch=state.owner_epoch(model.owner),
-        holders=state.holders(model.digest, now - policy.rules.silence_seconds, besides=evidence.boot_id),
+        holders=state.holders(model.digest, besides=evidence.boot_id),
         lease=state.lease(evidence.boot_id, model.digest),
         policy=policy.epoch,
         newer=state.newer_epochs(model),

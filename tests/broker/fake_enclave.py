@@ -71,7 +71,7 @@ class FakeEnclave:
     def restart(self) -> None:
         """Forget everything, as a new process would."""
         self.boot_id = os.urandom(16)
-        self.owners = Owners("first", lambda: None)
+        self.owners = Owners("first", lambda *_: None)
         self._control = _Provisioner(
             self,
             owners=self.owners,

@@ -12,13 +12,15 @@ from click.testing import CliRunner, Result
 from attestation.broker import cli, keystore
 from attestation.broker.cli import broker
 from attestation.broker.home import Home
+from attestation.broker.ledger import Ledger
+from attestation.broker.schema import EnclaveRow, LeaseRow
 from attestation.errors import BrokerCode, PolicyCode
 from attestation.types import Credential, Delegation, Right
 from manifests import keyfile
 from manifests.errors import ManifestCode, StrongroomError
 from manifests.sealed.recipients import RecipientKey
 from tests.broker.conftest import Sealing
-from tests.broker.support import CHEAP, OWNER, PASSPHRASE, sql
+from tests.broker.support import CHEAP, NOW, OWNER, PASSPHRASE, record, sql
 
 POLICY = f"""
 version = 1
@@ -131,6 +133,16 @@ def test_a_model_is_added_and_listed(console: Console, sealed: Sealing) -> None:
     assert "doubler" in shown
     assert added["digest"][:16] in shown
     assert "Enclaves: none" in shown
+
+
+def test_an_enclave_is_forgotten_by_the_beginning_of_its_boot_id(console: Console) -> None:
+    home = Home(console.home)
+    with Ledger.open(home, home.unlock(PASSPHRASE)) as ledger:
+        enclave = EnclaveRow(b"\1" * 16, "simulated", bytes(32), "unix:/x", NOW, 1, 1)
+        record(ledger, enclave, LeaseRow(b"\1" * 16, bytes(64), bytes(16), bytes(64), 10, NOW, NOW))
+    assert console.json("forget", "01" * 8, "--home", console.home) == {"forgotten": "01" * 16, "leases": 1}
+    (shown,) = console.json("list", "--home", console.home)["enclaves"]
+    assert [lease["requests"] for lease in shown["leases"]] == [0]
 
 
 def test_adding_a_model_for_somebody_else_fails(console: Console, sealed: Sealing) -> None:

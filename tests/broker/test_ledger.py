@@ -66,12 +66,14 @@ def test_a_plan_that_names_a_row_twice_records_nothing(ledger: Ledger, made: tup
     Ledger.open(*made).close()
 
 
-def test_holders_are_counted_by_lease_and_last_contact(ledger: Ledger) -> None:
+def test_holders_are_the_enclaves_with_unspent_leases(ledger: Ledger) -> None:
     model = bytes(64)
     record(ledger, lease(1, model), lease(2, model, renewed=NOW - 100), lease(3, model, requests=0))
-    assert ledger.look(lambda state: state.holders(model, NOW - 50)) == 1
-    assert ledger.look(lambda state: state.holders(model, NOW - 100)) == 2
-    assert ledger.look(lambda state: state.holders(model, NOW - 100, besides=b"\1" * 16)) == 1
+    assert ledger.look(lambda state: state.holders(model)) == 2
+    assert ledger.look(lambda state: state.holders(model, besides=b"\1" * 16)) == 1
+    assert ledger.look(lambda state: state.holders(model, besides=b"\3" * 16)) == 2
+    record(ledger, lease(1, model, requests=0))
+    assert ledger.look(lambda state: state.holders(model)) == 1
 
 
 def test_two_processes_see_each_others_events(made: tuple[Home, BrokerKeys]) -> None:

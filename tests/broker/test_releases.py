@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from attestation.broker.admin import set_policy
+from attestation.broker.admin import forget_enclave, set_policy
 from attestation.broker.audit import EventKind, verify_log
 from attestation.broker.decide import OwnerClaim, Refusal, unmet
 from attestation.broker.keystore import KeyContext
@@ -239,7 +239,7 @@ def test_a_revoked_model_gets_a_lease_of_nothing(tmp_path: Path) -> None:
     assert beat.epoch == 2
     assert result.refused[0][1].codes == (BrokerCode.EPOCH_REVOKED,)
     with Ledger.open(home, keys) as ledger:
-        assert ledger.look(lambda state: state.holders(digest, NOW)) == 0
+        assert ledger.look(lambda state: state.holders(digest)) == 0
         assert refused(release(ledger, session(number=2), digest, NOW)) == (BrokerCode.EPOCH_REVOKED,)
 
 
@@ -295,18 +295,31 @@ def test_concurrent_releases_never_exceed_the_limit(tmp_path: Path) -> None:
         BrokerCode.ENCLAVES_EXHAUSTED
     }
     with Ledger.open(home, keys) as ledger:
-        assert ledger.look(lambda state: state.holders(digest, NOW)) == 3
+        assert ledger.look(lambda state: state.holders(digest)) == 3
 
 
-def test_an_enclave_that_fell_silent_makes_room(tmp_path: Path) -> None:
+def test_a_silent_enclave_keeps_its_place_until_it_is_forgotten(tmp_path: Path) -> None:
+    """Its lease is a count of requests and does not run out with time."""
     home, keys, models = stocked(tmp_path / "home", max_enclaves=1, heartbeat_seconds=10)
     digest = models["tumour"].digest
     with Ledger.open(home, keys) as ledger:
         granted(release(ledger, session(boot=1), digest, NOW))
-        assert refused(release(ledger, session(boot=2), digest, NOW + 30)) == (BrokerCode.ENCLAVES_EXHAUSTED,)
-        granted(release(ledger, session(boot=2), digest, NOW + 31))
-        late = renew(ledger, session(boot=1), [digest], bytes(32), NOW + 32)
+        assert refused(release(ledger, session(boot=2), digest, NOW + 10**5)) == (BrokerCode.ENCLAVES_EXHAUSTED,)
+        row, leases = forget_enclave(ledger, session(boot=1).evidence.boot_id.hex(), NOW + 10**5)
+        assert (row.boot_id, leases) == (session(boot=1).evidence.boot_id, 1)
+        granted(release(ledger, session(boot=2), digest, NOW + 10**5))
+        late = renew(ledger, session(boot=1), [digest], bytes(32), NOW + 10**5)
     assert late.leases == ((digest, 0),)
+
+
+def test_forgetting_an_enclave_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    home, keys, models = stocked(tmp_path / "home")
+    with Ledger.open(home, keys) as ledger:
+        granted(release(ledger, session(), models["tumour"].digest, NOW))
+        for boot_id in ("", "00", "ff" * 16, "no digits at all"):
+            with pytest.raises(BrokerError) as error:
+                forget_enclave(ledger, boot_id, NOW)
+            assert error.value.code is BrokerCode.ENCLAVE_UNKNOWN
 
 
 def test_a_narrower_policy_holds_from_the_next_decision(tmp_path: Path) -> None:

@@ -292,8 +292,8 @@ def test_an_enclave_that_cannot_take_a_model_holds_no_lease_of_it(made: Deployme
     assert entry.event["model"] == made.models["one"]
     assert entry.event["code"] == EnclaveCode.MODEL_UNKNOWN
     with made.ledger() as ledger:
-        assert ledger.look(lambda state: state.holders(made.models["one"], 0)) == 0
-        assert ledger.look(lambda state: state.holders(made.models["two"], 0)) == 1
+        assert ledger.look(lambda state: state.holders(made.models["one"])) == 0
+        assert ledger.look(lambda state: state.holders(made.models["two"])) == 1
 
 
 def test_without_a_policy_the_broker_says_so(tmp_path: Path, made: Deployment) -> None:
