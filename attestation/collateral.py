@@ -16,7 +16,7 @@ from typing import Any
 from attestation import strict_json
 from attestation.errors import EvidenceCode, EvidenceError
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import read_bounded
+from manifests.files import exists, naming, read_bounded
 
 MAX_COLLATERAL = 32 * 1024 * 1024
 """Revocation lists may grow to megabytes, and hex doubles them."""
@@ -135,7 +135,7 @@ class DirectorySource(CollateralSource):
 
     def _fetch(self, key: CollateralKey) -> bytes | None:
         path = self.folder / f"{key}.json"
-        return read_bounded(path, MAX_COLLATERAL) if path.is_file() else None
+        return read_bounded(path, MAX_COLLATERAL) if exists(path) else None
 
 
 class FileSource(CollateralSource):
@@ -163,10 +163,11 @@ class FixedSource(CollateralSource):
 def open_source(path: Path | str) -> CollateralSource:
     """Return the source for a folder or a file; raises ManifestError `file-unavailable`."""
     path = Path(path)
-    if path.is_dir():
-        return DirectorySource(path)
-    if path.is_file():
-        return FileSource(path)
+    with naming(path):
+        if path.is_dir():
+            return DirectorySource(path)
+        if path.is_file():
+            return FileSource(path)
     raise ManifestError(
         ManifestCode.FILE_UNAVAILABLE, f"{path} is neither a folder nor a file", remedy="name collateral that exists"
     )

@@ -13,7 +13,7 @@ import click
 
 from manifests import draft, keyfile
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import read_bounded, write_atomically
+from manifests.files import exists, read_bounded, write_atomically
 from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.sealed import RecipientKey, SealedInfo, inspect_sealed, recipients
 from manifests.sealed import rewrap as rewrap_model
@@ -219,7 +219,7 @@ def _check_owner(info: SealedInfo, expected: bytes) -> None:
 def _write_pair(key: Path, kind: str, secret: bytes, public: dict[str, bytes], passphrase_file: Path | None) -> Path:
     """Write a key file and its card; neither replaces a file that is there."""
     card = key.with_suffix(".pub")
-    if card.exists():
+    if exists(card):
         raise ManifestError(ManifestCode.FILE_EXISTS, f"{card} already exists", remedy="choose another name with --key")
     passphrase = keyfile.read_passphrase(passphrase_file, confirm=True)
     keyfile.write_key_file(key, kind, secret, passphrase, public=public)

@@ -58,6 +58,21 @@ def read_bounded(path: Path, limit: int) -> bytes:
     return data
 
 
+def make_folder(path: Path, *, mode: int = 0o777) -> None:
+    """Make a folder and those above it, unless it is there; raises ManifestError `disk-full` or `file-unavailable`."""
+    with naming(path):
+        try:
+            path.mkdir(mode=mode, parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+
+
+def exists(path: Path) -> bool:
+    """Tell whether a name is taken, also by a link that leads nowhere; raises ManifestError `file-unavailable`."""
+    with naming(path):
+        return path.is_symlink() or path.exists()
+
+
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Turn an OSError of the body into the ManifestError that names the file."""

@@ -24,7 +24,7 @@ from attestation.sim.signature import raw_point, sign_raw
 from attestation.sim.state import State
 from manifests import canonical, fields
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import naming, read_bounded, write_atomically
+from manifests.files import exists, make_folder, read_bounded, write_atomically
 from manifests.signing import label
 
 FMSPC = bytes.fromhex("53494d000000")
@@ -154,10 +154,9 @@ class SimulatedPlatform:
     def open(cls, home: Path, now: int) -> SimulatedPlatform:
         """Load the platform of a folder, or make one there; raises EvidenceError or ManifestError."""
         home = Path(home)
-        with naming(home):
-            home.mkdir(mode=_HOME_MODE, parents=True, exist_ok=True)
+        make_folder(home, mode=_HOME_MODE)
         path = home / "platform.key"
-        if not path.exists():
+        if not exists(path):
             secret = canonical.encode({"version": 1, "seed": secrets.token_bytes(SEED_SIZE), "created": now})
             _write_first(path, secret)
         platform = cls.load(home)
@@ -179,8 +178,7 @@ class SimulatedPlatform:
     def publish(self, home: Path, now: int) -> Path:
         """Write fresh collateral into the folder and return its path."""
         folder = Path(home) / "collateral"
-        with naming(folder):
-            folder.mkdir(mode=_HOME_MODE, exist_ok=True)
+        make_folder(folder, mode=_HOME_MODE)
         path = folder / f"{self.collateral_key}.json"
         write_atomically(path, self.collateral(now).to_json().encode("utf-8"))
         return path
@@ -213,6 +211,6 @@ def _read_secret(path: Path) -> tuple[bytes, int]:
 
 def _read_state(home: Path) -> State:
     path = home / "state.toml"
-    if not path.exists():
+    if not exists(path):
         return State()
     return State.from_toml(read_bounded(path, _MAX_FILE).decode("utf-8", "replace"))

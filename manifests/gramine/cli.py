@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from manifests.errors import ManifestError
-from manifests.files import read_bounded
+from manifests.files import naming, read_bounded
 from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import MAX_MANIFEST, parse_manifest
 from manifests.gramine.measure import check_trusted_files, measure
@@ -26,7 +26,7 @@ def manifest() -> None:
 
 
 @manifest.command("render")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="folder to write to")
+@click.option("--output", type=click.Path(readable=False, path_type=Path), required=True, help="folder to write to")
 @click.option(
     "--owner", "owners", multiple=True, help="owner that the enclave admits: a key in hex, or its card (.pub)"
 )
@@ -85,7 +85,9 @@ def check_command(file: Path, *, as_json: bool) -> None:
 def _owner(text: str) -> bytes:
     """Return a public key from hexadecimal digits or from a card that `strongroom owner init` wrote."""
     try:
-        if Path(text).is_file():
+        with naming(Path(text)):
+            is_card = Path(text).is_file()
+        if is_card:
             return check_public_key(read_card(Path(text))["strongroom-owner"])
         return check_public_key(bytes.fromhex(text))
     except (ValueError, KeyError, ManifestError):

@@ -17,7 +17,7 @@ from typing import Any
 
 import tomli_w
 
-from manifests.files import write_atomically
+from manifests.files import make_folder, write_atomically
 from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import parse_manifest
 from manifests.gramine.measure import file_sha256, measure
@@ -57,7 +57,7 @@ def render(settings: EnclaveSettings, directory: Path, *, python: str = sys.exec
     for it.  Raises GramineError `closure-failed`, and ManifestError where a file cannot be written.
     """
     directory = Path(directory).absolute()
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     settings_path = directory / SETTINGS_NAME
     write_atomically(settings_path, settings.to_toml())
     files = sorted({*record_closure(python), python, str(settings_path)})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from manifests import draft
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import read_bounded
+from manifests.files import exists, read_bounded
 from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.sealed import exporters, parties
 from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, check_part_name
@@ -57,8 +57,8 @@ def seal(
     from the graph under `name`, `version` and `epoch`.  `extra_parts` are tokenizer files, tables, or external data,
     by the name they get.
 
-    Raises ManifestError: `file-exists` without `overwrite`, `key-invalid`, `passphrase-wrong`, `manifest-invalid`, `model-malformed`,
-    `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`, and as `write_sealed`.
+    Raises ManifestError: `file-exists` without `overwrite`, `key-invalid`, `passphrase-wrong`, `manifest-invalid`,
+    `model-malformed`, `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`, and as `write_sealed`.
     After an error the destination is what it was before.
     """
     _check_free(Path(destination), overwrite=overwrite)
@@ -91,7 +91,7 @@ def seal(
 
 def _check_free(destination: Path, *, overwrite: bool) -> None:
     """Say at once what the writing would say after minutes of work."""
-    if not overwrite and (destination.is_symlink() or destination.exists()):
+    if not overwrite and exists(destination):
         raise ManifestError(
             ManifestCode.FILE_EXISTS,
             f"{destination} already exists",

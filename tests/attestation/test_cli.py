@@ -157,5 +157,16 @@ def test_states_are_named_or_refused(tmp_path: Path) -> None:
     assert "SIMULATED" in run(sim, "show", *home).output
 
 
+@pytest.mark.parametrize("home", ["file", "file/below", "x" * 300])
+def test_a_platform_that_cannot_be_kept_there_says_so(tmp_path: Path, home: str) -> None:
+    (tmp_path / "file").touch()
+    assert refusal(run(sim, "init", "--home", tmp_path / home)).code is ManifestCode.FILE_UNAVAILABLE
+
+
+def test_collateral_that_cannot_be_a_path_is_unavailable(files: list[object], tmp_path: Path) -> None:
+    files[3] = tmp_path / ("x" * 300)
+    assert refusal(run(attest, "verify", *files)).code is ManifestCode.FILE_UNAVAILABLE
+
+
 def test_showing_what_is_not_there_says_so(tmp_path: Path) -> None:
     assert refusal(run(sim, "show", "--home", tmp_path / "none")).code is ManifestCode.FILE_UNAVAILABLE

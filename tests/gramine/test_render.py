@@ -135,6 +135,22 @@ def test_an_owner_that_is_none_is_refused(owner: str, tmp_path: Path) -> None:
     assert refusal.value.code == "enclave-settings-invalid"
 
 
+@pytest.mark.parametrize("owner", ["x" * 300, "owner.pub"])
+def test_an_owner_that_cannot_be_a_path_is_refused_too(owner: str, tmp_path: Path) -> None:
+    with pytest.raises(StrongroomError) as refusal:
+        run("render", "--output", str(tmp_path), "--owner", owner)
+    assert refusal.value.code == "enclave-settings-invalid"
+
+
+@pytest.mark.parametrize("output", ["file", "file/below", "x" * 300])
+def test_a_folder_that_cannot_be_made_is_named(output: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StrongroomError) as refusal:
+        run("render", "--output", str(tmp_path / output), "--first-owner")
+    assert (refusal.value.code, refusal.value.exit_code) == ("file-unavailable", 40)
+    assert str(tmp_path / output) in refusal.value.message
+
+
 @pytest.mark.parametrize("arguments", [[], ["--first-owner", "--owner", OWNER.hex()]])
 def test_who_may_provision_must_be_said_once(arguments: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(group, ["render", "--output", str(tmp_path), *arguments])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import read_bounded, write_atomically
+from manifests.files import exists, make_folder, read_bounded, write_atomically
 
 
 def _names(folder: Path) -> list[str]:
@@ -93,3 +93,24 @@ def test_a_missing_folder_a_missing_file_and_a_long_file_are_refused(tmp_path: P
     with pytest.raises(ManifestError) as caught:
         read_bounded(tmp_path / "a", 10)
     assert caught.value.code is ManifestCode.FILE_TOO_LARGE
+
+
+def test_a_folder_is_made_with_those_above_it_or_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(ManifestError) as caught:
+            make_folder(path)
+        assert caught.value.code is ManifestCode.FILE_UNAVAILABLE
+        assert str(path) in caught.value.message
+
+
+def test_whether_a_name_is_taken_can_be_asked_of_any_path(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    assert exists(tmp_path / "link")
+    assert not exists(tmp_path / "none")
+    with pytest.raises(ManifestError) as caught:
+        exists(tmp_path / ("x" * 300))
+    assert caught.value.code is ManifestCode.FILE_UNAVAILABLE
