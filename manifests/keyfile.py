@@ -1,8 +1,8 @@
 """Secrets on disk under a passphrase, and cards that carry public keys.
 
-A key file is JSON with `version`, the fields of `_HEADER` and `box`.  The passphrase goes through Argon2id, whose
-result keys a BLAKE2b over the canonical encoding of the other fields, so that none of them can be changed; that hash is the key
-of the XSalsa20-Poly1305 box (libsodium's secretbox: nonce || ciphertext) which holds the secret.
+A key file is JSON with `version`, the fields of `_HEADER` and `box`.  The passphrase goes through Argon2id; the
+result keys a BLAKE2b over the canonical encoding of the other fields, so that none of them can be changed; that hash
+is the key of the XSalsa20-Poly1305 box (libsodium's secretbox: nonce || ciphertext) which holds the secret.
 
 A card is a text file of lines "name base64".  Empty lines and lines that begin with "#" mean nothing.
 """
