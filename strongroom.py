@@ -92,10 +92,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
-    status = _run()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.close()  # what could not be written was reported; the interpreter is not to report it again
-    sys.exit(status)
+    sys.exit(_run())
 
 
 def _run() -> int:
@@ -110,6 +107,7 @@ def _run() -> int:
     except StrongroomError as error:
         return _report(error)
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try once more
         return _report(StrongroomError(CommandCode.OUTPUT_FAILED, f"the output cannot be written: {error.strerror}"))
     except Exception as error:  # noqa: BLE001 - the last line of defence; an exception's text may hold what is secret
         return _report(_defect(error))
