@@ -19,7 +19,9 @@ from attestation.validity import parse_rfc3339, rfc3339
 from attestation.verified import Verified
 from manifests.errors import Fault
 from manifests.files import read_bounded
+from manifests.show import print_rows
 
+_MARKS = {"ok": "ok", "warning": "permitted", "refusal": "refused"}
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -111,24 +113,19 @@ def _flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _print_verdict(verified: Verified, appraisal: Appraisal) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
     word, color = ("ACCEPTED", "green") if appraisal.accepted else ("REFUSED", "red")
-    console.print(f"[bold {color}]{word}[/]  {verified.tee} v{verified.version}, {appraisal.platform} platform")
+    platform = f"{verified.tee} v{verified.version}, {appraisal.platform} platform"
+    click.echo(f"{click.style(word, fg=color, bold=True)}  {platform}")
     click.echo(f"TCB {verified.tcb_status}; the collateral expires at {rfc3339(verified.expires)}")
-    table = Table("", "check", "expected", "found", box=None, pad_edge=False)
-    marks = {"ok": "[green]ok[/]", "warning": "[yellow]permitted[/]", "refusal": "[red]refused[/]"}
-    for finding in appraisal.findings:
-        values = (escape(_short(value)) for value in (finding.expected, finding.found))
-        table.add_row(marks[finding.severity], str(finding.code), *values)
-    console.print(table)
+    rows = [
+        (_MARKS[finding.severity], str(finding.code), _short(finding.expected), _short(finding.found))
+        for finding in appraisal.findings
+    ]
+    print_rows([("", "check", "expected", "found"), *rows], {"ok": "green", "permitted": "yellow", "refused": "red"})
     for finding in appraisal.failed:
         click.echo(f"{click.style(str(finding.code), fg='red')}: {finding.remedy}")
 
 
 def _short(text: str) -> str:
-    """Shorten a long value for a table; `--json` has all of it."""
-    return text if len(text) <= 40 else f"{text[:12]}...{text[-12:]}"
+    """Shorten a long value where a person looks at a table; a file, a pipe and `--json` get all of it."""
+    return text if len(text) <= 40 or not sys.stdout.isatty() else f"{text[:12]}...{text[-12:]}"

@@ -18,6 +18,7 @@ from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.sealed import RecipientKey, SealedInfo, inspect_sealed, recipients
 from manifests.sealed import rewrap as rewrap_model
 from manifests.sealed import seal as seal_model
+from manifests.show import print_facts
 from manifests.signing import Signer
 
 OWNER_ENTRY = "strongroom-owner"
@@ -264,11 +265,4 @@ def _print_table(table: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(table, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    for name, value in table.items():
-        grid.add_row(Text(name, style="bold"), Text(str(value), overflow="fold"))
-    Console().print(grid)
+    print_facts(table)

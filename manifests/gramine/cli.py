@@ -17,6 +17,7 @@ from manifests.gramine.measure import check_trusted_files, measure
 from manifests.gramine.render import render
 from manifests.gramine.settings import FIRST, EnclaveSettings, Limits
 from manifests.keyfile import read_card
+from manifests.show import print_facts
 from manifests.signing import check_public_key
 
 
@@ -100,12 +101,4 @@ def _show(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        table.add_row(name, str(value), style="bold" if name == "mrenclave" else None)
-    Console().print(table)
+    print_facts(facts)

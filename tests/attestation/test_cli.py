@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +72,21 @@ def test_refused_evidence_ends_with_10_and_says_why(files: list[object], tmp_pat
     if not form:
         assert "REFUSED" in result.output
         assert "compare the manifest with the measured one" in result.output
+
+
+def test_a_verdict_in_a_pipe_has_every_value_whole(files: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(attest, "verify", *files, "--at", NOW).output
+    (line,) = (line for line in shown.splitlines() if "sgx-mrenclave" in line)
+    assert line.count(kit.MRENCLAVE.hex()) == 2
+    assert line.startswith("ok ")
+
+
+def test_a_person_sees_long_values_shortened(files: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attestation.cli.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
+    shown = run(attest, "verify", *files, "--at", NOW).output
+    assert kit.MRENCLAVE.hex() not in shown
+    assert f"{kit.MRENCLAVE.hex()[:12]}..." in shown
 
 
 def refusal(result: Result) -> StrongroomError:

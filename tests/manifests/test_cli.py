@@ -16,7 +16,7 @@ from manifests.keyfile import read_card
 from manifests.sealed import inspect_sealed
 from tests.manifests.graphs import doubling
 
-ENVIRONMENT = {"STRONGROOM_PASSPHRASE": "correct horse", "COLUMNS": "200"}
+ENVIRONMENT = {"STRONGROOM_PASSPHRASE": "correct horse", "COLUMNS": "80"}
 
 
 def run(command: Any, *arguments: object) -> Result:
@@ -111,7 +111,8 @@ def test_draft_seal_and_inspect(keys: Path, graph: Path, tmp_path: Path) -> None
     assert info.core.name == "doubling"
     assert len(info.recipients) == 2
     shown = done(inspect, path, "--owner", keys / "owner.pub")
-    assert info.digest.hex() in shown
+    assert f"  {info.digest.hex()}\n" in shown, "a fact is one line, however narrow the screen"
+    assert all(f" {key_id.hex()}\n" in shown for key_id in info.recipients)
     assert "verified" in shown
 
 
