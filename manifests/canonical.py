@@ -25,7 +25,8 @@ MAX_CONTAINERS = 16 * 1024
 MAX_ITEMS = 1 << 17
 """Items of one map or list: a manifest may have half as many labels."""
 
-_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes, bytearray})
+"""A byte string to encode may be a bytearray, so that a key can be overwritten afterwards; it decodes as bytes."""
 
 
 def encode(value: Value, *, max_depth: int = MAX_DEPTH) -> bytes:

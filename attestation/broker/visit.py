@@ -132,7 +132,7 @@ class Visit:
                     "op": "provision",
                     "delegation": model.delegation,
                     "grant": granted.grant,
-                    "dek": bytes(granted.key),
+                    "dek": granted.key,
                 }
             )
         finally:

@@ -166,7 +166,7 @@ class FakeEnclave:
             case "heartbeat":
                 return self._control.heartbeat(state, header)
             case "revoke":
-                return self._control.revoke(state, header)[0]
+                return self._control.revoke(state, header)
         raise EnclaveError(EnclaveCode.OPERATION_UNKNOWN, "no such operation")
 
 

@@ -27,7 +27,7 @@ from attestation.broker.link import Backoff, Link
 from attestation.broker.policy import lineage_of
 from attestation.broker.revoking import revoke
 from attestation.broker.service import Service
-from attestation.broker.visit import FIRST_RETRY, LAST_RETRY, Retries
+from attestation.broker.visit import FIRST_RETRY, LAST_RETRY, Retries, Visit
 from attestation.client.call import Timeouts
 from attestation.client.refusals import RemoteError
 from attestation.collateral import FixedSource
@@ -36,10 +36,11 @@ from attestation.findings import AppraisalError
 from attestation.policy import Policy, load_policy
 from attestation.sim.platform import SimulatedPlatform
 from attestation.types import Right
+from attestation.wire.messages import Body, decode_body, encode_body
 from enclave.errors import EnclaveCode, EnclaveError
 from manifests.errors import StrongroomError
 from tests.broker.fake_enclave import MRENCLAVE, FakeEnclave
-from tests.broker.support import OWNER, PASSPHRASE, data_key, delegation, model_row, new_home, record, sql
+from tests.broker.support import OWNER, PASSPHRASE, data_key, delegation, model_row, new_home, record, session, sql
 
 QUICK = Timeouts(connect=2, handshake=5, request=5)
 START = int(time.time())
@@ -209,6 +210,24 @@ def test_every_line_of_a_simulated_platform_says_so(made: Deployment) -> None:
     for event in made.events:
         assert event.details["platform"] == "SIMULATED"
         assert "platform=SIMULATED" in event.to_text()
+
+
+def test_a_key_is_sent_from_the_one_buffer_that_is_overwritten(made: Deployment, tmp_path: Path) -> None:
+    made.hold("one")
+    row = made.models["one"]
+    sent: list[Any] = []
+
+    class Channel:
+        def request(self, header: Any) -> Body:
+            sent.append((header["dek"], bytes(header["dek"])))
+            return decode_body(encode_body({"model": row, "lease": 1, "boot_id": attested.evidence.boot_id}))
+
+    attested = session(policy=1)
+    with made.ledger() as ledger:
+        Visit(ledger, Channel(), attested, made.events.append, lambda: START).provision()
+    ((buffer, content),) = sent
+    assert content == data_key("one")
+    assert buffer == bytearray(32)
 
 
 def test_no_line_of_the_log_holds_a_key(made: Deployment) -> None:
