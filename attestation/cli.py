@@ -21,6 +21,8 @@ from manifests.errors import Fault
 from manifests.files import read_bounded
 from manifests.show import print_rows
 
+_PATH = click.Path(path_type=Path, readable=False)
+"""What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
 _MARKS = {"ok": "ok", "warning": "permitted", "refusal": "refused"}
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -45,11 +47,9 @@ def attest() -> None:
 
 
 @attest.command()
-@click.option("--evidence", "path", type=click.Path(path_type=Path), required=True, help="The quote, as raw bytes.")
-@click.option(
-    "--collateral", type=click.Path(path_type=Path), required=True, help="A collateral file, or a folder of them."
-)
-@click.option("--policy", "policy_path", type=click.Path(path_type=Path), required=True, help="The policy (TOML).")
+@click.option("--evidence", "path", type=_PATH, required=True, help="The quote, as raw bytes.")
+@click.option("--collateral", type=_PATH, required=True, help="A collateral file, or a folder of them.")
+@click.option("--policy", "policy_path", type=_PATH, required=True, help="The policy (TOML).")
 @click.option("--at", type=Moment(), help="Verify as of this time instead of now.")
 @_json
 def verify(path: Path, collateral: Path, policy_path: Path, at: int | None, as_json: bool) -> None:

@@ -22,7 +22,8 @@ from manifests.show import print_facts
 from manifests.signing import Signer
 
 OWNER_ENTRY = "strongroom-owner"
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = click.Path(path_type=Path, readable=False)
+"""What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

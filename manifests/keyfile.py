@@ -148,7 +148,7 @@ def passphrase_option(command: F) -> F:
     """Give a click command `--passphrase-file`; the body passes its value on to `read_passphrase`."""
     option = click.option(
         "--passphrase-file",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help=f"File with the passphrase (else the variable {PASSPHRASE_VARIABLE}, else you are asked).",
     )
     return option(command)

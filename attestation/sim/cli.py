@@ -15,7 +15,9 @@ from attestation.sim.platform import SimulatedPlatform
 from attestation.sim.service import run as run_enclave
 from attestation.sim.state import DOCUMENTS, QE_STATUSES, REVOCABLE, TCB_STATUSES, State
 
-_home = click.option("--home", type=click.Path(path_type=Path), required=True, help="The platform's folder.")
+_PATH = click.Path(path_type=Path, readable=False)
+"""What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
+_home = click.option("--home", type=_PATH, required=True, help="The platform's folder.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -64,7 +66,7 @@ def reissue(home: Path, reset: bool, as_json: bool, **changes: Any) -> None:
 
 @sim.command()
 @_home
-@click.option("--manifest", type=click.Path(path_type=Path), required=True, help="The rendered enclave manifest.")
+@click.option("--manifest", type=_PATH, required=True, help="The rendered enclave manifest.")
 @click.option("--host-fd", type=int, required=True, help="Inherited descriptor of the stream to the host.")
 @click.option("--ready-fd", type=int, help="Inherited descriptor that gets one JSON line once the enclave runs.")
 def run(home: Path, manifest: Path, host_fd: int, ready_fd: int | None) -> None:

@@ -20,6 +20,9 @@ from manifests.keyfile import read_card
 from manifests.show import print_facts
 from manifests.signing import check_public_key
 
+_FILE = click.Path(path_type=Path, readable=False)
+"""What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
+
 
 @click.group()
 def manifest() -> None:
@@ -27,7 +30,7 @@ def manifest() -> None:
 
 
 @manifest.command("render")
-@click.option("--output", type=click.Path(readable=False, path_type=Path), required=True, help="folder to write to")
+@click.option("--output", type=_FILE, required=True, help="folder to write to")
 @click.option(
     "--owner", "owners", multiple=True, help="owner that the enclave admits: a key in hex, or its card (.pub)"
 )
@@ -62,7 +65,7 @@ def render_command(
 
 
 @manifest.command("measure")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def measure_command(file: Path, *, as_json: bool) -> None:
     """Print the measurement that the simulated platform gives this manifest."""
@@ -72,7 +75,7 @@ def measure_command(file: Path, *, as_json: bool) -> None:
 
 
 @manifest.command("check")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def check_command(file: Path, *, as_json: bool) -> None:
     """Refuse unknown, removed and insecure options, and trusted files that have changed."""

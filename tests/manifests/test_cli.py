@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from attestation.cli import attest
 from manifests.cli import inspect, model, owner, rewrap, seal_command
 from manifests.errors import ManifestCode, ManifestError
+from manifests.gramine.cli import manifest
 from manifests.keyfile import read_card
 from manifests.sealed import inspect_sealed
 from tests.manifests.graphs import doubling
@@ -84,14 +88,14 @@ def test_init_prints_json(tmp_path: Path) -> None:
 
 
 def test_draft_seal_and_inspect(keys: Path, graph: Path, tmp_path: Path) -> None:
-    manifest, path, table = tmp_path / "m.toml", tmp_path / "out.sealed", tmp_path / "table"
+    described, path, table = tmp_path / "m.toml", tmp_path / "out.sealed", tmp_path / "table"
     table.write_bytes(b"table")
-    assert "Review" in done(model, "draft", graph, "--name", "doubling", "-o", manifest)
+    assert "Review" in done(model, "draft", graph, "--name", "doubling", "-o", described)
     printed = done(
         seal_command,
         graph,
         "--manifest",
-        manifest,
+        described,
         "--owner-key",
         keys / "owner.key",
         "--recipient",
@@ -205,3 +209,58 @@ def test_a_sealed_model_is_replaced_by_force_alone(keys: Path, graph: Path, seal
     assert sealed.read_bytes() == before
     done(seal_command, *arguments, "--force")
     assert sealed.read_bytes() != before
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that nobody may read: the system would let an administrator, so it is asked in our stead."""
+    path = tmp_path / "locked"
+    path.touch(mode=0)
+    allowed, opened = os.access, os.open
+
+    def access(name: Any, mode: int, **options: Any) -> bool:
+        return Path(os.fsdecode(name)) != path and allowed(name, mode, **options)
+
+    def refuse(name: Any, *arguments: Any, **options: Any) -> Any:
+        if Path(os.fsdecode(name)) == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "access", access)
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", **_: open(self, mode, opener=refuse))  # noqa: SIM115 - Path.open is what it stands in for
+    return path
+
+
+@pytest.mark.parametrize("where", ["model", "manifest", "owner key", "card", "passphrase", "a folder"])
+def test_a_path_that_cannot_be_read_is_unavailable(
+    keys: Path, graph: Path, tmp_path: Path, locked: Path, where: str
+) -> None:
+    arguments: dict[str, object] = {"model": graph, "owner key": keys / "owner.key", "card": keys / "one.pub"}
+    bad = tmp_path if where == "a folder" else locked
+    arguments["model" if where == "a folder" else where] = bad
+    words = [arguments["model"], "--owner-key", arguments["owner key"], "--recipient", arguments["card"]]
+    words += ["-o", tmp_path / "s"]
+    words += ["--manifest", bad] if where == "manifest" else []
+    words += ["--passphrase-file", bad] if where == "passphrase" else []
+    error = refused(seal_command, *words)
+    assert (error.code, error.exit_code) == (ManifestCode.FILE_UNAVAILABLE, 40)
+    assert str(bad) in error.message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (manifest, "measure"),
+        (manifest, "check"),
+        (attest, "show"),
+        (attest, "verify", "--collateral", "c", "--evidence", "e", "--policy"),
+        (inspect,),
+        (model, "draft"),
+        (owner, "show"),
+    ],
+)
+def test_every_command_names_the_file_that_it_cannot_read(locked: Path, words: tuple[Any, ...]) -> None:
+    error = refused(*words, locked)
+    assert error.code is ManifestCode.FILE_UNAVAILABLE
+    assert str(locked) in error.message
