@@ -10,10 +10,12 @@ EXTRAS := .venv-extras
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-extras test-long check format bench lock clean
+.PHONY: help venv demo test test-extras test-long check format bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+venv: $(VENV)/.ready ## make .venv with everything in it, for `. .venv/bin/activate`
 
 demo: $(VENV)/.ready ## seal two models, attest, infer, and watch five attacks fail
 	@$(BIN)/strongroom demo
