@@ -101,6 +101,11 @@ def one_of(allowed: tuple[str, ...] | tuple[bytes, ...]) -> str:
     return " or ".join(item.hex() if isinstance(item, bytes) else item for item in allowed) or "any"
 
 
+def _explained(finding: Finding) -> str:
+    lines = [f"  {finding.code}", f"    expected: {finding.expected}", f"    found: {finding.found}"]
+    return "\n".join([*lines, f"    next: {finding.remedy}"] if finding.remedy else lines)
+
+
 class AppraisalError(EvidenceError):
     """Genuine evidence that the policy refuses; `failed` holds every failed check."""
 
@@ -115,6 +120,10 @@ class AppraisalError(EvidenceError):
             remedy="; ".join(dict.fromkeys(finding.remedy for finding in failed if finding.remedy)),
         )
         self.failed = failed
+
+    def __str__(self) -> str:
+        """Say of each failed check what was expected and found, and what to do: a traceback shows this alone."""
+        return "\n".join([super().__str__(), *(_explained(finding) for finding in self.failed)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the error for programs, with its findings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from attestation.appraise import SessionAppraisal
@@ -78,10 +79,16 @@ def timed_out(address: str, doing: str) -> ClientError:
 def unreachable(address: str, error: OSError) -> ClientError:
     return ClientError(
         ClientCode.ADDRESS_UNREACHABLE,
-        f"cannot reach {address}",
-        found=error.strerror or type(error).__name__,
+        f"cannot reach {address}: {_reason(error)}",
         remedy="check the address, and on that machine `strongroom host status`",
     )
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words: asyncio has its own, and a resolver's negative numbers are none of the system's."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 def no_evidence() -> ClientError:

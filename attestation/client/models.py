@@ -118,6 +118,8 @@ class ModelName:
     @classmethod
     def parse(cls, model: str | bytes) -> ModelName:
         """Read a digest (64 bytes or 128 hex digits), `<owner hex>/<name>` or `<name>`; raises ClientError."""
+        if not isinstance(model, str | bytes):
+            raise name_invalid("a model is named by text, or by its digest as bytes", type(model).__name__)
         if isinstance(model, bytes):
             if len(model) != DIGEST_SIZE:
                 raise name_invalid("a model digest has 64 bytes", f"{len(model)} bytes")
@@ -194,15 +196,37 @@ def tensors_of(inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any
 
     Nothing is converted silently: a list of numbers becomes what numpy makes of it, and the enclave checks dtypes.
     """
-    arrays = {name: np.asarray(value) for name, value in inputs.items()}
-    for name, array in arrays.items():
-        if array.dtype.kind not in {"U", "O"} and array.dtype.name not in DTYPES:
-            raise ClientError(
-                ClientCode.TENSOR_INVALID,
-                f"input {name!r} has a dtype that cannot travel",
-                expected=["string", *DTYPES],
-                found=array.dtype.name,
-            )
-        if array.dtype.kind == "O" and not all(isinstance(item, str) for item in array.flat):
-            raise ClientError(ClientCode.TENSOR_INVALID, f"input {name!r} is neither numbers nor text")
-    return arrays
+    if not isinstance(inputs, Mapping):
+        raise ClientError(
+            ClientCode.TENSOR_INVALID,
+            "inputs are given by name",
+            expected="a mapping of input names to arrays",
+            found=type(inputs).__name__,
+            remedy='write {"<input>": array}; `models()` shows the names of a model\'s inputs',
+        )
+    return {_input_name(name): _array(name, value) for name, value in inputs.items()}
+
+
+def _input_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise ClientError(
+            ClientCode.TENSOR_INVALID, "an input's name is text", expected="str", found=type(name).__name__
+        )
+    return name
+
+
+def _array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ClientError(ClientCode.TENSOR_INVALID, f"input {name!r} is no array of one shape: {error}") from None
+    if array.dtype.kind not in {"U", "O"} and array.dtype.name not in DTYPES:
+        raise ClientError(
+            ClientCode.TENSOR_INVALID,
+            f"input {name!r} has a dtype that cannot travel",
+            expected=["string", *DTYPES],
+            found=array.dtype.name,
+        )
+    if array.dtype.kind == "O" and not all(isinstance(item, str) for item in array.flat):
+        raise ClientError(ClientCode.TENSOR_INVALID, f"input {name!r} is neither numbers nor text")
+    return array

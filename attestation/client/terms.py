@@ -40,7 +40,7 @@ def make_terms(
     now: Callable[[], float],
 ) -> Terms:
     """Load what is given as a path and check that all is there; raises StrongroomError with what to do."""
-    loaded = policy if isinstance(policy, Policy) else load_policy(policy)
+    loaded = _policy(policy)
     if loaded.service is None:
         raise ClientError(
             ClientCode.POLICY_UNSUITABLE,
@@ -51,6 +51,20 @@ def make_terms(
     identity = None if key is None else Identity(key, credential)
     call = Call(address, party, route=route, identity=identity, timeouts=timeouts)
     return Terms(call, Freshness(loaded.service, memory or EpochMemory(), now))
+
+
+def _policy(policy: Policy | Path | str) -> Policy:
+    if isinstance(policy, Policy):
+        return policy
+    if not isinstance(policy, Path | str):
+        raise ClientError(
+            ClientCode.POLICY_UNSUITABLE,
+            "a session needs a policy to hold the enclave against",
+            expected="a Policy, or the path of its TOML file",
+            found=type(policy).__name__,
+            remedy="give the policy's file, or what `load_policy` returns",
+        )
+    return load_policy(policy)
 
 
 def _source(collateral: CollateralSource | Path | str | None) -> CollateralSource:

@@ -166,6 +166,19 @@ def test_all_failures_are_reported_at_once() -> None:
     assert [item["code"] for item in caught.value.to_dict()["findings"]] == failing(bad)
 
 
+def test_a_traceback_of_a_refusal_shows_what_was_expected_and_found_and_what_to_do() -> None:
+    appraisal = appraise(body(mr_enclave=bytes(32)), policy(), NOW, report_data=REPORT_DATA)
+    with refused(EvidenceCode.APPRAISAL_REFUSED) as caught:
+        appraisal.require()
+    (finding,) = appraisal.failed
+    assert str(caught.value).splitlines()[1:] == [
+        "  sgx-mrenclave",
+        f"    expected: {finding.expected}",
+        f"    found: {bytes(32).hex()}",
+        f"    next: {finding.remedy}",
+    ]
+
+
 def test_every_failed_finding_says_what_to_do() -> None:
     worst = body(flags=0xFFFFFFFFFFFFFFFF & ~5, xfrm=0, misc_select=1, mr_enclave=bytes(32), report_data=bytes(64))
     for finding in appraise(worst, policy(), NOW, report_data=REPORT_DATA).failed:

@@ -384,7 +384,7 @@ def test_a_newer_model_than_the_one_listed_first_is_looked_for(world, serve):
     assert operations(enclave) == ["models", "infer", "models", "infer"]
 
 
-@pytest.mark.parametrize("model", ["", "a\nb", "x" * 300, b"short"])
+@pytest.mark.parametrize("model", ["", "a\nb", "x" * 300, b"short", 5, None])
 def test_a_model_that_is_named_in_no_known_way_is_refused_here(world, serve, model):
     with Session.connect(serve().address, **world.terms()) as session, pytest.raises(ClientError) as refusal:
         session.infer(model, {"x": X})
@@ -403,6 +403,15 @@ def test_inputs_that_cannot_travel_are_refused_before_they_are_sent(world, serve
             with pytest.raises(ClientError) as refusal:
                 session.infer("doubler", {"x": value})
             assert refusal.value.code is ClientCode.TENSOR_INVALID
+    assert not enclave.settled().messages
+
+
+@pytest.mark.parametrize("inputs", [X, [X], None, {1: X}, {b"x": X}, {"x": [[1, 2], [3]]}])
+def test_inputs_that_are_no_arrays_by_name_are_refused_before_they_are_sent(world, serve, inputs):
+    enclave = serve()
+    with Session.connect(enclave.address, **world.terms()) as session, pytest.raises(ClientError) as refusal:
+        session.infer("doubler", inputs)
+    assert refusal.value.code is ClientCode.TENSOR_INVALID
     assert not enclave.settled().messages
 
 
@@ -581,6 +590,7 @@ def test_an_address_where_nobody_listens_is_unreachable(world, ask, address, tmp
         address = address.format(folder=tmp_path, port=free.getsockname()[1])
         error = refused(ask, address, world.terms())
     assert error.code is ClientCode.ADDRESS_UNREACHABLE
+    assert str(error).endswith(("No such file or directory", "Connection refused"))
     assert error.remedy
 
 
@@ -594,6 +604,8 @@ def test_a_text_that_is_no_address_is_refused(world, ask):
 def test_a_policy_without_service_table_and_missing_collateral_are_refused_before_connecting(world, ask):
     policy = load_policy({key: value for key, value in world.policy().to_dict().items() if key != "service"})
     assert refused(ask, "unix:/nobody", {**world.terms(), "policy": policy}).code is ClientCode.POLICY_UNSUITABLE
+    missing = {**world.terms(), "policy": None}
+    assert refused(ask, "unix:/nobody", missing).code is ClientCode.POLICY_UNSUITABLE
     nothing = {**world.terms(), "collateral": None}
     assert refused(ask, "unix:/nobody", nothing).code is ClientCode.COLLATERAL_UNNAMED
 
