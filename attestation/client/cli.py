@@ -54,7 +54,7 @@ def infer(
     """
     if listing == (model is not None) or (listing and inputs):
         raise click.UsageError("give a model and its inputs, or --list")
-    files = dict(_pair(text) for text in inputs)
+    files = _files(inputs)
     with Session.connect(
         address,
         policy=policy,
@@ -72,6 +72,15 @@ def infer(
     if output:
         write_outputs(output, answer)
     _print_answer(shown, answer, output, as_json)
+
+
+def _files(inputs: Sequence[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for name, path in map(_pair, inputs):
+        if name in files:
+            raise click.UsageError(f"--input names {name!r} more than once")
+        files[name] = path
+    return files
 
 
 def _pair(text: str) -> tuple[str, Path]:

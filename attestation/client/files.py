@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,19 +57,30 @@ def _read(name: str, path: Path, declared: TensorInfo | None) -> npt.NDArray[Any
 
 def _from_json(name: str, data: bytes, declared: TensorInfo | None) -> npt.NDArray[Any]:
     try:
-        array = np.asarray(json.loads(data))
+        array = np.asarray(json.loads(data, parse_float=_finite))
     except (ValueError, RecursionError) as error:
         raise _invalid(name, f"the file holds no JSON array of one shape: {error}") from None
     if declared is None or declared.dtype in {"string", array.dtype.name}:
         return array
     wanted = np.dtype(declared.dtype)
     try:
-        converted = array.astype(wanted)
+        with np.errstate(over="raise", invalid="raise"):
+            converted = array.astype(wanted)
+    except FloatingPointError:
+        raise _invalid(name, f"a number is outside the range of dtype {declared.dtype}") from None
     except (ValueError, TypeError, OverflowError):
         raise _invalid(name, f"its values are not of dtype {declared.dtype}") from None
     if wanted.kind in "iub" and not np.array_equal(converted, array):
         raise _invalid(name, f"its values do not fit dtype {declared.dtype}")
     return converted
+
+
+def _finite(text: str) -> float:
+    """Read a JSON number; Python makes an infinity of one that no float64 holds."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is outside the range of float64")
+    return number
 
 
 def _invalid(name: str, message: str) -> ClientError:

@@ -109,3 +109,9 @@ def test_a_missing_input_file_is_a_clear_error(run, tmp_path: Path):
 )
 def test_a_command_line_that_means_nothing_is_a_usage_error(run, arguments):
     assert run(*arguments).exit_code == 2
+
+
+def test_an_input_that_is_given_twice_is_a_usage_error(run):
+    result = run("doubler", "--input", "x=a.npy", "--input", "x=b.npy")
+    assert result.exit_code == 2
+    assert "'x' more than once" in result.stderr

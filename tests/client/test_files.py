@@ -43,6 +43,12 @@ def test_json_becomes_the_declared_dtype(tmp_path: Path, text, dtype, expected):
         ("[2]", "bool"),
         ('["a"]', "float32"),
         ("[null]", "int8"),
+        ("[1e39]", "float32"),
+        ("[1e400]", "float32"),
+        ("[-1e400]", "float64"),
+        ("[1e300]", "int64"),
+        ("[NaN]", "int32"),
+        ("[1" + "0" * 400 + "]", "float64"),
     ],
 )
 def test_json_that_does_not_fit_the_dtype_is_refused_rather_than_bent(tmp_path: Path, text, dtype):
