@@ -13,7 +13,7 @@ import click
 
 from manifests import draft, keyfile
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import exists, read_bounded, write_atomically
+from manifests.files import concerning, exists, read_bounded, write_atomically
 from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.sealed import RecipientKey, SealedInfo, inspect_sealed, recipients
 from manifests.sealed import rewrap as rewrap_model
@@ -190,7 +190,8 @@ def _manifest(path: Path, owner_public: bytes) -> ModelManifest:
         text = read_bounded(path, MAX_MANIFEST).decode("utf-8")
     except UnicodeDecodeError:
         raise ManifestError(ManifestCode.MANIFEST_INVALID, f"{path} is not UTF-8 text") from None
-    return ModelManifest.from_toml(text, owner=owner_public)
+    with concerning(path, "correct the manifest; `strongroom model draft` writes one that fits"):
+        return ModelManifest.from_toml(text, owner=owner_public)
 
 
 def _named(part: str) -> tuple[str, Path]:

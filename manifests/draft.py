@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +89,14 @@ def _check_tensor(what: str, tensor: TensorField, actual: TensorField | None) ->
         raise _unfit(f"{what} {tensor.name!r} has another dtype in the graph", actual.dtype, tensor.dtype)
     fits = len(tensor.shape) == len(actual.shape) and all(map(_covers, actual.shape, tensor.shape))
     if not fits:
-        raise _unfit(f"{what} {tensor.name!r} has another shape in the graph", actual.shape, tensor.shape)
+        raise _unfit(
+            f"{what} {tensor.name!r} has another shape in the graph", _written(actual.shape), _written(tensor.shape)
+        )
+
+
+def _written(shape: tuple[Dimension, ...]) -> str:
+    """Return a shape as a manifest has it, such as ["batch", 13]."""
+    return json.dumps([axis.name if isinstance(axis, Axis) else axis for axis in shape])
 
 
 def _covers(actual: Dimension, described: Dimension) -> bool:

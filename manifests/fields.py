@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Iterable
 from enum import StrEnum
@@ -15,6 +16,20 @@ E = TypeVar("E", bound=StrEnum)
 U63 = (1 << 63) - 1
 """Counters and times fit a signed 64-bit column of any database."""
 
+_LONGEST_NAME = 64
+"""What is compared and repeated of a name that a stranger chose."""
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number with a fraction",
+    str: "text",
+    bytes: "bytes",
+    list: "a list",
+    dict: "a map",
+    type(None): "nothing",
+}
+
 VERSION = 1
 """The one version of every document and file so far."""
 
@@ -25,21 +40,36 @@ def _refuse(name: str, expected: object, found: object) -> ManifestError:
     )
 
 
+def _word(kind: type[Any]) -> str:
+    return _WORDS.get(kind, kind.__name__)
+
+
 def closed_map(value: object, what: str, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, Any]:
     """Return `value` as a map that has exactly the required keys and at most the optional ones."""
     if not isinstance(value, dict):
-        raise _refuse(what, "a map", type(value).__name__)
-    required = frozenset(required)
-    missing = required - value.keys()
-    unknown = value.keys() - required - frozenset(optional)
-    if missing or unknown:
         raise ManifestError(
-            ManifestCode.FIELD_INVALID,
-            f"{what} has missing or unknown fields",
-            expected=f"missing: {sorted(missing)}",
-            found=f"unknown: {sorted(str(key) for key in unknown)[:8]}",
+            ManifestCode.FIELD_INVALID, f"{what} is not a map", expected="a map", found=_word(type(value))
         )
+    required = frozenset(required)
+    known = required | frozenset(optional)
+    if unknown := value.keys() - known:
+        raise _unknown(what, min(map(str, unknown)), known)
+    if missing := required - value.keys():
+        names = ", ".join(map(repr, sorted(missing)))
+        raise ManifestError(ManifestCode.FIELD_INVALID, f"{what} lacks {names}", expected=names, found="nothing")
     return value
+
+
+def _unknown(what: str, name: str, known: frozenset[str]) -> ManifestError:
+    """Name one unknown field, and the known one that was probably meant."""
+    name = name[:_LONGEST_NAME]
+    meant = difflib.get_close_matches(name, sorted(known), 1)
+    return ManifestError(
+        ManifestCode.FIELD_INVALID,
+        f"unknown field {name!r} in {what}" + (f"; did you mean {meant[0]!r}?" if meant else ""),
+        expected=", ".join(sorted(known)),
+        found=name,
+    )
 
 
 def check_version(value: object, what: str) -> None:
@@ -72,7 +102,7 @@ def versioned_map(value: object, what: str, required: Iterable[str], optional: I
 def of_type(value: object, name: str, kind: type[T]) -> T:
     """Return `value` if it is exactly of that type (a bool is no int)."""
     if type(value) is not kind:
-        raise _refuse(name, f"of type {kind.__name__}", type(value).__name__)
+        raise _refuse(name, _word(kind), _word(type(value)))
     return value  # type: ignore[return-value, unused-ignore]
 
 
@@ -120,7 +150,7 @@ def member(kind: type[E], value: object, name: str) -> E:
     """Return the member of an enumeration whose value this string is."""
     string = of_type(value, name, str)
     if string not in {str(item) for item in kind}:
-        raise _refuse(name, f"one of {[str(item) for item in kind]}", "another word")
+        raise _refuse(name, f"one of {', '.join(str(item) for item in kind)}", "another word")
     return kind(string)
 
 

@@ -10,12 +10,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from manifests.errors import ManifestCode, ManifestError
+from manifests.errors import ManifestCode, ManifestError, StrongroomError
 
 Block: TypeAlias = bytes | bytearray | memoryview
 
 PARTIAL_SUFFIX = ".partial"
 """Files that are being written are called `.<name>.<random>.partial`; a killed process may leave one behind."""
+
+_REMEDIES = {
+    errno.ENOENT: "check the path: there is no such file or folder",
+    errno.EISDIR: "name a file: this is a folder",
+    errno.ENOTDIR: "check the path: a part of it is a file and no folder",
+    errno.ENAMETOOLONG: "take a shorter path",
+}
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -74,6 +81,18 @@ def exists(path: Path) -> bool:
 
 
 @contextlib.contextmanager
+def concerning(path: Path, remedy: str | None = None) -> Iterator[None]:
+    """Have every error of the body name the file that it is about, and `remedy` where it says nothing of its own."""
+    try:
+        yield
+    except StrongroomError as error:
+        if str(path) not in error.message:
+            error.message = f"{path}: {error.message}"
+        error.remedy = error.remedy or remedy
+        raise
+
+
+@contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Turn an OSError of the body into the ManifestError that names the file."""
     try:
@@ -91,7 +110,11 @@ def _file_error(path: Path, error: OSError) -> ManifestError:
         return ManifestError(
             ManifestCode.DISK_FULL, f"no space is left to write {path}", remedy="free some space and try again"
         )
-    return ManifestError(ManifestCode.FILE_UNAVAILABLE, f"{path}: {error.strerror or 'cannot be used'}")
+    return ManifestError(
+        ManifestCode.FILE_UNAVAILABLE,
+        f"{path}: {error.strerror or 'cannot be used'}",
+        remedy=_REMEDIES.get(error.errno or 0, "check the path, and who may read and write there"),
+    )
 
 
 def _write_blocks(descriptor: int, path: Path, blocks: Iterable[Block]) -> None:

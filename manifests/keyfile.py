@@ -30,13 +30,14 @@ from nacl.exceptions import RuntimeError as SodiumError
 
 from manifests import canonical, fields
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import read_bounded, write_atomically
+from manifests.files import concerning, read_bounded, write_atomically
 
 MAX_KEY_FILE = 64 * 1024
 """A recipient's public key takes 1,216 bytes; no key file or card holds more than a few."""
 MAX_PASSPHRASE = 4096
 PASSPHRASE_VARIABLE = "STRONGROOM_PASSPHRASE"  # noqa: S105 - the variable's name, not its value
 
+_CARD_REMEDY = "give a card (.pub) as `strongroom owner init`, `owner recipient` or `broker init` writes it"
 _FORMAT = "strongroom-key"
 _HEADER = ("format", "kind", "public", "kdf")
 _KDF = ("name", "operations", "memory", "salt")
@@ -99,7 +100,9 @@ def read_key_file(path: Path, kind: str, passphrase: bytes) -> bytes:
         return nacl.secret.SecretBox(key).decrypt(box)
     except CryptoError:
         raise ManifestError(
-            ManifestCode.PASSPHRASE_WRONG, f"the passphrase does not open {path}, or the file was changed"
+            ManifestCode.PASSPHRASE_WRONG,
+            f"the passphrase does not open {path}, or the file was changed",
+            remedy=f"give the passphrase that the file was made with: --passphrase-file, or {PASSPHRASE_VARIABLE}",
         ) from None
 
 
@@ -123,8 +126,13 @@ def read_card(path: Path) -> dict[str, bytes]:
     Raises ManifestError `file-unavailable`, `file-too-large`, or `key-invalid` for a line that is not
     "name base64" or repeats a name.
     """
+    with concerning(path, _CARD_REMEDY):
+        return _entries(_ascii(read_bounded(path, MAX_KEY_FILE), path), path)
+
+
+def _entries(text: str, path: Path) -> dict[str, bytes]:
     entries: dict[str, bytes] = {}
-    for line in _ascii(read_bounded(path, MAX_KEY_FILE), path).splitlines():
+    for line in text.splitlines():
         name, *rest = line.split() or [""]
         if not name or name.startswith("#"):
             continue
@@ -139,7 +147,11 @@ def read_card_entry(path: Path, name: str) -> bytes:
     entries = read_card(path)
     if name not in entries:
         raise ManifestError(
-            ManifestCode.KEY_INVALID, f"{path} holds no {name}", expected=name, found=", ".join(entries) or "nothing"
+            ManifestCode.KEY_INVALID,
+            f"{path} holds no {name}",
+            expected=name,
+            found=", ".join(entries) or "nothing",
+            remedy=_CARD_REMEDY,
         )
     return entries[name]
 
@@ -210,7 +222,7 @@ def _check_header(header: dict[str, Any]) -> None:
 
 def _box_key(header: Mapping[str, Any], salt: bytes, cost: Cost, passphrase: bytes) -> bytes:
     if not passphrase:
-        raise ManifestError(ManifestCode.PASSPHRASE_WRONG, "the passphrase is empty")
+        raise ManifestError(ManifestCode.PASSPHRASE_WRONG, "the passphrase is empty", remedy="give one that is not")
     try:
         stretched = nacl.pwhash.argon2id.kdf(32, passphrase, salt, opslimit=cost.operations, memlimit=cost.memory)
     except SodiumError:

@@ -19,7 +19,7 @@ from attestation.policy import Policy, load_policy
 from attestation.types import Credential, Delegation, Right, document_digest
 from manifests import fields
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import read_bounded
+from manifests.files import concerning, read_bounded
 from manifests.keyfile import RECOMMENDED, Cost, read_card_entry
 from manifests.sealed import FileSource, read_header, recover_dek
 from manifests.signing import Signer, check_public_key
@@ -74,7 +74,9 @@ def add_model(ledger: Ledger, sealed: Path, delegation_file: Path, now: int) -> 
     with FileSource(sealed) as source:
         core, digest = read_header(source)
         document = read_bounded(delegation_file, MAX_DELEGATION)
-        _check_delegation(open_delegation(document, core.owner), ledger.keys, core.name, core.epoch)
+        with concerning(delegation_file, "give the file that `strongroom broker delegate` wrote"):
+            delegation = open_delegation(document, core.owner)
+        _check_delegation(delegation, ledger.keys, core.name, core.epoch)
         key = recover_dek(source, ledger.keys.recipient)
     try:
         lineage = lineage_of(ledger.keys.signer.public)

@@ -24,7 +24,7 @@ from attestation.policy.model import (
 from attestation.roots import Roots, fingerprint_of_simulated
 from manifests import fields, signing
 from manifests.errors import Fault, ManifestError
-from manifests.files import read_bounded
+from manifests.files import concerning, read_bounded
 
 MAX_POLICY = 256 * 1024
 MAX_ITEMS = 4096
@@ -43,7 +43,8 @@ def load_policy(source: Path | str | bytes | Mapping[str, Any], *, base: Path | 
     """
     if isinstance(source, Path | str):
         path = Path(source)
-        source, base = read_bounded(path, MAX_POLICY), base or path.parent
+        with concerning(path, "correct the policy; docs/policy.md explains every field"):
+            return load_policy(read_bounded(path, MAX_POLICY), base=base or path.parent)
     if isinstance(source, bytes):
         source = _parse_toml(source)
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from manifests import draft
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import exists, read_bounded
+from manifests.files import concerning, exists, read_bounded
 from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.sealed import exporters, parties
 from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, check_part_name
@@ -121,7 +121,8 @@ def _load(model: object, example_input: Any) -> _Model:
 
 def _load_file(path: Path) -> _Model:
     data = read_bounded(path, draft.MAX_GRAPH)
-    graph = draft.load_graph(data)
+    with concerning(path, "name an ONNX file"):
+        graph = draft.load_graph(data)
     return _Model(data, graph, {name: _beside(path, name) for name in external_locations(graph)}, path.stem)
 
 

@@ -258,7 +258,7 @@ def test_a_state_file_without_a_version_is_of_the_first(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with refused(ManifestCode.FILE_EXISTS):
+    with refused(ManifestCode.FILE_UNAVAILABLE):
         SimulatedPlatform.open(tmp_path / "file", CREATED)
 
 

@@ -117,6 +117,16 @@ def test_a_delegation_that_releases_nothing_is_refused_at_once(
     assert error.value.code is code
 
 
+def test_a_file_that_is_no_delegation_is_named(tmp_path: Path, made: tuple[Home, BrokerKeys], sealed: Sealing) -> None:
+    home, keys = made
+    path = delegated(tmp_path, b"not a delegation")
+    with Ledger.open(home, keys) as ledger, pytest.raises(ManifestError) as error:
+        add_model(ledger, sealed(keys.recipient.public), path, NOW)
+    assert error.value.code is ManifestCode.ENCODING_MALFORMED
+    assert str(path) in error.value.message
+    assert "broker delegate" in str(error.value.remedy)
+
+
 def test_an_epoch_below_one_that_is_held_is_not_taken(
     tmp_path: Path, made: tuple[Home, BrokerKeys], sealed: Sealing
 ) -> None:
