@@ -307,7 +307,8 @@ class Owners:
                 raise EnclaveError(
                     EnclaveCode.PROVISION_LIMIT, "too many digests are revoked; raise the epoch", expected=MAX_REVOKED
                 )
-            if _is_known(record, revocation):
+            ended = [model for model in record.models.values() if _ends(revocation, model)]
+            if not ended and _is_known(record, revocation):
                 return None
             if revocation.epoch:
                 record.raise_floor(revocation.name, revocation.epoch)
@@ -315,7 +316,6 @@ class Owners:
                 record.revoked.setdefault(digest, set()).add(revocation.name)
             if delegation.models == (EVERY,):
                 record.epoch = max(record.epoch, revocation.epoch)
-            ended = [model for model in record.models.values() if _is_over(record, model)]
             for model in ended:
                 del record.models[model.digest]
                 model.lease.end()
@@ -330,12 +330,10 @@ class Owners:
             raise EnclaveError(EnclaveCode.PROVISION_LIMIT, "the owners' documents outgrow the claims")
 
 
-def _is_over(record: OwnerRecord, model: LoadedModel) -> bool:
-    try:
-        record.check_model(model.name, model.epoch, model.digest)
-    except EnclaveError:
-        return True
-    return False
+def _ends(revocation: Revocation, model: LoadedModel) -> bool:
+    """Tell whether a revocation names a model; a floor that a newer epoch has raised does not end an older one."""
+    is_named = revocation.name in {EVERY, model.name}
+    return is_named and (model.epoch < revocation.epoch or model.digest in revocation.models)
 
 
 def _is_known(record: OwnerRecord, revocation: Revocation) -> bool:

@@ -88,6 +88,8 @@ class Visit:
         self._now = now
         self.retries = Retries()
         self.held: set[bytes] = set()
+        self._served: set[bytes] = set()
+        """Owners of whom the enclave holds models, also such as are no longer renewed: they may have to be revoked."""
         self.refusals: dict[bytes, Refusal] = {}
         self.failures: dict[bytes, RemoteError] = {}
 
@@ -122,6 +124,7 @@ class Visit:
             return
         self.failures.pop(model.digest, None)
         self.held.add(model.digest)
+        self._served.add(model.owner)
         self._tell(EventName.RELEASED, model, lease=result.lease, serial=result.serial.hex(), audit=result.audit_index)
 
     def _send(self, model: ModelRow, granted: Granted) -> None:
@@ -146,7 +149,7 @@ class Visit:
         models = self._ledger.look(lambda state: state.models())
         for owner in sorted({model.owner for model in models}):
             mine = {model.digest: model for model in models if model.owner == owner}
-            if any(digest in self.held for digest in mine) or owner in self._claimed():
+            if owner in self._served or owner in self._claimed():
                 self._tend_owner(owner, mine)
 
     def _claimed(self) -> set[bytes]:
@@ -159,13 +162,13 @@ class Visit:
                 challenge = self._challenge(owner)
             loaded = [mine[digest] for digest in challenge.loaded if digest in mine]
             self.held -= mine.keys() - set(challenge.loaded)
+            if not loaded:
+                self._served.discard(owner)
             for number, group in enumerate(_groups(loaded)):
                 nonce = challenge.nonce if number == 0 else self._challenge(owner).nonce
                 self._renew(group, nonce)
         except RemoteError as error:
-            self._emit(
-                Event(EventName.FAILED, self._session.address, {"owner": owner.hex(), "code": error.remote_code})
-            )
+            self._say(EventName.FAILED, owner=owner.hex(), code=error.remote_code)
 
     def _challenge(self, owner: bytes) -> Challenge:
         body = self._channel.request({"op": "challenge", "owner": owner})

@@ -399,6 +399,29 @@ def test_a_revocation_beside_the_running_broker_reaches_the_enclave(made: Deploy
     assert made.enclave.operations.count("provision") == 2
 
 
+def test_a_revocation_that_lands_during_a_heartbeat_is_told_at_the_next(
+    made: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the question what is revoked, before the renewal: the renewal is refused, and the enclave still told."""
+    made.hold("one", "two")
+    with made.ledger() as other:
+        tell = Visit._tell_revocations
+        struck: list[bool] = []
+
+        def strike(visit: Visit, *arguments: Any) -> bool:
+            told = tell(visit, *arguments)
+            if not struck:
+                struck.append(True)
+                for name in ("one", "two"):
+                    revoke(other, OWNER.public, name, epoch=0, digests=[made.models[name]], now=START)
+            return told
+
+        monkeypatch.setattr(Visit, "_tell_revocations", strike)
+        with made.serving():
+            until(lambda: bool(struck) and not made.enclave.leases(), "the end of the revoked models")
+    assert made.enclave.operations.count("revoke") >= 1
+
+
 def test_a_revocation_by_digest_reaches_the_enclave(made: Deployment) -> None:
     made.hold("one")
     with made.serving():

@@ -579,3 +579,20 @@ def test_the_list_of_names_with_floors_is_bounded(served: Served, monkeypatch: p
     monkeypatch.setattr(owners_module, "MAX_NAMES", 1)
     with refused("provision-limit"):
         served.owner.revoke(served.broker, name="another", epoch=2)
+
+
+def test_a_revocation_ends_the_older_epoch_that_was_served_beside_the_newer(served: Served) -> None:
+    """Provisioning the newer epoch has raised the floor already; only the revocation ends what runs."""
+    data, manifest = linear(served.owner, epoch=2)
+    newer = served.owner.seal(served.rig.host, served.folder, data, manifest=manifest)
+    served.owner.provision(served.broker, newer, epoch=2)
+    client = served.rig.client()
+    client.infer(served.digest, x=X)
+    assert served.owner.revoke(served.broker, name="another", epoch=9) == []
+    client.close()
+    served.rig.client().infer(served.digest, x=X)
+    assert served.owner.revoke(served.broker, name="tiny", epoch=2) == [served.digest]
+    fresh = served.rig.client()
+    with refused("model-unknown"):
+        fresh.infer(served.digest, x=X)
+    fresh.infer(newer, x=X)
