@@ -129,7 +129,9 @@ def draft_command(model_file: Path, name: str | None, output: Path | None, as_js
     The owner's key is not named in it: sealing fills it in.
     """
     nobody = Signer.generate().public
-    manifest = draft.draft_manifest(draft.load_graph(model_file), owner=nobody, name=name or model_file.stem)
+    with concerning(model_file, "name an ONNX file"):
+        graph = draft.load_graph(model_file)
+    manifest = draft.draft_manifest(graph, owner=nobody, name=name, suggested=model_file.stem)
     text = draft.draft_toml(manifest, with_owner=False)
     if output is not None:
         write_atomically(output, text.encode("utf-8"), replace=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import read_bounded
-from manifests.model import MAX_NAME, Limits, ModelManifest
+from manifests.model import MAX_NAME, Limits, ModelManifest, check_name
 from manifests.tensors import DEFAULT_TEXT, MAX_AXIS_NAME, Axis, Dimension, TensorField
 
 if TYPE_CHECKING:
@@ -44,16 +44,29 @@ def load_graph(model: Path | bytes) -> onnx.ModelProto:
 
 
 def draft_manifest(
-    graph: onnx.ModelProto, *, owner: bytes, name: str | None = None, version: str = "1.0.0", epoch: int = 1
+    graph: onnx.ModelProto,
+    *,
+    owner: bytes,
+    name: str | None = None,
+    suggested: str | None = None,
+    version: str = "1.0.0",
+    epoch: int = 1,
 ) -> ModelManifest:
     """Describe a graph: its inputs without initializers, its outputs, and bounds for its dynamic axes.
 
-    Raises ManifestError `model-unsupported` for what cannot be served, such as sequences and maps.
+    `name` is taken as it is.  Without one, the `suggested` name (a file's, say), or else the graph's, is made to fit.
+    Raises ManifestError `field-invalid` for a name that no model can have, or `model-unsupported` for what cannot be
+    served, such as sequences and maps.
     """
+    name = _fitting(suggested or graph.graph.name or "model") if name is None else check_name(name)
     inputs, outputs = _Reader(graph).fields()
-    name = name or graph.graph.name or "model"
-    printable = "".join(character if character.isprintable() else "-" for character in name)[:MAX_NAME]
-    return ModelManifest(printable, version, epoch, owner, inputs, outputs, _limits(inputs, outputs))
+    return ModelManifest(name, version, epoch, owner, inputs, outputs, _limits(inputs, outputs))
+
+
+def _fitting(name: str) -> str:
+    return "".join("-" if character == "/" or not character.isprintable() else character for character in name)[
+        :MAX_NAME
+    ]
 
 
 def draft_toml(manifest: ModelManifest, *, with_owner: bool = True) -> str:

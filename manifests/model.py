@@ -164,7 +164,7 @@ class ModelManifest:
         fields.number(table.get("format", _FORMAT), "format", _FORMAT, _FORMAT)
         axes = read_axes(table.get("axes", {}))
         return cls(
-            name=fields.text(table["name"], "name", MAX_NAME),
+            name=check_name(table["name"]),
             version=fields.text(table["version"], "version", MAX_NAME),
             epoch=fields.number(table["epoch"], "epoch", 0),
             owner=signing.check_public_key(fields.fixed_bytes(table.get("owner"), "owner", signing.KEY_SIZE)),
@@ -175,6 +175,20 @@ class ModelManifest:
             pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
         )
+
+
+def check_name(value: object) -> str:
+    """Return a model's name: 1 to 128 printable characters without "/"; raises ManifestError `field-invalid`."""
+    name = fields.text(value, "name", MAX_NAME)
+    if "/" in name:
+        raise ManifestError(
+            ManifestCode.FIELD_INVALID,
+            f"the model's name {name!r} has a '/' in it",
+            expected="a name without '/'",
+            found=name,
+            remedy="choose another name, such as " + repr(name.replace("/", "-")),
+        )
+    return name
 
 
 def _on_one_line(shape: re.Match[str]) -> str:

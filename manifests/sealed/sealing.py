@@ -58,8 +58,8 @@ def seal(
     by the name they get.
 
     Raises ManifestError: `file-exists` without `overwrite`, `key-invalid`, `passphrase-wrong`, `manifest-invalid`,
-    `model-malformed`, `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`, and as `write_sealed`.
-    After an error the destination is what it was before.
+    `field-invalid`, `model-malformed`, `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`,
+    and as `write_sealed`.  After an error the destination is what it was before.
     """
     _check_free(Path(destination), overwrite=overwrite)
     signer = parties.owner_signer(owner_key, passphrase)
@@ -69,8 +69,9 @@ def seal(
         manifest = draft.draft_manifest(
             source.graph,
             owner=signer.public,
-            name=name or source.name,
-            version=version or "1.0.0",
+            name=name,
+            suggested=source.name,
+            version="1.0.0" if version is None else version,
             epoch=1 if epoch is None else epoch,
         )
     elif (name, version, epoch) != (None, None, None):
@@ -107,6 +108,7 @@ def _check(manifest: ModelManifest, graph: onnx.ModelProto, owner_key: Signer) -
             expected=manifest.owner.hex(),
             found=owner_key.public.hex(),
         )
+    ModelManifest.from_map(manifest.to_map())  # one that was made in memory must be one that can be read
     draft.check_graph(manifest, graph)
 
 

@@ -120,6 +120,11 @@ REFUSED: dict[str, tuple[dict[str, Any], ManifestCode]] = {
     "a second graph": ({"extra_parts": {"model.onnx": b""}}, ManifestCode.SEALED_PART),
     "a part upwards": ({"extra_parts": {"../x": b""}}, ManifestCode.FIELD_INVALID),
     "a missing part": ({"extra_parts": {"x": Path("no such file")}}, ManifestCode.FILE_UNAVAILABLE),
+    "a name with a line end": ({"name": "a/b\n"}, ManifestCode.FIELD_INVALID),
+    "a name like a path": ({"name": "a/b"}, ManifestCode.FIELD_INVALID),
+    "an empty name": ({"name": ""}, ManifestCode.FIELD_INVALID),
+    "an empty version": ({"version": ""}, ManifestCode.FIELD_INVALID),
+    "an epoch that is no number": ({"epoch": "1"}, ManifestCode.FIELD_INVALID),
     "no recipient": ({"recipients": []}, ManifestCode.SEALED_RECIPIENTS),
     "a recipient that is no key": ({"recipients": [b"x"]}, ManifestCode.KEY_INVALID),
 }
