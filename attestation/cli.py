@@ -18,7 +18,7 @@ from attestation.policy import load_policy, roots_for
 from attestation.validity import parse_rfc3339, rfc3339
 from attestation.verified import Verified
 from manifests.errors import Fault
-from manifests.files import read_bounded
+from manifests.files import read_bounded, write_atomically
 from manifests.show import print_rows
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -74,10 +74,17 @@ def verify(path: Path, collateral: Path, policy_path: Path, at: int | None, as_j
 @attest.command()
 @click.argument("target", metavar="FILE|ADDRESS")
 @click.option("--route", default="default", show_default=True, help="Deployment to ask, where TARGET is an address.")
+@click.option("-o", "--output", type=_PATH, help="Save the quote's raw bytes, for `attest verify --evidence`.")
 @_json
-def show(target: str, route: str, as_json: bool) -> None:
-    """Decode a quote from a file or of a running deployment (unix:... or tcp:...), verifying nothing."""
-    quote = evidence.parse(_obtain(target, route))
+def show(target: str, route: str, output: Path | None, as_json: bool) -> None:
+    """Decode a quote from a file or of a running deployment (unix:... or tcp:...), verifying nothing.
+
+    An existing output file is kept.
+    """
+    data = _obtain(target, route)
+    quote = evidence.parse(data)
+    if output is not None:
+        write_atomically(output, data, replace=False)
     shown = {
         "verified": False,
         "tee": quote.tee,

@@ -141,6 +141,19 @@ def test_show_of_a_deployment_decodes_its_quote(monkeypatch: pytest.MonkeyPatch)
     assert asked == [("unix:/run/agent", "blue")]
 
 
+def test_evidence_of_a_deployment_is_saved_and_verified_as_evidence(
+    files: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = EvidenceRecord(b"claims", kit.sim_quote(), InclusionProof(0, 1, ()), "sgx")
+    monkeypatch.setattr("attestation.client.connection.collect_evidence", lambda *_, **__: (record, bytes(64)))
+    saved = tmp_path / "live.bin"
+    assert run(attest, "show", "unix:/run/agent", "--output", saved).exit_code == 0
+    assert saved.read_bytes() == kit.sim_quote()
+    files[1] = saved
+    assert run(attest, "verify", *files, "--at", NOW).exit_code == 0
+    assert refusal(run(attest, "show", "unix:/run/agent", "-o", saved)).code is ManifestCode.FILE_EXISTS
+
+
 # --------------------------------------------------------------------------------------------------------- sim
 
 
