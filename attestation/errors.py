@@ -250,7 +250,6 @@ class BrokerCode(ErrorCode):
     LEASE_UNKNOWN = "lease-unknown", Fault.REFUSED, "the enclave asks to renew a lease that it was never granted"
 
     ENCLAVE_UNEXPECTED = "enclave-unexpected", Fault.MALFORMED, "the enclave's answer is not what the broker asked for"
-    ENCLAVE_REFUSED = "enclave-refused", Fault.REFUSED, "the enclave refused what the broker sent it"
 
 
 class BrokerError(StrongroomError):

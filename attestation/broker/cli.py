@@ -98,6 +98,7 @@ def delegate(
     chosen = [Right(right) for right in rights] or list(ALL_RIGHTS)
     document = admin.delegate(owner, card_file, models=models, rights=chosen, epoch_floor=epoch_floor)
     write_atomically(output, document)
+    click.echo(f"{output}: {', '.join(sorted(chosen))} for {', '.join(sorted(models))}")
 
 
 @broker.command()

@@ -26,7 +26,7 @@ MAX_ROW = MAX_BODY + 1024
 
 def write_export(path: Path, broker: bytes, rows: Iterable[AuditRow]) -> None:
     """Write a log to a new or existing file, whole or not at all; raises ManifestError `disk-full` and others."""
-    write_atomically(path, _blocks(broker, rows), mode=0o600)
+    write_atomically(path, _blocks(broker, rows), mode=0o600, replace=False)
 
 
 def read_export(path: Path, broker: bytes) -> Iterator[AuditRow]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,12 +217,20 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _free_space(path: Path) -> int:
+    """Return the bytes that this process may still write beside the database; SQLite calls their lack an I/O error."""
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return 1
+
+
 def _store_error(path: Path, error: SQLAlchemyError) -> BrokerError:
     """Translate an error of the database; the driver's text names no values."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     name = getattr(cause, "sqlite_errorname", "")
     reason = f"{path}: {name or type(cause).__name__}"
-    if name.startswith("SQLITE_FULL"):
+    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and not _free_space(path)):
         return BrokerError(
             BrokerCode.STORE_FULL, f"{path}: no space is left", remedy="free some space; nothing was released"
         )

@@ -92,6 +92,7 @@ class Visit:
         """Owners of whom the enclave holds models, also such as are no longer renewed: they may have to be revoked."""
         self.refusals: dict[bytes, Refusal] = {}
         self.failures: dict[bytes, RemoteError] = {}
+        """What the enclave refused last, by model digest, or by owner where it was a challenge or heartbeat."""
 
     def provision(self) -> None:
         """Release the keys that the enclave lacks; newest epochs first, so that an owner's epoch never steps back.
@@ -168,7 +169,10 @@ class Visit:
                 nonce = challenge.nonce if number == 0 else self._challenge(owner).nonce
                 self._renew(group, nonce)
         except RemoteError as error:
+            self.failures[owner] = error
             self._say(EventName.FAILED, owner=owner.hex(), code=error.remote_code)
+        else:
+            self.failures.pop(owner, None)
 
     def _challenge(self, owner: bytes) -> Challenge:
         body = self._channel.request({"op": "challenge", "owner": owner})
