@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attestation.client import RemoteError
+from attestation.errors import WireCode
 from evaluation.demo.deployment import Deployment
 from evaluation.demo.errors import DemoError
 from evaluation.demo.installation import Installation
@@ -25,6 +26,7 @@ from manifests.errors import Fault, StrongroomError
 
 PATCHED_FILE = "enclave/process.py"
 LOG_SECONDS = 5.0
+RECORD_REFUSED = str(WireCode.RECORD_REFUSED)
 PATCH = "\n# From here on the inputs would also go to the operator.\n"
 
 
@@ -89,8 +91,8 @@ def code_of(action: Callable[[], object]) -> str | None:
 def replayed_record(scene: Scene) -> list[Refusal]:
     """Repeat a record, once towards the client and once towards the enclave."""
     return [
-        Refusal("replayed record", "client", ("record-refused",), _replay(scene, Direction.TO_CLIENT)),
-        Refusal("replayed record", "enclave", ("record-refused",), _replay(scene, Direction.TO_ENCLAVE)),
+        Refusal("replayed record", "client", (RECORD_REFUSED,), _replay(scene, Direction.TO_CLIENT)),
+        Refusal("replayed record", "enclave", (RECORD_REFUSED,), _replay(scene, Direction.TO_ENCLAVE)),
     ]
 
 
@@ -102,11 +104,11 @@ def _replay(scene: Scene, way: Direction) -> str | None:
     with Tap(path, scene.deployment.address, alter=repeat) as tap, scene.deployment.session(tap.address) as session:
         repeat.armed = True
         found = code_of(lambda: [session.infer(scene.model.name, scene.one_case()) for _ in range(2)])
-    if found is None:
-        return None
-    # the enclave logs the end of this session in either case; waiting for it keeps it out of the next half
-    wait_until(lambda: len(scene.deployment.sessions_ended()) > before, LOG_SECONDS, "the enclave's log")
-    return found if way is Direction.TO_CLIENT else scene.deployment.sessions_ended()[before]
+    if way is Direction.TO_CLIENT or found is None:
+        return found
+    ended = scene.deployment.sessions_ended
+    wait_until(lambda: RECORD_REFUSED in ended()[before:], LOG_SECONDS, "the enclave to refuse the record")
+    return RECORD_REFUSED
 
 
 def stale_collateral(scene: Scene) -> list[Refusal]:

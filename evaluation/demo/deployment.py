@@ -34,8 +34,8 @@ READY_SECONDS = 60.0
 """Starting the enclave's interpreter and loading a model takes two seconds on an idle machine."""
 
 
-_ENDED = re.compile(r'"session-ended",\s+"code":\s+"([a-z-]+)"')
-"""The enclave's log line in the host's, which may be wrapped."""
+_ENDED = re.compile(r'"event": "session-ended"[^}\n]*"code": "([a-z-]+)"')
+"""The enclave's log line within the host's."""
 
 
 class Deployment:
