@@ -126,6 +126,16 @@ def test_a_host_that(deployment: Deployment, name: str) -> None:
     lives_on(deployment)
 
 
+def test_a_repeated_hello_is_refused_as_the_record_that_it_is_not(deployment: Deployment) -> None:
+    """Before its evidence has left the enclave takes no record at all; afterwards this one does not authenticate."""
+    before = len(deployment.sessions_ended())
+    code_of(deployment, Repeat(HELLO, towards="enclave"))
+    deadline = time.monotonic() + 15
+    while not {"record-malformed", "record-refused"} & set(deployment.sessions_ended()[before:]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def wait_for_the_enclave_to_say(deployment: Deployment, code: str, before: int) -> None:
     """Wait until a session has ended with this code; those of other tests may still be ending."""
     deadline = time.monotonic() + 15

@@ -89,7 +89,9 @@ def test_an_enclave_becomes_ready_and_is_taken_down_when_asked() -> None:
             await case.reach(State.STOPPED)
             assert case.attached[-1] is None
             assert case.supervisor.last_ending.status == 0
-            assert case.supervisor.last_lines[0] == "this is echo"
+            said, stopping = case.supervisor.last_lines
+            assert said == "this is echo"
+            assert stopping.startswith('{"event": "stopping"')
             assert not psutil.pid_exists(pid)
 
     run(scenario())
