@@ -8,6 +8,7 @@ leave in one send.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -82,7 +83,7 @@ class Stream:
         self.client.post(encode_frame(Frame(self.route, self.client_sid, b"")))
 
 
-class FramePeer(asyncio.BufferedProtocol):
+class FramePeer(asyncio.BufferedProtocol, ABC):
     """A connection that carries frames.  Subclasses say what a frame, a broken frame and the end mean."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -191,10 +192,10 @@ class FramePeer(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @abstractmethod
     def on_frame(self, frame: Frame) -> None:
         """Take one frame; its body is a view that is valid during the call."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_malformed(self, error: WireError) -> None:
         """Take the news that the connection has lost its place."""
-        raise NotImplementedError
