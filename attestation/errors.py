@@ -209,6 +209,7 @@ class BrokerCode(ErrorCode):
     KEY_UNWRAP_FAILED = "key-unwrap-failed", Fault.REFUSED, "a wrapped key does not belong to its owner and model"
 
     AUDIT_MALFORMED = "audit-malformed", Fault.MALFORMED, "an audit row or an exported log does not follow its format"
+    AUDIT_VERSION = "audit-version", Fault.UNSUPPORTED, "a newer version of the program wrote this row or log"
     AUDIT_ORDER = "audit-order", Fault.REFUSED, "an audit row is missing, moved or repeated"
     AUDIT_ALTERED = "audit-altered", Fault.REFUSED, "an audit row does not carry the broker's signature"
     AUDIT_FORKED = "audit-forked", Fault.REFUSED, "an audit row was signed for another history than this one"

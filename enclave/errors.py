@@ -37,7 +37,7 @@ class EnclaveCode(ErrorCode):
     EPOCH_OLD = "epoch-old", Fault.REFUSED, "the epoch lies below one that this enclave has seen"
     MODEL_REVOKED = "model-revoked", Fault.REFUSED, "the model was revoked"
     NONCE_REFUSED = "nonce-refused", Fault.REFUSED, "the heartbeat does not answer a fresh nonce of this session"
-    HEARTBEAT_OLD = "heartbeat-old", Fault.REFUSED, "the heartbeat is older than one that this enclave has seen"
+    HEARTBEAT_OLD = "heartbeat-old", Fault.REFUSED, "a heartbeat that answers a later challenge was seen already"
     PROVISION_LIMIT = "provision-limit", Fault.UNAVAILABLE, "a bound on owners, models, memory or claims is reached"
     # Models.
     MODEL_UNKNOWN = "model-unknown", Fault.REFUSED, "no model of this digest, or owner, name and epoch, is loaded"

@@ -23,7 +23,7 @@ from typing import Any
 from attestation.binding import HASH_SIZE
 from attestation.errors import BrokerCode, BrokerError
 from manifests import canonical, fields, signing
-from manifests.errors import ManifestError
+from manifests.errors import ManifestCode, ManifestError
 
 GENESIS = signing.label("audit genesis")
 ROW = signing.label("audit row")
@@ -31,7 +31,7 @@ HEAD = signing.label("audit head")
 
 MAX_BODY = 48 * 1024
 """A refusal of many models over many findings names what fits and counts the rest (releases.py)."""
-_BODY = ("version", "index", "time", "kind", "tables", "event")
+_BODY = ("index", "time", "kind", "tables", "event")
 
 
 class EventKind(StrEnum):
@@ -162,8 +162,8 @@ def next_row(
 def verify_row(row: AuditRow, head: Head, broker: bytes) -> Entry:
     """Verify the row that should follow `head`, and return its content; raises AuditError.
 
-    1. The broker signed it (else altered).  2. Its body is well-formed.  3. It stands where it belongs (else a row
-    is missing, moved or repeated).  4. It follows this history (else a fork).
+    1. The broker signed it (else altered).  2. Its body is well-formed, and of a version that is known.  3. It stands
+    where it belongs (else a row is missing, moved or repeated).  4. It follows this history (else a fork).
     """
     index = head.count
     made = row.head().digest
@@ -174,7 +174,7 @@ def verify_row(row: AuditRow, head: Head, broker: bytes) -> Entry:
     try:
         entry = _entry(row.body, made)
     except ManifestError as error:
-        raise AuditError(BrokerCode.AUDIT_MALFORMED, index, error.message) from None
+        raise _unreadable(error, index) from None
     if entry.index != index or row.index != index:
         found = entry.index if entry.index != index else row.index
         raise AuditError(BrokerCode.AUDIT_ORDER, index, "another row stands in its place", expected=index, found=found)
@@ -189,9 +189,15 @@ def verify_row(row: AuditRow, head: Head, broker: bytes) -> Entry:
     return entry
 
 
+def _unreadable(error: ManifestError, index: int) -> AuditError:
+    """Say of a row that the broker signed whether a newer program wrote it, or nobody that is known."""
+    is_later = error.code is ManifestCode.VERSION_UNSUPPORTED
+    code = BrokerCode.AUDIT_VERSION if is_later else BrokerCode.AUDIT_MALFORMED
+    return AuditError(code, index, error.message, expected=error.expected, found=error.found, remedy=error.remedy)
+
+
 def _entry(body: bytes, head: bytes) -> Entry:
-    value = fields.closed_map(canonical.decode(body, max_size=MAX_BODY), "body", _BODY)
-    fields.number(value["version"], "version", 1, 1)
+    value = fields.versioned_map(canonical.decode(body, max_size=MAX_BODY), "body", _BODY)
     tables = fields.of_type(value["tables"], "tables", dict)
     return Entry(
         index=fields.number(value["index"], "index", 0),

@@ -32,8 +32,8 @@ def write_export(path: Path, broker: bytes, rows: Iterable[AuditRow]) -> None:
 def read_export(path: Path, broker: bytes) -> Iterator[AuditRow]:
     """Yield the rows of an exported log that claims to be this broker's; nothing is verified.
 
-    Raises AuditError `audit-malformed`, BrokerError `audit-forked` where it is another broker's, or ManifestError
-    `file-unavailable`.
+    Raises AuditError `audit-malformed`; BrokerError `audit-forked` for the log of another broker and `audit-version`
+    for one of a later version; ManifestError `file-unavailable`.
     """
     with naming(path), path.open("rb") as file:
         _check_header(_item(file, 0), broker, path)
@@ -73,7 +73,14 @@ def _check_header(header: bytes, broker: bytes, path: Path) -> None:
         magic, version, key = items if len(items) == 3 else (None, None, None)
         if magic != MAGIC:
             raise BrokerError(BrokerCode.AUDIT_MALFORMED, f"{path} is not an exported audit log")
-        fields.number(version, "version", VERSION, VERSION)
+        if fields.number(version, "version", VERSION) > VERSION:
+            raise BrokerError(
+                BrokerCode.AUDIT_VERSION,
+                f"{path} was exported by a newer version of the program",
+                expected=VERSION,
+                found=version,
+                remedy="verify it with a newer release",
+            )
         claimed = fields.fixed_bytes(key, "broker", signing.KEY_SIZE)
     except ManifestError as error:
         raise BrokerError(BrokerCode.AUDIT_MALFORMED, f"{path} is not an exported audit log: {error.message}") from None

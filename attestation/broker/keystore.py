@@ -36,7 +36,7 @@ NONCE_SIZE = 12
 WRAPPED_SIZE = NONCE_SIZE + KEY_SIZE + 16
 
 _WRAPPED = signing.label("wrapped key")
-_SECRETS = ("version", "kek", "rows", "signing", "recipient")
+_SECRETS = ("kek", "rows", "signing", "recipient")
 
 
 @dataclass(frozen=True)
@@ -137,18 +137,22 @@ def create_keys(path: Path, passphrase: bytes, *, cost: Cost = RECOMMENDED) -> B
 
 
 def load_keys(path: Path, passphrase: bytes) -> BrokerKeys:
-    """Open a key file; raises ManifestError `passphrase-wrong`, `file-unavailable` or `key-invalid`."""
+    """Open a key file.
+
+    Raises ManifestError `passphrase-wrong`, `file-unavailable`, `key-invalid` or `version-unsupported`.
+    """
     secret = keyfile.read_key_file(path, KEY_FILE_KIND, passphrase)
     try:
-        secrets = fields.closed_map(canonical.decode(secret, max_size=64 * 1024), "broker's keys", _SECRETS)
-        fields.number(secrets["version"], "version", 1, 1)
+        secrets = fields.versioned_map(canonical.decode(secret, max_size=64 * 1024), "broker's keys", _SECRETS)
         return _assemble(secrets)
     except ManifestError as error:
+        if error.code is ManifestCode.VERSION_UNSUPPORTED:
+            raise
         raise ManifestError(ManifestCode.KEY_INVALID, f"{path} holds no broker's keys: {error.message}") from None
 
 
 def _assemble(secrets: Mapping[str, object]) -> BrokerKeys:
-    kek, rows, seed, recipient = (fields.of_type(secrets[name], name, bytes) for name in _SECRETS[1:])
+    kek, rows, seed, recipient = (fields.of_type(secrets[name], name, bytes) for name in _SECRETS)
     return BrokerKeys(
         signer=signing.Signer.from_seed(seed),
         recipient=RecipientKey.from_bytes(recipient),

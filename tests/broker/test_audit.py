@@ -145,7 +145,7 @@ def test_a_log_of_another_broker_does_not_verify() -> None:
 
 BODIES: dict[str, object] = {
     "no map": [],
-    "another version": {"version": 2},
+    "a version that never was": {"version": 0},
     "fields missing": {"version": 1},
     "an unknown kind": {"version": 1, "index": 0, "time": 0, "kind": "party", "tables": {}, "event": {}},
     "a short table MAC": {"version": 1, "index": 0, "time": 0, "kind": "release", "tables": {"m": b""}, "event": {}},
@@ -153,13 +153,23 @@ BODIES: dict[str, object] = {
 }
 
 
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
-def test_a_signed_body_of_another_shape_is_malformed(body: object) -> None:
+def signed_row(body: object) -> AuditRow:
     head = genesis(BROKER.public)
     encoded = canonical.encode(body)
     unsigned = AuditRow(0, head.digest, encoded, b"")
     signature = BROKER.sign(b"strongroom audit head v1\0", unsigned.head().digest)
-    assert problem([AuditRow(0, head.digest, encoded, signature)]) == (BrokerCode.AUDIT_MALFORMED, 0)
+    return AuditRow(0, head.digest, encoded, signature)
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_a_signed_body_of_another_shape_is_malformed(body: object) -> None:
+    assert problem([signed_row(body)]) == (BrokerCode.AUDIT_MALFORMED, 0)
+
+
+def test_a_row_of_a_later_version_asks_for_a_newer_release() -> None:
+    with pytest.raises(AuditError, match="later version") as error:
+        list(verify_log([signed_row({"version": 2, "whatever": "it holds"})], BROKER.public))
+    assert (error.value.code, error.value.remedy) == (BrokerCode.AUDIT_VERSION, "use a newer release")
 
 
 def test_an_event_too_large_for_a_row_is_refused_when_it_is_made() -> None:
@@ -213,6 +223,15 @@ def test_a_malformed_export_is_refused(tmp_path: Path, change: Callable[[bytes],
     with pytest.raises(BrokerError) as error:
         list(verify_log(read_export(path, BROKER.public), BROKER.public))
     assert error.value.code is BrokerCode.AUDIT_MALFORMED
+
+
+def test_an_export_of_a_later_version_asks_for_a_newer_release(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    header = canonical.encode(["strongroom audit log", 2, BROKER.public])
+    path.write_bytes(len(header).to_bytes(4, "big") + header)
+    with pytest.raises(BrokerError) as error:
+        list(read_export(path, BROKER.public))
+    assert (error.value.code, error.value.expected, error.value.found) == (BrokerCode.AUDIT_VERSION, 1, 2)
 
 
 def test_the_export_of_another_broker_is_refused(tmp_path: Path) -> None:

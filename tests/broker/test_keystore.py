@@ -109,14 +109,21 @@ def test_a_wrong_passphrase_opens_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "secret",
-    [b"", b"\x80", canonical.encode({"version": 2}), canonical.encode({"version": 1, "kek": b""})],
-    ids=["nothing", "an empty map", "another version", "fields missing"],
+    [b"", b"\x80", canonical.encode({"version": 0}), canonical.encode({"version": 1, "kek": b""})],
+    ids=["nothing", "an empty map", "a version that never was", "fields missing"],
 )
 def test_a_key_file_with_other_contents_is_refused(tmp_path: Path, secret: bytes) -> None:
     keyfile.write_key_file(tmp_path / "k", "broker", secret, PASSPHRASE, cost=CHEAP)
     with pytest.raises(ManifestError) as error:
         load_keys(tmp_path / "k", PASSPHRASE)
     assert error.value.code is ManifestCode.KEY_INVALID
+
+
+def test_a_key_file_of_a_later_version_asks_for_a_newer_release(tmp_path: Path) -> None:
+    keyfile.write_key_file(tmp_path / "k", "broker", canonical.encode({"version": 2}), PASSPHRASE, cost=CHEAP)
+    with pytest.raises(ManifestError) as error:
+        load_keys(tmp_path / "k", PASSPHRASE)
+    assert (error.value.code, error.value.remedy) == (ManifestCode.VERSION_UNSUPPORTED, "use a newer release")
 
 
 def test_a_home_is_for_its_user_alone(tmp_path: Path) -> None:
