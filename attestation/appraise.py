@@ -13,10 +13,10 @@ from attestation import binding, evidence
 from attestation.collateral import CollateralSource
 from attestation.errors import FindingCode
 from attestation.findings import Appraisal, AppraisalError, Finding, check, one_of
-from attestation.intel.checks import sgx_checks
 from attestation.intel.tcb import TcbStatus
 from attestation.policy import EvidencePolicy, Policy
-from attestation.roots import INTEL_SGX_ROOT, Roots
+from attestation.roots import VENDOR_ROOTS, Roots
+from attestation.tees import BY_NAME
 from attestation.types import Claims, EvidenceRecord, PlatformClass
 from attestation.validity import rfc3339
 from attestation.verified import Verified
@@ -27,17 +27,24 @@ __all__ = ["Appraisal", "AppraisalError", "Finding", "SessionAppraisal", "apprai
 def appraise(verified: Verified, policy: Policy, now: int, *, report_data: bytes | None = None) -> Appraisal:
     """Hold verified evidence against a policy at `now` (Unix seconds).
 
-    `report_data` (64 bytes) is what the quote must be bound to; None leaves that open, and a verdict without it says
-    nothing about who is at the other end.  Never raises for a refusal: see `Appraisal.require`.
+    `report_data` (64 bytes) is what the evidence must be bound to; None leaves that open, and a verdict without it
+    says nothing about who is at the other end.  Evidence that wraps other evidence is judged part by part, and one
+    part that fails fails all.  Never raises for a refusal: see `Appraisal.require`.
     """
-    findings = [
-        *_platform(verified, policy.evidence),
-        *_collateral(verified, policy.evidence, now),
-        *sgx_checks(verified, policy.sgx),
-    ]
+    findings = [finding for part in verified.parts for finding in _part(part, policy, now)]
     if report_data is not None:
         findings.append(_binding(verified, report_data))
     return Appraisal(verified.simulated, tuple(findings))
+
+
+def _part(verified: Verified, policy: Policy, now: int) -> Iterator[Finding]:
+    """Run every check of one part: those of all TEEs, and those of its own."""
+    table = policy.table(verified.tee)
+    yield check(FindingCode.TEE, passed=table is not None, expected=one_of(tuple(policy.tables)), found=verified.tee)
+    yield from _platform(verified, policy.evidence)
+    yield from _collateral(verified, policy.evidence, now)
+    if table is not None:
+        yield from BY_NAME[verified.tee].checks(verified, table)
 
 
 def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
@@ -50,12 +57,17 @@ def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
         dangerous=policy.simulation,
     )
     yield _root(verified.root, policy.simulated_root)
+    if verified.tcb_status is not None:
+        yield from _status(verified, verified.tcb_status, policy)
+
+
+def _status(verified: Verified, status: str, policy: EvidencePolicy) -> Iterator[Finding]:
     yield check(
         FindingCode.TCB_STATUS,
-        passed=verified.tcb_status in policy.tcb_status,
+        passed=status in policy.tcb_status,
         expected=one_of(policy.tcb_status),
-        found=verified.tcb_status,
-        dangerous=verified.tcb_status != TcbStatus.UP_TO_DATE,
+        found=status,
+        dangerous=status != TcbStatus.UP_TO_DATE,
     )
     accepted = policy.advisories_accepted
     unknown = [advisory for advisory in verified.advisories if advisory not in accepted]
@@ -68,7 +80,7 @@ def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
     )
 
 
-def _root(found: bytes, named: bytes | None) -> Finding:
+def _root(found: bytes, named: tuple[bytes, ...]) -> Finding:
     """Hold the root against the one that the policy names, whichever roots the caller has verified under.
 
     A policy for hardware names none.  A replacement of the vendors' root, which a caller must ask for under the name
@@ -76,21 +88,22 @@ def _root(found: bytes, named: bytes | None) -> Finding:
     """
     return check(
         FindingCode.ROOT,
-        passed=named is None or found == named,
-        expected=f"the vendors' {INTEL_SGX_ROOT.hex()}" if named is None else named.hex(),
+        passed=not named or found in named,
+        expected=one_of(named) if named else "the vendors'",
         found=found.hex(),
-        dangerous=found not in {INTEL_SGX_ROOT, named},
+        dangerous=found not in {*VENDOR_ROOTS, *named},
     )
 
 
 def _collateral(verified: Verified, policy: EvidencePolicy, now: int) -> Iterator[Finding]:
-    number, least = verified.tcb.evaluation_number, policy.tcb_evaluation_min
-    yield check(
-        FindingCode.TCB_EVALUATION,
-        passed=least is None or number >= least,
-        expected="any" if least is None else f"at least {least}",
-        found=number,
-    )
+    number, least = verified.evaluation_number, policy.tcb_evaluation_min
+    if number is not None:
+        yield check(
+            FindingCode.TCB_EVALUATION,
+            passed=least is None or number >= least,
+            expected="any" if least is None else f"at least {least}",
+            found=number,
+        )
     age, most = now - verified.issued, policy.max_collateral_age
     yield check(
         FindingCode.COLLATERAL_AGE,
@@ -109,8 +122,8 @@ def _collateral(verified: Verified, policy: EvidencePolicy, now: int) -> Iterato
 def _binding(verified: Verified, report_data: bytes) -> Finding:
     return check(
         FindingCode.REPORT_DATA,
-        passed=hmac.compare_digest(verified.report_data, report_data),
-        expected=report_data.hex(),
+        passed=hmac.compare_digest(verified.report_data, verified.bound(report_data)),
+        expected=verified.bound(report_data).hex(),
         found=verified.report_data.hex(),
     )
 
@@ -151,7 +164,7 @@ def appraise_session(  # noqa: PLR0917 - the six things that a verdict over a se
     leaf = binding.session_leaf(handshake_hash, record.claims)
     report_data = binding.expected_report_data(leaf, record.proof)
     quote = evidence.parse(record.quote)
-    collateral = source.fetch(evidence.collateral_key(quote))
+    collateral = evidence.collateral_for(quote, source)
     verified = evidence.verify(quote, collateral, roots, now)
     appraisal = appraise(verified, policy, now, report_data=report_data)
     return SessionAppraisal(appraisal, verified, claims, record.digest(), verified.expires)

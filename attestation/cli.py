@@ -60,7 +60,7 @@ def verify(path: Path, collateral: Path, policy_path: Path, at: int | None, as_j
     now = int(time.time()) if at is None else at
     policy = load_policy(policy_path)
     quote = evidence.parse(read_bounded(path, 2 * MAX_QUOTE))
-    held = open_source(collateral).fetch(evidence.collateral_key(quote))
+    held = evidence.collateral_for(quote, open_source(collateral))
     verified = evidence.verify(quote, held, roots_for(policy), now)
     appraisal = appraise(verified, policy, now)
     if as_json:

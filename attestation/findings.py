@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from attestation.errors import EvidenceCode, EvidenceError, FindingCode
+from manifests.errors import ErrorCode
 
 
 class Phase(StrEnum):
@@ -29,7 +30,7 @@ class Severity(StrEnum):
 class Finding:
     """One check: what the policy expected, what the evidence has, and the next step where it failed."""
 
-    code: FindingCode
+    code: ErrorCode
     phase: Phase
     passed: bool
     severity: Severity
@@ -50,7 +51,8 @@ class Finding:
         }
 
 
-_REMEDIES = {
+_REMEDIES: dict[ErrorCode, str] = {
+    FindingCode.TEE: "use a platform whose table the policy has, or add the table to the policy",
     FindingCode.CLASS: "use a policy for this class of platform; the two are never mixed",
     FindingCode.ROOT: "name this platform's root in [evidence] simulated_root, if you meant it",
     FindingCode.TCB_STATUS: "update the platform's firmware, or name the status in [evidence] tcb_status",
@@ -81,19 +83,34 @@ _REMEDIES = {
 }
 
 
-def check(code: FindingCode, *, passed: bool, expected: object, found: object, dangerous: bool = False) -> Finding:
-    """Report one check; `dangerous` marks what passes only because the policy permits it by name."""
+_PLATFORM = frozenset(code for code in FindingCode if not code.startswith("sgx-"))
+
+
+def check(
+    code: ErrorCode,
+    *,
+    passed: bool,
+    expected: object,
+    found: object,
+    dangerous: bool = False,
+    remedy: str | None = None,
+) -> Finding:
+    """Report one check; `dangerous` marks what passes only because the policy permits it by name.
+
+    remedy: the next step where it fails; the codes of this project's common table have theirs here.
+    """
     severity = Severity.WARNING if dangerous else Severity.OK
     if not passed:
         severity = Severity.REFUSAL
-    remedy = None if passed else _REMEDIES[code]
-    return Finding(code, _phase(code), passed, severity, str(expected), str(found), remedy)
+    if code in _REMEDIES:
+        remedy = _REMEDIES[code]
+    return Finding(code, _phase(code), passed, severity, str(expected), str(found), None if passed else remedy)
 
 
-def _phase(code: FindingCode) -> Phase:
+def _phase(code: ErrorCode) -> Phase:
     if code is FindingCode.REPORT_DATA:
         return Phase.SESSION
-    return Phase.ENCLAVE if code.startswith("sgx-") else Phase.PLATFORM
+    return Phase.PLATFORM if code in _PLATFORM else Phase.ENCLAVE
 
 
 def one_of(allowed: tuple[str, ...] | tuple[bytes, ...]) -> str:

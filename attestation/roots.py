@@ -9,7 +9,9 @@ anchors require.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from cryptography import x509
@@ -24,6 +26,22 @@ SIMULATION_EXTENSION: Final = x509.ObjectIdentifier("2.25.1197727072080574214826
 INTEL_SGX_ROOT: Final = bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3")
 """SHA-256 of "Intel SGX Root CA", serial 22650cd65a9d3489f383b49552bf501b392706ac, valid until 2049-12-31."""
 
+AMD_ROOTS: Final = {
+    "milan": bytes.fromhex("69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"),
+    "genoa": bytes.fromhex("4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"),
+    "turin": bytes.fromhex("1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"),
+}
+"""SHA-256 of the AMD root key (ARK) certificates "ARK-Milan", "ARK-Genoa" and "ARK-Turin", self-signed."""
+
+AWS_NITRO_ROOT: Final = bytes.fromhex("641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b")
+"""SHA-256 of "aws.nitro-enclaves", the AWS Nitro Enclaves root G1, as AWS publishes it."""
+
+NVIDIA_DEVICE_ROOT: Final = bytes.fromhex("102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48")
+"""SHA-256 of "NVIDIA Device Identity CA"."""
+
+NVIDIA_RIM_ROOT: Final = bytes.fromhex("12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1")
+"""SHA-256 of the root under which NVIDIA signs reference values, "NVIDIA Reference Value L1"."""
+
 X509_ERRORS: Final = (
     ValueError,
     TypeError,
@@ -37,75 +55,114 @@ X509_ERRORS: Final = (
 _MADE_HERE = object()
 
 
+class Hierarchy(StrEnum):
+    """The certificate hierarchies that evidence ends in; a root of one is never taken for another's."""
+
+    INTEL = "Intel SGX"
+    AMD = "AMD SEV"
+    NITRO = "AWS Nitro"
+    NVIDIA_DEVICE = "NVIDIA device identity"
+    NVIDIA_RIM = "NVIDIA reference values"
+    TPM = "TPM"
+
+
 @dataclass(frozen=True)
 class Anchor:
-    """One pinned root: the SHA-256 of its DER certificate, and the class of the platforms below it."""
+    """One pinned root: the SHA-256 of its DER certificate, and the class of the platforms below it.
+
+    hierarchy: what it is the root of; None for a simulated platform, which plays every vendor under its own roots.
+    """
 
     fingerprint: bytes
     simulated: bool
+    hierarchy: Hierarchy | None
+
+    def __str__(self) -> str:
+        return f"{self.fingerprint.hex()} ({'simulated' if self.simulated else 'hardware'})"
+
+
+_VENDORS = (
+    Anchor(INTEL_SGX_ROOT, simulated=False, hierarchy=Hierarchy.INTEL),
+    *(Anchor(root, simulated=False, hierarchy=Hierarchy.AMD) for root in AMD_ROOTS.values()),
+    Anchor(AWS_NITRO_ROOT, simulated=False, hierarchy=Hierarchy.NITRO),
+    Anchor(NVIDIA_DEVICE_ROOT, simulated=False, hierarchy=Hierarchy.NVIDIA_DEVICE),
+    Anchor(NVIDIA_RIM_ROOT, simulated=False, hierarchy=Hierarchy.NVIDIA_RIM),
+)
+
+VENDOR_ROOTS: Final = frozenset(anchor.fingerprint for anchor in _VENDORS)
+"""Fingerprints of all roots that `Roots.vendor()` pins."""
 
 
 class Roots:
     """The anchors of one verification.  Made by `vendor`, `simulated` or `dangerous_replacement` only."""
 
-    def __init__(self, made_here: object, intel: tuple[Anchor, ...]) -> None:
+    def __init__(self, made_here: object, anchors: tuple[Anchor, ...]) -> None:
         """Not for callers."""
         if made_here is not _MADE_HERE:
             raise TypeError("use Roots.vendor() or Roots.simulated(certificate)")
-        self._intel = intel
+        self._anchors = anchors
 
     @classmethod
     def vendor(cls) -> Roots:
         """Trust the silicon vendors' own roots, and nothing else."""
-        return cls(_MADE_HERE, (Anchor(INTEL_SGX_ROOT, simulated=False),))
+        return cls(_MADE_HERE, _VENDORS)
 
     @classmethod
-    def simulated(cls, certificate: bytes) -> Roots:
-        """Trust one simulated platform, given its root certificate (PEM or DER), and no hardware.
+    def simulated(cls, *certificates: bytes) -> Roots:
+        """Trust one simulated platform, given its root certificates (PEM or DER), and no hardware.
 
         Raises EvidenceError `certificate-malformed`, or `chain-not-simulated` for a root that is not marked as one.
         """
-        return cls.simulated_fingerprint(fingerprint_of_simulated(certificate))
+        return cls.simulated_fingerprints(*(fingerprint_of_simulated(certificate) for certificate in certificates))
 
     @classmethod
-    def simulated_fingerprint(cls, fingerprint: bytes) -> Roots:
-        """Trust one simulated platform, given the SHA-256 of its DER root certificate, and no hardware."""
-        if len(fingerprint) != 32:
-            raise ValueError("a fingerprint has 32 bytes")
-        return cls(_MADE_HERE, (Anchor(bytes(fingerprint), simulated=True),))
+    def simulated_fingerprints(cls, *fingerprints: bytes) -> Roots:
+        """Trust one simulated platform, given the SHA-256 of its DER root certificates, and no hardware."""
+        if not fingerprints or any(len(fingerprint) != 32 for fingerprint in fingerprints):
+            raise ValueError("a fingerprint has 32 bytes, and there is at least one")
+        return cls(_MADE_HERE, tuple(Anchor(bytes(each), simulated=True, hierarchy=None) for each in fingerprints))
 
     @classmethod
-    def dangerous_replacement(cls, certificate: bytes) -> Roots:
-        """Trust whoever holds this root's key (PEM or DER) as if they were Intel.  For vendors' test systems only."""
+    def dangerous_replacement(cls, certificate: bytes, hierarchy: Hierarchy = Hierarchy.INTEL) -> Roots:
+        """Trust whoever holds this root's key (PEM or DER) as if they were the vendor.  For test systems only."""
         der = _load(certificate).public_bytes(Encoding.DER)
-        return cls(_MADE_HERE, (Anchor(hashlib.sha256(der).digest(), simulated=False),))
+        return cls(_MADE_HERE, (Anchor(hashlib.sha256(der).digest(), simulated=False, hierarchy=hierarchy),))
 
-    def intel_anchor(self, certificate: bytes) -> Anchor:
-        """Return the anchor that pins this DER certificate; raises EvidenceError `chain-root`."""
+    def with_tpm(self, fingerprints: Iterable[bytes]) -> Roots:
+        """Trust these TPM keys or authorities, too: no root stands above all makers of TPMs, so a policy names them.
+
+        Beside simulated roots, they stand for simulated platforms.
+        """
+        simulated = any(anchor.simulated for anchor in self._anchors)
+        named = (Anchor(bytes(each), simulated=simulated, hierarchy=Hierarchy.TPM) for each in fingerprints)
+        return Roots(_MADE_HERE, (*self._anchors, *named))
+
+    def anchor(self, hierarchy: Hierarchy, certificate: bytes) -> Anchor:
+        """Return the anchor that pins this DER certificate as a root of `hierarchy`.
+
+        Raises EvidenceError `chain-root`.
+        """
         fingerprint = hashlib.sha256(certificate).digest()
-        for anchor in self._intel:
+        usable = [anchor for anchor in self._anchors if anchor.hierarchy in {hierarchy, None}]
+        for anchor in usable:
             if anchor.fingerprint == fingerprint:
                 return anchor
         raise EvidenceError(
             EvidenceCode.CHAIN_ROOT,
-            "the chain ends in a root that is not pinned",
-            expected=[self._name(anchor) for anchor in self._intel],
+            f"the chain of {hierarchy} ends in a root that is not pinned",
+            expected=[str(anchor) for anchor in usable],
             found=fingerprint.hex(),
             remedy="evidence of the simulator passes only a policy with simulation = true that names its root",
         )
 
-    @staticmethod
-    def _name(anchor: Anchor) -> str:
-        return f"{anchor.fingerprint.hex()} ({'simulated' if anchor.simulated else 'hardware'})"
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Roots) and self._intel == other._intel
+        return isinstance(other, Roots) and self._anchors == other._anchors
 
     def __hash__(self) -> int:
-        return hash(self._intel)
+        return hash(self._anchors)
 
     def __repr__(self) -> str:
-        return f"Roots({', '.join(self._name(anchor) for anchor in self._intel)})"
+        return f"Roots({', '.join(map(str, self._anchors))})"
 
 
 def fingerprint_of_simulated(certificate: bytes) -> bytes:

@@ -1,49 +1,99 @@
-"""Evidence whose signatures, chains and dates hold: what `verify` gives and `appraise` takes."""
+"""Evidence whose signatures, chains and dates hold: what `verify` gives and `appraise` takes, for every TEE."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from attestation.intel.abi import QuoteV3
-from attestation.intel.pck import PckExtension
-from attestation.intel.tcb import TcbLevel, TcbStatus
 from attestation.types import PlatformClass
 from attestation.validity import rfc3339
 
 
+class Evidence(Protocol):
+    """Parsed evidence of one TEE; nothing in it is verified."""
+
+    @property
+    def tee(self) -> str:
+        """Which TEE: the name of its table in policies."""
+
+    @property
+    def version(self) -> int:
+        """Version of the evidence's format."""
+
+    @property
+    def report_data(self) -> bytes:
+        """What the attester had bound into the evidence; 64 bytes where the format has that room."""
+
+    def serialize(self) -> bytes:
+        """Return the bytes that were parsed."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field by the vendor's name, as the hex of its bytes."""
+
+
 @dataclass(frozen=True)
-class TcbVerdict:
-    """How the security versions of platform and quoting enclave stand, apart and merged.
-
-    advisories: those of both levels, without repetition.  evaluation_number: the lower tcbEvaluationDataNumber of
-    TCB info and QE identity.
-    """
-
-    status: TcbStatus
-    platform: TcbLevel
-    quoting_enclave: TcbLevel
-    advisories: tuple[str, ...]
-    evaluation_number: int
-
-
-@dataclass(frozen=True)
-class Verified:
+class Verified(ABC):
     """Genuine evidence of one platform.  That it is genuine says nothing about whether to accept it: appraise it.
 
     root: SHA-256 of the DER root certificate that the chains reached; simulated: what its anchor stands for.
-    issued: Unix seconds of the oldest of TCB info, QE identity and PCK revocation list.  expires: the first Unix
-    second at which the same collateral no longer passes.
+    issued: Unix seconds of the oldest document of the vendor that says how the platform stands.  expires: the first
+    Unix second at which the same evidence with the same collateral no longer passes.
     """
 
-    tee: str
     simulated: bool
     root: bytes
-    quote: QuoteV3
-    pck: PckExtension = field(repr=False)
-    tcb: TcbVerdict
     issued: int
     expires: int
+
+    @property
+    @abstractmethod
+    def evidence(self) -> Evidence:
+        """The evidence that was verified."""
+
+    @property
+    @abstractmethod
+    def measurement(self) -> bytes:
+        """What identifies the code that was loaded: MRENCLAVE, MRTD, MEASUREMENT, PCR0."""
+
+    @property
+    def tcb_status(self) -> str | None:
+        """How the platform's security versions stand, in the vendor's words; None where the vendor says nothing."""
+        return None
+
+    @property
+    def advisories(self) -> tuple[str, ...]:
+        """Ids of the vendor's security advisories that apply."""
+        return ()
+
+    @property
+    def tcb_date(self) -> int | None:
+        """Unix seconds up to which the platform deals with what was published; None where the vendor says nothing."""
+        return None
+
+    @property
+    def evaluation_number(self) -> int | None:
+        """Intel's tcbEvaluationDataNumber; None for others."""
+        return None
+
+    @property
+    def platform_ids(self) -> dict[str, str]:
+        """What tells this machine from others, by the vendor's name, in hex."""
+        return {}
+
+    @property
+    def parts(self) -> tuple[Verified, ...]:
+        """Everything to appraise, each under its own table: more than itself where evidence wraps other evidence."""
+        return (self,)
+
+    def bound(self, report_data: bytes) -> bytes:
+        """Return what this evidence's `report_data` must be in order to carry these 64 bytes."""
+        return report_data
+
+    @property
+    def tee(self) -> str:
+        """Which TEE: the name of its table in policies."""
+        return self.evidence.tee
 
     @property
     def platform(self) -> PlatformClass:
@@ -52,38 +102,17 @@ class Verified:
 
     @property
     def version(self) -> int:
-        """Version of the quote's format."""
-        return self.quote.version
+        """Version of the evidence's format."""
+        return self.evidence.version
 
     @property
     def report_data(self) -> bytes:
-        """The 64 bytes that the enclave had quoted."""
-        return self.quote.report_data
+        """What the attester had bound into the evidence."""
+        return self.evidence.report_data
 
-    @property
-    def tcb_status(self) -> str:
-        """The merged TCB status, in the vendor's words."""
-        return str(self.tcb.status)
-
-    @property
-    def advisories(self) -> tuple[str, ...]:
-        """Ids of the security advisories that apply."""
-        return self.tcb.advisories
-
-    @property
-    def tcb_date(self) -> int:
-        """Unix seconds up to which the platform's level deals with what was published."""
-        return self.tcb.platform.date
-
-    @property
-    def fmspc(self) -> str:
-        """Platform family, hex."""
-        return self.pck.fmspc.hex()
-
-    @property
-    def ppid(self) -> str:
-        """Platform provisioning id, hex."""
-        return self.pck.ppid.hex()
+    def details(self) -> dict[str, Any]:
+        """Return what only this TEE has, for programs."""
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for programs; byte strings as hex, times as RFC 3339."""
@@ -93,13 +122,13 @@ class Verified:
             "platform": str(self.platform),
             "simulated": self.simulated,
             "root": self.root.hex(),
+            "measurement": self.measurement.hex(),
             "tcb_status": self.tcb_status,
-            "platform_tcb_status": str(self.tcb.platform.status),
-            "qe_tcb_status": str(self.tcb.quoting_enclave.status),
-            "tcb_date": rfc3339(self.tcb_date),
-            "tcb_evaluation_data_number": self.tcb.evaluation_number,
+            "tcb_date": None if self.tcb_date is None else rfc3339(self.tcb_date),
+            "tcb_evaluation_data_number": self.evaluation_number,
             "advisories": list(self.advisories),
             "collateral": {"issued": rfc3339(self.issued), "expires": rfc3339(self.expires)},
-            "pck": self.pck.to_dict(),
-            "quote": self.quote.to_dict(),
+            "platform_ids": self.platform_ids,
+            **self.details(),
+            "quote": self.evidence.to_dict(),
         }

@@ -18,7 +18,7 @@ def evidence_of(attested: SessionAppraisal, broker: bytes, policy: int) -> Evide
         accepted=attested.appraisal.accepted,
         failures=tuple(unmet(item.code, item.expected, item.found) for item in attested.appraisal.failed),
         platform=verified.platform,
-        measurement=verified.quote.body.mr_enclave,
+        measurement=verified.measurement,
         expires=attested.expires,
         boot_id=claims.boot_id,
         admitted=claims.admitted,

@@ -58,7 +58,7 @@ def _summary(loaded: Policy) -> dict[str, Any]:
     rules = rules_of(loaded)
     return {
         "platform": "SIMULATED" if loaded.evidence.simulation else str(rules.platform),
-        "enclaves": [item.hex() for item in (*loaded.sgx.mrenclave, *loaded.sgx.mrsigner)],
+        "enclaves": [item.hex() for table in loaded.tables.values() for item in table.measurements],
         "tcb_status": list(loaded.evidence.tcb_status),
         "models": list(rules.models),
         "min_epoch": rules.min_epoch,

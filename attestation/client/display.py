@@ -19,7 +19,7 @@ def facts(address: str, attested: SessionAppraisal) -> dict[str, str]:
         "address": address,
         "tee": verified.tee,
         "measurement": measurement(attested),
-        "TCB status": verified.tcb_status,
+        "TCB status": verified.tcb_status or "not published",
         "owners": ", ".join(state.owner.hex() for state in attested.claims.owners) or "none yet",
         "checks passed": str(sum(finding.passed for finding in attested.appraisal.findings)),
         "evidence": attested.evidence_digest.hex(),
@@ -29,14 +29,14 @@ def facts(address: str, attested: SessionAppraisal) -> dict[str, str]:
 
 def measurement(attested: SessionAppraisal) -> str:
     """Return the enclave's measurement in hex."""
-    return attested.verified.quote.body.mr_enclave.hex()
+    return attested.verified.measurement.hex()
 
 
 def text(kind: str, address: str, attested: SessionAppraisal) -> str:
     """Return one line for `repr`."""
     known = facts(address, attested)
     return (
-        f"<{kind} {known['platform']} {address} mrenclave {known['measurement'][:16]}… {known['TCB status']}"
+        f"<{kind} {known['platform']} {address} {known['tee']} {known['measurement'][:16]}… {known['TCB status']}"
         f" owners {known['owners'][:16]}…>"
     )
 

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa
 from attestation.intel.der import BIT_STRING, SEQUENCE, DerReader
-from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Roots
+from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
 from attestation.validity import Validity
 
 SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
@@ -71,7 +71,7 @@ class Certificate:
 
 def read_root(der: bytes, roots: Roots) -> tuple[Certificate, Anchor]:
     """Return the root of a chain and the anchor that pins it; raises EvidenceError."""
-    anchor = roots.intel_anchor(der)
+    anchor = roots.anchor(Hierarchy.INTEL, der)
     root = _read(der, ROOT, anchor)
     _check_issuer(root, root)
     return root, anchor

@@ -35,16 +35,17 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from attestation.collateral import Collateral
+from attestation.collateral.key import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa, pem, tcb
 from attestation.intel.abi import QuoteV3
 from attestation.intel.certificates import PCK, PCK_CA, TCB_SIGNING, Certificate, read_issued, read_root
+from attestation.intel.collateral import IntelCollateral
 from attestation.intel.crl import RevocationList, read_crl
-from attestation.intel.pck import extension_of
-from attestation.roots import Anchor, Roots
+from attestation.intel.pck import extension_of, peek
+from attestation.intel.verified import IntelVerified, TcbVerdict
+from attestation.roots import Anchor, Hierarchy, Roots
 from attestation.validity import Validity
-from attestation.verified import TcbVerdict, Verified
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class ValidatedCollateral:
             validity.check(now)
 
 
-def prepare(collateral: Collateral, roots: Roots, now: int) -> ValidatedCollateral:
+def prepare(collateral: IntelCollateral, roots: Roots, now: int) -> ValidatedCollateral:
     """Verify collateral under `roots` at `now` (Unix seconds), steps C1 to C8; raises EvidenceError."""
     ca_der, root_der = pem.decode_chain(collateral.pck_crl_issuer_chain, 2)  # C1
     root, anchor = read_root(root_der, roots)
@@ -104,13 +105,21 @@ def _signer(chain: bytes, roots: Roots) -> Certificate:
     return read_issued(signer_der, root, TCB_SIGNING, anchor)
 
 
-def verify_quote(quote: QuoteV3, collateral: Collateral | ValidatedCollateral, roots: Roots, now: int) -> Verified:
+def collateral_key(quote: QuoteV3) -> CollateralKey:
+    """Return which collateral the quote's own, unverified PCK certificate asks for; raises EvidenceError."""
+    fmspc, ca = peek(pem.decode_chain(quote.certification_data, 3)[0])
+    return CollateralKey(quote.tee, fmspc.hex(), ca)
+
+
+def verify_quote(
+    quote: QuoteV3, collateral: IntelCollateral | ValidatedCollateral, roots: Roots, now: int
+) -> IntelVerified:
     """Verify a quote at `now` (Unix seconds), steps C1 to C8 and 2 to 10.
 
     Raises EvidenceError at the first signature, chain, date or level that does not hold.  Prepared collateral must
     have been prepared under the same roots (`collateral-roots`).
     """
-    if isinstance(collateral, Collateral):
+    if isinstance(collateral, IntelCollateral):
         collateral = prepare(collateral, roots, now)
     if collateral.roots != roots:
         raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
@@ -123,8 +132,7 @@ def verify_quote(quote: QuoteV3, collateral: Collateral | ValidatedCollateral, r
     qe_level = tcb.match_quoting_enclave(collateral.qe_identity, quote.qe_report)  # 8
     pck = extension_of(leaf)
     level = tcb.match_platform(collateral.tcb_info, pck)  # 9
-    return Verified(
-        tee=quote.tee,
+    return IntelVerified(
         simulated=collateral.anchor.simulated,
         root=collateral.anchor.fingerprint,
         quote=quote,
@@ -138,7 +146,7 @@ def verify_quote(quote: QuoteV3, collateral: Collateral | ValidatedCollateral, r
 def _pck_chain(quote: QuoteV3, collateral: ValidatedCollateral) -> tuple[Certificate, Certificate]:
     """Return (PCK, its CA) of the chain in the quote."""
     leaf_der, ca_der, root_der = pem.decode_chain(quote.certification_data, 3)
-    anchor = collateral.roots.intel_anchor(root_der)
+    anchor = collateral.roots.anchor(Hierarchy.INTEL, root_der)
     ca = collateral.pck_ca
     if ca_der != ca.der:
         ca = read_issued(ca_der, collateral.root, PCK_CA, anchor)

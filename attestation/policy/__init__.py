@@ -7,10 +7,13 @@ is kept, so that the policy's digest covers it.
 from __future__ import annotations
 
 from attestation.policy.load import MAX_POLICY, load_policy, roots_for
-from attestation.policy.model import EvidencePolicy, Policy, ReleasePolicy, ServicePolicy, SgxPolicy
+from attestation.policy.model import TEE_TABLES, Policy
+from attestation.policy.sgx import SgxPolicy
+from attestation.policy.tables import EvidencePolicy, ReleasePolicy, ServicePolicy
 
 __all__ = [
     "MAX_POLICY",
+    "TEE_TABLES",
     "EvidencePolicy",
     "Policy",
     "ReleasePolicy",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from attestation.collateral import Collateral
+from attestation.intel.collateral import IntelCollateral
 from attestation.intel.pem import encode_chain
 from attestation.intel.tcb import TcbStatus
 from attestation.sim.pki import DAY, Pki, revocation_list
@@ -38,7 +38,7 @@ def spans(state: State, now: int) -> dict[str, Span]:
     return result
 
 
-def issue(pki: Pki, qe_signer: bytes, state: State, dates: Mapping[str, Span]) -> Collateral:
+def issue(pki: Pki, qe_signer: bytes, state: State, dates: Mapping[str, Span]) -> IntelCollateral:
     """Issue collateral in `state`; `dates` as of `spans`, `qe_signer` is the quoting enclave's MRSIGNER."""
     tcb_info = _document(_tcb_info(pki, state), dates["tcb-info"])
     qe_identity = _document(_qe_identity(qe_signer, state), dates["qe-identity"])
@@ -46,7 +46,7 @@ def issue(pki: Pki, qe_signer: bytes, state: State, dates: Mapping[str, Span]) -
     authorities = {"pck-ca": pki.pck_ca, "tcb-signing": pki.tcb_signing}
     revoked = [a.certificate.serial_number for name, a in authorities.items() if name in state.revoked]
     leaves = [pki.pck.certificate.serial_number] if "pck" in state.revoked else []
-    return Collateral(
+    return IntelCollateral(
         pck_crl_issuer_chain=encode_chain(pki.pck_ca.der, pki.root.der),
         root_ca_crl=revocation_list(pki.root, revoked, *dates["root-crl"]),
         pck_crl=revocation_list(pki.pck_ca, leaves, *dates["pck-crl"]),

@@ -13,9 +13,10 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from attestation.collateral import Collateral, CollateralKey
+from attestation.collateral import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.abi import ECDSA_P256, INTEL_QE_VENDOR, VERSION, Attributes, QuoteHeader, QuoteV3, ReportBody
+from attestation.intel.collateral import IntelCollateral
 from attestation.intel.pck import PckExtension
 from attestation.intel.pem import encode_chain
 from attestation.sim import issue
@@ -117,11 +118,11 @@ class SimulatedPlatform:
         signed = self._head + replace(report_body, report_data=report_data).serialize()
         return signed + self._size + sign_raw(self._attestation_key, signed) + self._tail
 
-    def collateral(self, now: int) -> Collateral:
+    def collateral(self, now: int) -> IntelCollateral:
         """Issue collateral at `now` (Unix seconds), in the platform's state."""
         return self.collateral_with(issue.spans(self.state, now))
 
-    def collateral_with(self, dates: dict[str, issue.Span]) -> Collateral:
+    def collateral_with(self, dates: dict[str, issue.Span]) -> IntelCollateral:
         """Issue collateral with explicit (issued, next update) of each document."""
         return issue.issue(self.pki, self._qe_signer, self.state, dates)
 

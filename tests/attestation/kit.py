@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import pytest
 
 from attestation import evidence
-from attestation.collateral import Collateral
-from attestation.evidence import Quote, Roots, Verified
+from attestation.evidence import Roots
+from attestation.intel.abi import QuoteV3
+from attestation.intel.collateral import IntelCollateral
+from attestation.intel.verified import IntelVerified
 from attestation.policy import Policy, load_policy
 from attestation.sim.issue import Span, spans
 from attestation.sim.platform import SimulatedPlatform
@@ -53,7 +55,7 @@ def dates(**changed: Span) -> dict[str, Span]:
     return spans(State(), NOW) | {name.replace("_", "-"): span for name, span in changed.items()}
 
 
-def verify_sim(data: bytes | None = None, collateral: Collateral | None = None, now: int = NOW) -> Verified:
+def verify_sim(data: bytes | None = None, collateral: IntelCollateral | None = None, now: int = NOW) -> IntelVerified:
     return evidence.verify(
         evidence.parse(data or sim_quote()), collateral or platform().collateral(NOW), sim_roots(), now
     )
@@ -63,15 +65,15 @@ def real_quote() -> bytes:
     return (vectors() / "sgx" / "v3-dcapqvl.quote.bin").read_bytes()
 
 
-def real_collateral() -> Collateral:
-    return Collateral.from_json((vectors() / "sgx/collateral/dcapqvl-00a067110000.json").read_bytes())
+def real_collateral() -> IntelCollateral:
+    return IntelCollateral.from_json((vectors() / "sgx/collateral/dcapqvl-00a067110000.json").read_bytes())
 
 
-def verify_real(data: bytes, now: int = REAL_NOW, collateral: Collateral | None = None) -> Verified:
+def verify_real(data: bytes, now: int = REAL_NOW, collateral: IntelCollateral | None = None) -> IntelVerified:
     return evidence.verify(evidence.parse(data), collateral or real_collateral(), Roots.vendor(), now)
 
 
-def parsed() -> Quote:
+def parsed() -> QuoteV3:
     return evidence.parse(sim_quote())
 
 

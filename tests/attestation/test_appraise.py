@@ -13,29 +13,29 @@ from attestation.collateral import DirectorySource, FixedSource
 from attestation.errors import EvidenceCode, FindingCode
 from attestation.findings import Appraisal, Phase, Severity
 from attestation.intel.tcb import TcbStatus
+from attestation.intel.verified import IntelVerified
 from attestation.policy import roots_for
 from attestation.roots import INTEL_SGX_ROOT
 from attestation.types import Claims, EvidenceRecord
-from attestation.verified import Verified
 from manifests.errors import ManifestCode
 from manifests.signing import Signer
 from tests.attestation import kit
 from tests.attestation.kit import MRENCLAVE, NOW, REPORT_DATA, policy, refused
 
 
-def body(**changes: Any) -> Verified:
+def body(**changes: Any) -> IntelVerified:
     """Verified evidence whose enclave's report differs from the good one."""
     good = kit.verify_sim()
     report = dataclasses.replace(good.quote.body, **changes)
     return dataclasses.replace(good, quote=dataclasses.replace(good.quote, body=report))
 
 
-def status(value: TcbStatus, *advisories: str) -> Verified:
+def status(value: TcbStatus, *advisories: str) -> IntelVerified:
     good = kit.verify_sim()
     return dataclasses.replace(good, tcb=dataclasses.replace(good.tcb, status=value, advisories=advisories))
 
 
-def failing(verified: Verified, now: int = NOW, **changes: dict[str, Any]) -> list[str]:
+def failing(verified: IntelVerified, now: int = NOW, **changes: dict[str, Any]) -> list[str]:
     appraisal = appraise(verified, policy(**changes), now, report_data=REPORT_DATA)
     return [str(finding.code) for finding in appraisal.failed]
 
@@ -282,3 +282,11 @@ def test_a_session_without_collateral_is_refused(tmp_path: Any) -> None:
 def test_a_debug_enclave_is_refused_in_a_session() -> None:
     verdict = session(record(debug=True))
     assert [finding.code for finding in verdict.appraisal.failed] == [FindingCode.DEBUG]
+
+
+def test_evidence_of_a_tee_without_a_table_is_refused() -> None:
+    without = dataclasses.replace(policy(), tables={})
+    appraisal = appraise(kit.verify_sim(), without, NOW)
+    assert [finding.code for finding in appraisal.failed] == [FindingCode.TEE]
+    assert appraisal.failed[0].found == "sgx"
+    assert not [finding for finding in appraisal.findings if finding.code.startswith("sgx-")]

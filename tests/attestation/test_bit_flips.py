@@ -14,9 +14,9 @@ from collections.abc import Callable
 import pytest
 
 from attestation import evidence
-from attestation.collateral import Collateral
 from attestation.errors import EvidenceError
 from attestation.evidence import Roots, ValidatedCollateral
+from attestation.intel.collateral import IntelCollateral
 from manifests.errors import ErrorCode
 from tests.attestation import kit
 
@@ -61,7 +61,7 @@ DRAWN = 40
 """Bits of each part of the collateral."""
 
 
-@pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(Collateral)])
+@pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(IntelCollateral)])
 def test_flipped_bits_of_collateral_are_refused(name: str) -> None:
     """Line feeds and NUL at the end of a chain are the only bytes of collateral that nothing covers."""
     collateral = kit.real_collateral()

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation import evidence
-from attestation.collateral import Collateral
 from attestation.errors import EvidenceCode
 from attestation.evidence import Roots
 from attestation.intel import pem
 from attestation.intel.certificates import PCK, PCK_CA, SGX_EXTENSION, Certificate, read_issued, read_root
+from attestation.intel.collateral import IntelCollateral
 from attestation.intel.crl import MAX_CRL, read_crl
 from attestation.intel.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.intel.pck import extension_of
@@ -193,7 +193,7 @@ def test_roots_are_made_by_name_only() -> None:
     with pytest.raises(TypeError):
         Roots(None, ())
     with pytest.raises(ValueError, match="32 bytes"):
-        Roots.simulated_fingerprint(b"short")
+        Roots.simulated_fingerprints(b"short")
 
 
 def test_roots_show_what_they_pin_and_compare_by_it() -> None:
@@ -202,7 +202,7 @@ def test_roots_show_what_they_pin_and_compare_by_it() -> None:
     assert "hardware" in repr(Roots.vendor())
     assert "simulated" in repr(kit.sim_roots())
     der = PKI.root.der
-    assert Roots.simulated(der) == Roots.simulated_fingerprint(hashlib.sha256(der).digest()) == kit.sim_roots()
+    assert Roots.simulated(der) == Roots.simulated_fingerprints(hashlib.sha256(der).digest()) == kit.sim_roots()
 
 
 @pytest.mark.parametrize("certificate", [b"", b"-----BEGIN CERTIFICATE-----\n", b"junk"])
@@ -371,7 +371,7 @@ def test_a_list_without_a_next_update_is_refused() -> None:
 # -------------------------------------------------------------------------------------------------- collateral
 
 
-def changed(**parts: bytes) -> Collateral:
+def changed(**parts: bytes) -> IntelCollateral:
     return dataclasses.replace(kit.platform().collateral(NOW), **parts)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attestation.errors import EvidenceCode, PolicyCode, PolicyError
 from attestation.evidence import Roots
-from attestation.policy import MAX_POLICY, load_policy, roots_for
+from attestation.policy import MAX_POLICY, Policy, SgxPolicy, load_policy, roots_for
 from manifests.errors import ManifestCode, StrongroomError
 from manifests.signing import Signer
 from tests.attestation import kit
@@ -60,12 +60,19 @@ def full() -> bytes:
     return TOML.format(**parts).encode("utf-8")
 
 
+def sgx_table(loaded: Policy) -> SgxPolicy:
+    table = loaded.table("sgx")
+    assert isinstance(table, SgxPolicy)
+    return table
+
+
 def test_a_full_policy_is_read() -> None:
     loaded = load_policy(full())
     assert loaded.evidence.tcb_status == ("SWHardeningNeeded", "UpToDate")
     assert loaded.evidence.tcb_evaluation_min == 17
-    assert loaded.sgx.mrsigner == (b"\xab" * 32,)
-    assert loaded.sgx.attributes_mask == 0x80
+    sgx = sgx_table(loaded)
+    assert sgx.mrsigner == (b"\xab" * 32,)
+    assert sgx.attributes_mask == 0x80
     assert loaded.service is not None
     assert loaded.service.owners == (bytes.fromhex(OWNER),)
     assert loaded.release is not None
@@ -86,7 +93,7 @@ def test_the_digest_follows_the_meaning_and_not_the_text() -> None:
 
 
 def test_the_defaults_refuse() -> None:
-    sgx = policy().sgx
+    sgx = sgx_table(policy())
     assert not sgx.debug
     assert not sgx.provision_key
     assert not sgx.einittoken_key
@@ -129,7 +136,7 @@ def test_the_defaults_refuse() -> None:
         ({"sgx": {"xfrm_allowed": -1}}, PolicyCode.POLICY_MALFORMED),
         ({"service": {"owners": ["00" * 32]}}, PolicyCode.POLICY_MALFORMED),
         ({"service": {"owners": [OWNER], "max_broker_age": 0}}, PolicyCode.POLICY_MALFORMED),
-        ({"release": {"models": ["a"]}}, PolicyCode.POLICY_MALFORMED),
+        ({"release": {"models": ["a"]}}, PolicyCode.POLICY_VACUOUS),
         ({"release": {"models": ["a"], "lease": 0}}, PolicyCode.POLICY_MALFORMED),
         ({"quotas": {}}, PolicyCode.POLICY_MALFORMED),
     ],
@@ -138,6 +145,19 @@ def test_the_defaults_refuse() -> None:
 def test_a_policy_that_cannot_be_meant_is_refused(changes: dict[str, Any], code: PolicyCode) -> None:
     with refused(code):
         policy(**changes)
+
+
+def test_a_policy_that_accepts_no_code_is_refused() -> None:
+    with refused(PolicyCode.POLICY_VACUOUS) as caught:
+        load_policy({name: table for name, table in policy_map().items() if name != "sgx"})
+    assert "[sgx]" in str(caught.value.remedy)
+
+
+def test_several_roots_of_a_simulated_platform_are_named_as_a_list() -> None:
+    roots = [digit * 64 for digit in "ab"]
+    loaded = load_policy(policy_map(evidence={"simulated_root": roots}))
+    assert roots_for(loaded) == Roots.simulated_fingerprints(*map(bytes.fromhex, roots))
+    assert load_policy(loaded.to_dict()) == loaded
 
 
 def test_a_policy_of_another_version_is_unsupported() -> None:

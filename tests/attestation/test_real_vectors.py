@@ -12,7 +12,7 @@ from attestation.errors import EvidenceCode
 from attestation.evidence import Roots
 from attestation.intel import pem
 from attestation.intel.abi import parse_quote
-from attestation.roots import INTEL_SGX_ROOT, Anchor
+from attestation.roots import INTEL_SGX_ROOT, Anchor, Hierarchy
 from tests.attestation import kit
 from tests.attestation.kit import refused
 from tests.shared import vectors
@@ -45,8 +45,7 @@ def test_the_real_quote_decodes_to_its_catalogued_fields() -> None:
         body["mr_signer"],
         body["cpu_svn"],
         body["report_data"],
-        verified.fmspc,
-        verified.ppid,
+        *verified.platform_ids.values(),
         verified.quote.qe_report.mr_signer.hex(),
         verified.pck.cpu_svn.hex(),
     ):
@@ -65,7 +64,6 @@ def test_the_real_quote_serialises_to_itself() -> None:
 def test_the_evidence_says_which_collateral_it_needs() -> None:
     quote = evidence.parse(kit.real_quote())
     assert evidence.collateral_key(quote) == CollateralKey("sgx", "00a067110000", "processor")
-    assert evidence.hint(quote) == "sgx fmspc=00a067110000 ca=processor"
 
 
 @pytest.mark.parametrize(
@@ -129,14 +127,16 @@ def test_a_real_root_cannot_be_declared_simulated() -> None:
         evidence.verify(
             evidence.parse(kit.real_quote()),
             kit.real_collateral(),
-            Roots.simulated_fingerprint(INTEL_SGX_ROOT),
+            Roots.simulated_fingerprints(INTEL_SGX_ROOT),
             kit.REAL_NOW,
         )
 
 
 def test_the_pinned_root_is_the_published_one() -> None:
     root = (vectors() / "sgx" / "collateral" / "intel_sgx_root_ca.der").read_bytes()
-    assert Roots.vendor().intel_anchor(root) == Anchor(INTEL_SGX_ROOT, simulated=False)
+    assert Roots.vendor().anchor(Hierarchy.INTEL, root) == Anchor(
+        INTEL_SGX_ROOT, simulated=False, hierarchy=Hierarchy.INTEL
+    )
 
 
 def test_platform_certificates_of_real_machines_parse_too() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from attestation import evidence
-from attestation.collateral import Collateral, CollateralKey, DirectorySource, FileSource, FixedSource, open_source
+from attestation.collateral import CollateralKey, DirectorySource, FileSource, FixedSource, open_source
 from attestation.errors import EvidenceCode
 from attestation.intel import tcb
+from attestation.intel.collateral import IntelCollateral
 from attestation.intel.tcb import TcbStatus
 from manifests.errors import ManifestCode
 from tests.attestation import kit
@@ -189,8 +190,8 @@ def test_a_changed_byte_of_a_signed_document_is_refused(at: int) -> None:
 
 
 def test_collateral_round_trips() -> None:
-    assert Collateral.from_json(GOOD.to_json()) == GOOD
-    assert Collateral.from_json(GOOD.to_json().encode("utf-8")) == GOOD
+    assert IntelCollateral.from_json(GOOD.to_json()) == GOOD
+    assert IntelCollateral.from_json(GOOD.to_json().encode("utf-8")) == GOOD
 
 
 def file_with(**changes: Any) -> str:
@@ -216,12 +217,12 @@ def file_with(**changes: Any) -> str:
 )
 def test_a_file_that_is_no_collateral_is_refused(text: str | bytes) -> None:
     with refused(EvidenceCode.COLLATERAL_MALFORMED):
-        Collateral.from_json(text)
+        IntelCollateral.from_json(text)
 
 
 def test_a_file_that_is_no_json_is_refused() -> None:
     with refused(EvidenceCode.JSON_MALFORMED):
-        Collateral.from_json('{"pck_crl": ')
+        IntelCollateral.from_json('{"pck_crl": ')
 
 
 KEY = kit.platform().collateral_key
@@ -253,7 +254,9 @@ def test_sources_are_told_apart_by_what_the_path_is(tmp_path: Any) -> None:
         ("sgx", "00906ED50000", "processor"),
         ("sgx", "00906ed50000\n", "processor"),
         ("sgx", "00906ed50000", "../x"),
-        ("tdx", "00906ed50000", "platform"),
+        ("sev", "00906ed50000", "platform"),
+        ("snp", "rome", "vlek-0000000000000000"),
+        ("snp", "milan", "vcek-00-0000000000000000"),
     ],
 )
 def test_a_key_names_no_other_file(tee: str, fmspc: str, ca: str) -> None:

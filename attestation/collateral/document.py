@@ -1,0 +1,71 @@
+"""Collateral as a file: one JSON object whose fields are text or hex, the same ones always."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Self
+
+from attestation import strict_json
+from attestation.errors import EvidenceCode, EvidenceError
+
+MAX_COLLATERAL = 32 * 1024 * 1024
+"""Revocation lists may grow to megabytes, and hex doubles them."""
+
+
+def text() -> Any:
+    """Declare a field whose bytes are UTF-8 and stand in the file as they are."""
+    return field(repr=False, metadata={"form": "text"})
+
+
+def hexadecimal() -> Any:
+    """Declare a field whose bytes stand in the file as hex."""
+    return field(repr=False, metadata={"form": "hex"})
+
+
+@dataclass(frozen=True)
+class Collateral:
+    """Collateral of one platform or family; nothing in it is verified.  A subclass declares the fields of its TEE."""
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Decode a collateral file; raises EvidenceError `json-malformed` or `collateral-malformed`."""
+        value = strict_json.loads(_text(data), max_size=MAX_COLLATERAL)
+        names = [item.name for item in fields(cls)]
+        if not isinstance(value, dict) or value.keys() != set(names):
+            raise malformed("it has other fields", sorted(names))
+        return cls(**{item.name: _decode(item, value[item.name]) for item in fields(cls)})
+
+    def to_json(self) -> str:
+        """Encode to the text of a collateral file."""
+        return json.dumps({item.name: _encode(item, getattr(self, item.name)) for item in fields(self)}, indent=1)
+
+
+def malformed(why: str, expected: object = None) -> EvidenceError:
+    """Return the error for collateral that is not usable."""
+    return EvidenceError(EvidenceCode.COLLATERAL_MALFORMED, f"the collateral is not usable: {why}", expected=expected)
+
+
+def _text(data: bytes | str) -> str:
+    try:
+        return data if isinstance(data, str) else data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise malformed("it is not UTF-8") from None
+
+
+def _decode(item: Field[Any], value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise malformed(f"{item.name} is not a string")
+    try:
+        if item.metadata["form"] == "text":
+            return value.encode("utf-8")
+        if re.fullmatch(r"(?:[0-9a-fA-F]{2})*", value) is None:
+            raise malformed(f"{item.name} is not hex")
+        return bytes.fromhex(value)
+    except UnicodeEncodeError:
+        raise malformed(f"{item.name} is not text") from None
+
+
+def _encode(item: Field[Any], value: bytes) -> str:
+    return value.decode("utf-8") if item.metadata["form"] == "text" else value.hex()

@@ -1,0 +1,40 @@
+"""What collateral is filed under."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from attestation.errors import EvidenceCode, EvidenceError
+
+_FORMS = {
+    "sgx": (r"[0-9a-f]{12}", r"processor|platform"),
+    "tdx": (r"[0-9a-f]{12}", r"processor|platform"),
+    "snp": (r"milan|genoa|turin", r"vcek-(?:[0-9a-f]{16}|[0-9a-f]{128})-[0-9a-f]{16}|vlek-[0-9a-f]{16}"),
+}
+"""By TEE, the form of family and unit.  Both become parts of a file's name, so each is closed."""
+
+
+@dataclass(frozen=True)
+class CollateralKey:
+    """What collateral is filed under.
+
+    tee: "sgx", "tdx" or "snp".  family: the platform family: Intel's FMSPC in hex, or AMD's product.  unit: what within
+    the family: the CA that certifies its platforms ("processor", "platform"), or for AMD the kind of key, the chip's
+    id and its TCB version in hex.  It comes from evidence that is not verified yet, so each part is held to its form
+    before it names a file.
+    """
+
+    tee: str
+    family: str
+    unit: str
+
+    def __post_init__(self) -> None:
+        """Refuse a key that no vendor's collateral has; raises EvidenceError `collateral-key`."""
+        family, unit = _FORMS.get(self.tee, ("$.", "$."))
+        if re.fullmatch(family, self.family) is None or re.fullmatch(unit, self.unit) is None:
+            found = " ".join(repr(part[:32]) for part in (self.tee, self.family, self.unit))
+            raise EvidenceError(EvidenceCode.COLLATERAL_KEY, "the key names no collateral", found=found)
+
+    def __str__(self) -> str:
+        return f"{self.tee}-{self.family}-{self.unit}"

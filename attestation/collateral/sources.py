@@ -1,0 +1,80 @@
+"""Where collateral is kept.  Nothing that comes from here is trusted: verification tells."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from attestation.collateral.document import MAX_COLLATERAL, Collateral
+from attestation.collateral.key import CollateralKey
+from attestation.collateral.kinds import KINDS
+from attestation.errors import EvidenceCode, EvidenceError
+from manifests.errors import ManifestCode, ManifestError
+from manifests.files import exists, naming, read_bounded
+
+
+class CollateralSource(ABC):
+    """Somewhere that collateral comes from.  Nothing that it returns is trusted."""
+
+    def fetch(self, key: CollateralKey) -> Collateral:
+        """Return the collateral filed under `key`; raises EvidenceError `collateral-missing` and others."""
+        data = self._fetch(key)
+        if data is None:
+            raise EvidenceError(
+                EvidenceCode.COLLATERAL_MISSING,
+                f"no collateral is held for {key}",
+                expected=str(key),
+                remedy="fetch the vendor's collateral for this platform and put it there",
+            )
+        return KINDS[key.tee].from_json(data)
+
+    @abstractmethod
+    def _fetch(self, key: CollateralKey) -> bytes | None:
+        """Return the JSON bytes for `key`, or None where there are none."""
+
+
+class DirectorySource(CollateralSource):
+    """A folder with files named `{tee}-{family}-{unit}.json`: needs no network."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Read from `folder`, at each fetch anew."""
+        self.folder = Path(folder)
+
+    def _fetch(self, key: CollateralKey) -> bytes | None:
+        path = self.folder / f"{key}.json"
+        return read_bounded(path, MAX_COLLATERAL) if exists(path) else None
+
+
+class FileSource(CollateralSource):
+    """One collateral file, for whichever platform is asked for; verification tells if it is the wrong one."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Read from `path`, at each fetch anew."""
+        self.path = Path(path)
+
+    def _fetch(self, key: CollateralKey) -> bytes | None:  # noqa: ARG002 - one file serves every key
+        return read_bounded(self.path, MAX_COLLATERAL)
+
+
+class FixedSource(CollateralSource):
+    """Collateral that is already in memory, such as the bundle that travels with evidence."""
+
+    def __init__(self, collateral: Collateral) -> None:
+        """Hand out this collateral."""
+        self._data = collateral.to_json().encode("utf-8")
+
+    def _fetch(self, key: CollateralKey) -> bytes | None:  # noqa: ARG002 - one bundle serves every key
+        return self._data
+
+
+def open_source(path: Path | str) -> CollateralSource:
+    """Return the source for a folder or a file; raises ManifestError `file-unavailable`."""
+    path = Path(path)
+    with naming(path):
+        if path.is_dir():
+            return DirectorySource(path)
+        if path.is_file():
+            return FileSource(path)
+    raise ManifestError(
+        ManifestCode.FILE_UNAVAILABLE, f"{path} is neither a folder nor a file", remedy="name collateral that exists"
+    )

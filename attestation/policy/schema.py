@@ -1,0 +1,169 @@
+"""How a policy's tables are declared: frozen dataclasses whose fields say what TOML may put there.
+
+A table is closed, a list that is present is never empty, and what is absent takes the field's default, which refuses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from attestation.errors import PolicyCode, PolicyError
+from manifests import fields, signing
+
+T = TypeVar("T", bound="Table")
+
+MAX_ITEMS = 4096
+"""Room for one entry per machine of a large fleet."""
+MAX_TEXT = 128
+
+U8, U16, U32, U64 = ((1 << bits) - 1 for bits in (8, 16, 32, 64))
+
+_Reader = Callable[[Any, str], Any]
+
+
+def refuse(code: PolicyCode, message: str, *, remedy: str | None = None) -> NoReturn:
+    """Raise the PolicyError of an unusable policy."""
+    raise PolicyError(code, f"the policy: {message}", remedy=remedy)
+
+
+# ------------------------------------------------------------------------------------------------ kinds of fields
+
+
+def hexes(size: int, default: tuple[bytes, ...] = ()) -> Any:
+    """Declare a list of byte strings of `size` bytes, in TOML lower-case hex; without duplicates, sorted."""
+    return _declared(functools.partial(_hexes, size=size), default)
+
+
+def keys() -> Any:
+    """Declare a list of Ed25519 public keys, which has to be there."""
+    return _declared(_keys, _REQUIRED)
+
+
+def hex_value(size: int, default: bytes | None) -> Any:
+    """Declare one byte string of `size` bytes."""
+    return _declared(functools.partial(_hex, size=size), default)
+
+
+def number(default: int | None, low: int = 0, high: int = fields.U63) -> Any:
+    """Declare an integer within bounds; None as a default leaves it open."""
+    return _declared(functools.partial(fields.number, low=low, high=high), default)
+
+
+def required_number(low: int, high: int = fields.U63) -> Any:
+    """Declare an integer that has to be there."""
+    return _declared(functools.partial(fields.number, low=low, high=high), _REQUIRED)
+
+
+def flag() -> Any:
+    """Declare a boolean that is false unless it is named."""
+    return _declared(functools.partial(fields.of_type, kind=bool), default=False)
+
+
+def mask(default: int, bits: int) -> Any:
+    """Declare the set of bits that may be set."""
+    return number(default, 0, (1 << bits) - 1)
+
+
+def texts(*known: str) -> Any:
+    """Declare a list of texts, each of `known` unless that is empty."""
+    return _declared(functools.partial(_texts, known=known), ())
+
+
+def required_texts(*known: str) -> Any:
+    """Declare a list of texts that has to be there and to name something."""
+    return _declared(functools.partial(_texts, known=known, least=1), _REQUIRED)
+
+
+def floors(*names: str, high: int = U8) -> Any:
+    """Declare a table of least versions by component; one that is absent has none.  Kept as sorted pairs."""
+    return _declared(functools.partial(_floors, names=names, high=high), ())
+
+
+_REQUIRED = dataclasses.MISSING
+
+
+def _declared(read: _Reader, default: Any) -> Any:
+    if default is _REQUIRED:
+        return dataclasses.field(metadata={"read": read})
+    return dataclasses.field(default=default, metadata={"read": read})
+
+
+def _items(value: Any, name: str, *, least: int = 1) -> list[Any]:
+    items = fields.list_of(value, name, MAX_ITEMS)
+    if len(items) < least:
+        refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty list", remedy="name what is accepted, or leave it out")
+    return items
+
+
+def _hexes(value: Any, name: str, *, size: int) -> tuple[bytes, ...]:
+    return tuple(sorted({_hex(item, name, size=size) for item in _items(value, name)}))
+
+
+def _keys(value: Any, name: str) -> tuple[bytes, ...]:
+    return tuple(signing.check_public_key(key) for key in _hexes(value, name, size=signing.KEY_SIZE))
+
+
+def _texts(value: Any, name: str, *, known: tuple[str, ...], least: int = 0) -> tuple[str, ...]:
+    found = tuple(sorted({fields.text(item, name, MAX_TEXT) for item in _items(value, name, least=least)}))
+    unknown = set(found) - set(known) if known else set()
+    if unknown:
+        refuse(PolicyCode.POLICY_MALFORMED, f"{name} knows no {min(unknown)!r}; it takes {', '.join(known)}")
+    return found
+
+
+def _floors(value: Any, name: str, *, names: tuple[str, ...], high: int) -> tuple[tuple[str, int], ...]:
+    table = fields.closed_map(value, name, (), names)
+    if not table:
+        refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty table", remedy="name a component, or leave it out")
+    return tuple(sorted((key, fields.number(item, f"{name}.{key}", 0, high)) for key, item in table.items()))
+
+
+def _hex(value: object, name: str, *, size: int) -> bytes:
+    text = fields.of_type(value, name, str)
+    if re.fullmatch(r"[0-9a-f]*", text) is None or len(text) != 2 * size:
+        refuse(PolicyCode.POLICY_MALFORMED, f"{name} takes {size} bytes as {2 * size} lower-case hex digits")
+    return bytes.fromhex(text)
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """Base of the tables.  `check` refuses what no field can tell alone: the vacuous, and what excludes itself."""
+
+    def check(self, given: frozenset[str]) -> None:
+        """Raise PolicyError if the table cannot stand; `given` are the fields that TOML names."""
+
+    @property
+    def measurements(self) -> tuple[bytes, ...]:
+        """What identifies the accepted code, for people; empty for a table that is not of a TEE."""
+        return ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as TOML would have them, leaving out what is unset or empty."""
+        return {name: _plain(value) for name, value in vars(self).items() if value is not None and value != ()}
+
+
+def read_table(kind: type[T], value: object, name: str) -> T:
+    """Return a table as its dataclass; raises PolicyError, or ManifestError for a wrong type."""
+    declared = {item.name: item for item in dataclasses.fields(kind)}
+    table = fields.closed_map(value, f"[{name}]", (), declared)
+    missing = [key for key, item in declared.items() if item.default is _REQUIRED and key not in table]
+    if missing:
+        refuse(PolicyCode.POLICY_VACUOUS, f"[{name}] does not say {missing[0]}", remedy=f"add {missing[0]} to it")
+    read = kind(**{key: declared[key].metadata["read"](given, key) for key, given in table.items()})
+    read.check(frozenset(table))
+    return read
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return dict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,62 @@
+"""The policy's table for SGX enclaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attestation.errors import PolicyCode
+from attestation.intel.abi import Attributes
+from attestation.policy.schema import U16, Table, flag, hex_value, hexes, mask, number, refuse, texts
+
+KNOWN_XFRM = 0x602FF
+"""x87, SSE, AVX, MPX, AVX-512, PKRU and AMX: what the SDM defines for enclaves."""
+
+OPTIONAL_ATTRIBUTES = ("CET", "KSS", "AEXNOTIFY")
+"""Attributes that are refused unless named, besides those that have a field of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgxPolicy(Table):
+    """What holds for SGX enclaves.  Where both mrenclave and mrsigner are named, both must match.
+
+    Byte strings have the sizes of the report's fields.  An empty tuple of fmspc or ppid admits every platform.
+    """
+
+    mrenclave: tuple[bytes, ...] = hexes(32)
+    mrsigner: tuple[bytes, ...] = hexes(32)
+    isv_prod_id: int | None = number(None, 0, U16)
+    isv_svn_min: int = number(0, 0, U16)
+    debug: bool = flag()
+    provision_key: bool = flag()
+    einittoken_key: bool = flag()
+    attributes_allowed: tuple[str, ...] = texts(*OPTIONAL_ATTRIBUTES)
+    xfrm_allowed: int = mask(KNOWN_XFRM, 64)
+    miscselect_allowed: int = mask(0, 32)
+    cet_attributes_allowed: int = mask(0, 8)
+    config_id: tuple[bytes, ...] = hexes(64, (bytes(64),))
+    config_svn: int = number(0, 0, U16)
+    isv_ext_prod_id: bytes = hex_value(16, bytes(16))
+    isv_family_id: bytes = hex_value(16, bytes(16))
+    fmspc: tuple[bytes, ...] = hexes(6)
+    ppid: tuple[bytes, ...] = hexes(16)
+
+    @property
+    def attributes_mask(self) -> int:
+        """The attributes without a field of their own that the policy names."""
+        return sum(int(Attributes[name]) for name in self.attributes_allowed)
+
+    @property
+    def measurements(self) -> tuple[bytes, ...]:
+        """What identifies the accepted code, for people."""
+        return (*self.mrenclave, *self.mrsigner)
+
+    def check(self, given: frozenset[str]) -> None:
+        """Refuse a table that names no enclave, or all that a signer ever signed."""
+        if not self.mrenclave and not self.mrsigner:
+            refuse(PolicyCode.POLICY_VACUOUS, "[sgx] names no enclave", remedy="list mrenclave, or mrsigner")
+        if self.mrsigner and not {"isv_prod_id", "isv_svn_min"} <= given:
+            refuse(
+                PolicyCode.POLICY_VACUOUS,
+                "mrsigner admits everything that its holder ever signed",
+                remedy="set isv_prod_id and isv_svn_min beside it",
+            )

@@ -1,0 +1,49 @@
+"""Every TEE whose evidence is handled, each as one entry: how to recognise, parse, verify and check it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from attestation.collateral import CollateralKey
+from attestation.findings import Finding
+from attestation.intel import abi
+from attestation.intel.checks import sgx_checks
+from attestation.intel.verify import collateral_key, verify_quote
+from attestation.roots import Roots
+from attestation.verified import Evidence, Verified
+
+
+@dataclass(frozen=True)
+class Tee:
+    """One TEE.
+
+    name: of its evidence, and of its table in policies.  title: for people.  recognise: whether bytes look like its
+    evidence, by a few fixed bytes.  parse: bytes to evidence.  collateral_key: which collateral it needs, as the
+    unverified evidence says; None: none.  verify: evidence, collateral, roots and time to Verified.  checks: Verified
+    and the policy's table to findings.  Each raises EvidenceError and nothing else.
+    """
+
+    name: str
+    title: str
+    recognise: Callable[[bytes], bool]
+    parse: Callable[[bytes], Evidence]
+    collateral_key: Callable[[Any], CollateralKey | None]
+    verify: Callable[[Any, Any, Roots, int], Verified]
+    checks: Callable[[Any, Any], Iterator[Finding]]
+
+
+TEES: tuple[Tee, ...] = (
+    Tee(
+        name="sgx",
+        title="Intel SGX",
+        recognise=lambda data: data[:2] == abi.VERSION.to_bytes(2, "little"),
+        parse=abi.parse_quote,
+        collateral_key=collateral_key,
+        verify=verify_quote,
+        checks=sgx_checks,
+    ),
+)
+
+BY_NAME = {tee.name: tee for tee in TEES}
