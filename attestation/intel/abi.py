@@ -17,7 +17,7 @@ from enum import IntFlag
 from typing import Any, ClassVar
 
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.intel.layout import Kind, Layout, Row
+from attestation.layout import Kind, Layout, Row
 
 VERSION = 3
 ECDSA_P256 = 2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from attestation import evidence
 from attestation.errors import EvidenceCode
 from attestation.intel.abi import HEADER, MAX_QUOTE, REPORT_BODY, ReportBody, parse_quote
-from attestation.intel.layout import Kind, Layout, Row
+from attestation.layout import Kind, Layout, Row
 from tests.attestation import kit
 from tests.attestation.kit import outcome, refused
 

@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from attestation.errors import EvidenceCode, EvidenceError
+from manifests.errors import ErrorCode
 
 
 class Kind(Enum):
     """How the bytes of a row are read."""
 
     UINT = "little-endian unsigned integer"
+    UINT_BE = "big-endian unsigned integer"
     BYTES = "byte string"
     ZERO = "reserved, must be zero"
+
+
+_ORDERS: dict[Kind, Literal["little", "big"]] = {Kind.UINT: "little", Kind.UINT_BE: "big"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,19 @@ class Row:
 
 
 class Layout:
-    """The rows of one fixed-size structure, in order and without gaps."""
+    """The rows of one fixed-size structure, in order and without gaps.
 
-    def __init__(self, title: str, size: int, *rows: Row) -> None:
+    `truncated` and `reserved` are the codes of its refusals: a wrong size, and reserved bytes that are not zero.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        size: int,
+        *rows: Row,
+        truncated: ErrorCode = EvidenceCode.QUOTE_TRUNCATED,
+        reserved: ErrorCode = EvidenceCode.QUOTE_RESERVED,
+    ) -> None:
         """Check that the rows cover the structure exactly."""
         end = 0
         for row in rows:
@@ -45,29 +60,29 @@ class Layout:
         if end != size:
             raise ValueError(f"{title}: the rows cover {end} of {size} bytes")
         self.title, self.size, self.rows = title, size, rows
+        self._truncated, self._reserved = truncated, reserved
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Return the fields of exactly `size` bytes by name.
 
-        Raises EvidenceError `quote-truncated` or `quote-reserved`.
+        Raises EvidenceError with the layout's code for a wrong size or for reserved bytes that are not zero.
         """
         if len(data) != self.size:
-            raise EvidenceError(
-                EvidenceCode.QUOTE_TRUNCATED, f"the {self.title} is cut short", expected=self.size, found=len(data)
-            )
+            raise EvidenceError(self._truncated, f"the {self.title} is cut short", expected=self.size, found=len(data))
         values: dict[str, Any] = {}
         for row in self.rows:
             raw = data[row.offset : row.offset + row.size]
             if row.kind is Kind.ZERO:
                 self._check_zero(row, raw)
             else:
-                values[row.name] = int.from_bytes(raw, "little") if row.kind is Kind.UINT else raw
+                order = _ORDERS.get(row.kind)
+                values[row.name] = int.from_bytes(raw, order) if order else raw
         return values
 
     def _check_zero(self, row: Row, raw: bytes) -> None:
         if any(raw):
             raise EvidenceError(
-                EvidenceCode.QUOTE_RESERVED,
+                self._reserved,
                 f"reserved bytes of the {self.title} at offset {row.offset} are not zero",
                 expected=f"{row.size} zero bytes",
                 found=raw.hex(),
@@ -87,7 +102,8 @@ class Layout:
         """Return the bytes of one field."""
         if row.kind is Kind.ZERO:
             return bytes(row.size)
-        raw = int(value).to_bytes(row.size, "little") if row.kind is Kind.UINT else bytes(value)
+        order = _ORDERS.get(row.kind)
+        raw = int(value).to_bytes(row.size, order) if order else bytes(value)
         if len(raw) != row.size:
             raise ValueError(f"{row.name} has {row.size} bytes")
         return raw
