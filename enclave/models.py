@@ -6,6 +6,7 @@ operators, its telemetry is off, and its threads are those of the settings.
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,8 +186,13 @@ def _session(graph: bytearray, options: Any) -> Any:
 
 
 def session_options(threads: int) -> Any:
-    """Return options with explicit threads and a silent log."""
+    """Return options with explicit threads and a silent log, under which the runtime opens no file.
+
+    External data that no sealed part supplies would be looked up on disk, relative to the working directory: a
+    hostile owner could read the machine's files.  Below a path that is no folder there are none.
+    """
     options = ort.SessionOptions()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL

@@ -7,7 +7,7 @@ A restart forgets it all; brokers then provision anew, and count that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from attestation.types import Delegation, Grant, Heartbeat, OwnerState, Revocation
@@ -31,6 +31,19 @@ KEPT_EPOCHS = 2
 _CLAIMS_ROOM = MAX_CLAIMS - 4096
 """What keys, boot id, admitted owners and their framing leave for the owners' documents."""
 EVERY = "*"
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """A nonce that a heartbeat must answer, and how things stood when it was drawn.
+
+    drawn: by the monotonic clock.  order: its place among all challenges.  spent: requests taken until then, by model.
+    """
+
+    nonce: bytes
+    drawn: float
+    order: int
+    spent: Mapping[bytes, int]
 
 
 @dataclass
@@ -215,6 +228,12 @@ class Owners:
             raise _unknown_model()
         return best
 
+    def spent(self, owner: bytes) -> dict[bytes, int]:
+        """Return what was spent of each of an owner's models, by digest in order; raises `owner-unknown`."""
+        with self.lock:
+            models = self.known(owner).models
+            return {digest: models[digest].lease.spent for digest in sorted(models)}
+
     def leases(self, owner: bytes) -> list[tuple[bytes, int]]:
         """Return what is left of the leases of an owner's models, by digest; raises EnclaveError `owner-unknown`."""
         with self.lock:
@@ -268,17 +287,17 @@ class Owners:
         sign.time = max(sign.time, grant.time)
 
     def apply_heartbeat(
-        self, heartbeat: Heartbeat, document: bytes, delegation: Delegation, chain: bytes, order: int
+        self, heartbeat: Heartbeat, document: bytes, delegation: Delegation, chain: bytes, challenge: Challenge
     ) -> None:
         """Renew leases; raises EnclaveError `heartbeat-old`, `epoch-old`, `model-unknown` or `delegation-scope`.
 
-        Heartbeats of a delegation are ordered by `order`, the number of the challenge that each answers, and not by
-        their signed time: so a broker whose clock was wrong for once is heard again when it is right.
+        Heartbeats of a delegation are ordered by their challenges, and not by their signed time: so a broker whose
+        clock was wrong for once is heard again when it is right.  Leases count from the challenge on (lease.py).
         """
         with self.lock:
             record = self.known(heartbeat.owner)
             seen = record.signs.get(chain, Sign(delegation, chain))
-            if order < seen.order:
+            if challenge.order < seen.order:
                 raise EnclaveError(EnclaveCode.HEARTBEAT_OLD, "a heartbeat that answers a later challenge was seen")
             if heartbeat.epoch < max(seen.epoch, delegation.epoch_floor):
                 raise EnclaveError(EnclaveCode.EPOCH_OLD, "the heartbeat's epoch lies below one that was seen")
@@ -290,9 +309,10 @@ class Owners:
                 if not delegation.covers(model.name, model.epoch):
                     raise EnclaveError(EnclaveCode.DELEGATION_SCOPE, "the delegation does not cover a leased model")
             for digest, count in heartbeat.leases:
-                record.models[digest].lease.renew(count)
+                record.models[digest].lease.renew(count, challenge.spent.get(digest, 0))
             sign = record.sign(delegation, chain)
-            sign.time, sign.heartbeat, sign.epoch, sign.order = heartbeat.time, document, heartbeat.epoch, order
+            sign.time, sign.heartbeat, sign.epoch = heartbeat.time, document, heartbeat.epoch
+            sign.order = challenge.order
             if sign.is_owner_wide:
                 record.epoch = max(record.epoch, heartbeat.epoch)
 

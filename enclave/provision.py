@@ -28,7 +28,7 @@ from enclave.channel import Channel, ChannelSource
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.log import Event, log
 from enclave.models import LoadedModel, ModelLoader
-from enclave.owners import EVERY, MAX_DELEGATION, MAX_HEARTBEAT, Owners
+from enclave.owners import EVERY, MAX_DELEGATION, MAX_HEARTBEAT, Challenge, Owners
 from manifests import canonical, fields
 from manifests.errors import StrongroomError
 from manifests.signing import KEY_SIZE, MAX_DOCUMENT, public_key_field, split_document
@@ -52,7 +52,7 @@ class ControlState:
 
     handshake_hash: bytes = b""
     serials: set[bytes] = field(default_factory=set)
-    nonces: dict[bytes, tuple[bytes, float, int]] = field(default_factory=dict)
+    challenges: dict[bytes, Challenge] = field(default_factory=dict)
     in_control: bool = False
     """Whether a control message of this session was accepted: then revocations do not end it."""
 
@@ -159,19 +159,18 @@ class Provisioner:
     # ------------------------------------------------------------------------------------ heartbeats
 
     def challenge(self, state: ControlState, header: Mapping[str, canonical.Value]) -> Header:
-        """Draw the nonce that the session's next heartbeat for this owner must answer."""
+        """Draw the nonce that the session's next heartbeat for this owner must answer.
+
+        Anybody may ask, so the answer says which models are loaded, and nothing of how much they are used.
+        """
         value = fields.closed_map(header, "request", ("op", "id", "owner"))
         record = self._owners.known(public_key_field(value["owner"], "owner"))
-        nonce = os.urandom(NONCE_SIZE)
-        state.nonces[record.owner] = nonce, time.monotonic(), next(self._challenges)
-        while len(state.nonces) > MAX_NONCES:
-            del state.nonces[next(iter(state.nonces))]
-        return {
-            "nonce": nonce,
-            "boot_id": self._boot_id,
-            "leases": [list(pair) for pair in self._owners.leases(record.owner)],
-            "epoch": record.epoch,
-        }
+        spent = self._owners.spent(record.owner)
+        drawn = Challenge(os.urandom(NONCE_SIZE), time.monotonic(), next(self._challenges), spent)
+        state.challenges[record.owner] = drawn
+        while len(state.challenges) > MAX_NONCES:
+            del state.challenges[next(iter(state.challenges))]
+        return {"nonce": drawn.nonce, "boot_id": self._boot_id, "models": list(spent), "epoch": record.epoch}
 
     def heartbeat(self, state: ControlState, header: Mapping[str, canonical.Value]) -> Header:
         """Renew leases, if the heartbeat answers a fresh nonce of this session."""
@@ -180,19 +179,22 @@ class Provisioner:
         document = fields.bounded_bytes(value["heartbeat"], "heartbeat", MAX_HEARTBEAT)
         heartbeat = Heartbeat.open(document, chain.delegation.broker)
         chain.bind(heartbeat.owner, heartbeat.delegation)
-        order = self._spend_nonce(state, heartbeat)
-        self._owners.apply_heartbeat(heartbeat, document, chain.delegation, chain.document, order)
+        answered = self._spend_nonce(state, heartbeat)
+        self._owners.apply_heartbeat(heartbeat, document, chain.delegation, chain.document, answered)
         state.in_control = True
         log(Event.HEARTBEAT, epoch=heartbeat.epoch, leases=len(heartbeat.leases))
         return {"leases": [list(pair) for pair in self._owners.leases(heartbeat.owner)]}
 
-    def _spend_nonce(self, state: ControlState, heartbeat: Heartbeat) -> int:
-        """Spend the nonce, whatever follows; return its place among all that were drawn."""
-        nonce, drawn, order = state.nonces.pop(heartbeat.owner, (b"", 0.0, 0))
-        fresh = bool(nonce) and time.monotonic() - drawn <= NONCE_LIFETIME
-        if not fresh or not hmac.compare_digest(nonce, heartbeat.nonce) or heartbeat.boot_id != self._boot_id:
+    def _spend_nonce(self, state: ControlState, heartbeat: Heartbeat) -> Challenge:
+        """Spend the nonce, whatever follows; return the challenge that it was drawn for."""
+        challenge = state.challenges.pop(heartbeat.owner, None)
+        fresh = challenge is not None and time.monotonic() - challenge.drawn <= NONCE_LIFETIME
+        if challenge is None or not fresh or not self._answers(heartbeat, challenge):
             raise EnclaveError(EnclaveCode.NONCE_REFUSED, "the heartbeat answers no fresh nonce of this session")
-        return order
+        return challenge
+
+    def _answers(self, heartbeat: Heartbeat, challenge: Challenge) -> bool:
+        return hmac.compare_digest(challenge.nonce, heartbeat.nonce) and heartbeat.boot_id == self._boot_id
 
     # ------------------------------------------------------------------------------------ revocations
 

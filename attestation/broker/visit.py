@@ -8,7 +8,6 @@ Everything that the enclave answers is checked; what it refuses is recorded and 
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,15 +175,14 @@ class Visit:
 
     def _challenge(self, owner: bytes) -> Challenge:
         body = self._channel.request({"op": "challenge", "owner": owner})
-        value = answer(body, ("nonce", "boot_id", "leases", "epoch"))
+        value = answer(body, ("nonce", "boot_id", "models", "epoch"))
         try:
             if value["boot_id"] != self._session.evidence.boot_id:
                 raise unexpected("another enclave process answers")
-            leases = fields.list_of(value["leases"], "leases", MAX_LOADED)
-            loaded = tuple(_leased(item) for item in leases)
-            if any(first >= second for first, second in itertools.pairwise(loaded)):
-                raise unexpected("the enclave's leases are not in strictly ascending order of their models")
-            return Challenge(fields.fixed_bytes(value["nonce"], "nonce", 32), loaded)
+            models = fields.list_of(value["models"], "models", MAX_LOADED)
+            loaded = [fields.fixed_bytes(item, "models", HASH_SIZE) for item in models]
+            fields.ascending(loaded, "models")
+            return Challenge(fields.fixed_bytes(value["nonce"], "nonce", 32), tuple(loaded))
         except ManifestError as error:
             raise unexpected(error.message) from None
 
@@ -233,13 +231,6 @@ def unexpected(message: str) -> BrokerError:
     return BrokerError(
         BrokerCode.ENCLAVE_UNEXPECTED, message, remedy="compare the versions of broker and enclave; then attest anew"
     )
-
-
-def _leased(item: object) -> bytes:
-    pair = fields.list_of(item, "lease", 2)
-    digest, requests = pair if len(pair) == 2 else (None, None)
-    fields.number(requests, "requests", 0)
-    return fields.fixed_bytes(digest, "digest", HASH_SIZE)
 
 
 def _may_be_told(item: Revoked, owner: bytes) -> bool:

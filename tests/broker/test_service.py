@@ -333,20 +333,14 @@ STRANGE: dict[str, Callable[[str, dict[str, Any]], dict[str, Any]]] = {
         {**answer, "boot_id": bytes(16)} if op == "challenge" else answer
     ),
     "the nonce is short": lambda op, answer: {**answer, "nonce": b""} if op == "challenge" else answer,
-    "a lease is no pair": lambda op, answer: {**answer, "leases": [[]]} if op == "challenge" else answer,
-    "a lease is more than a pair": lambda op, answer: (
-        {**answer, "leases": [[*pair, 0] for pair in answer["leases"]]} if op == "challenge" else answer
-    ),
-    "a lease of less than nothing": lambda op, answer: (
-        {**answer, "leases": [[bytes(64), -1]]} if op == "challenge" else answer
-    ),
+    "a model is no digest": lambda op, answer: {**answer, "models": [b"x"]} if op == "challenge" else answer,
     "a model is named twice": lambda op, answer: (
-        {**answer, "leases": answer["leases"] * 2} if op == "challenge" else answer
+        {**answer, "models": answer["models"] * 2} if op == "challenge" else answer
     ),
     "the models are out of order": lambda op, answer: (
-        {**answer, "leases": [[b"\xff" * 64, 1], *answer["leases"]]} if op == "challenge" else answer
+        {**answer, "models": [b"\xff" * 64, *answer["models"]]} if op == "challenge" else answer
     ),
-    "the leases are no list": lambda op, answer: {**answer, "leases": 7} if op == "challenge" else answer,
+    "the models are no list": lambda op, answer: {**answer, "models": 7} if op == "challenge" else answer,
     "the heartbeat is answered oddly": lambda op, answer: {"thanks": 1} if op == "heartbeat" else answer,
 }
 

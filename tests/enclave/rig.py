@@ -339,6 +339,10 @@ class Rig:
             assert time.monotonic() < deadline, "it never happened"
             time.sleep(0.005)
 
+    def leases(self) -> dict[bytes, int]:
+        """What is left of each loaded model's lease."""
+        return {model.digest: model.lease.remaining for model in self.service.owners.models()}
+
     def is_alive(self) -> bool:
         return bool(self.client().request({"op": "models"}).header["class"] == "simulated")
 

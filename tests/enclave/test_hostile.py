@@ -118,7 +118,7 @@ def test_tensors_that_are_not_the_models_are_refused(served: Served, tensors: li
     with pytest.raises(Refused) as refusal:
         client.exchange(infer(served.digest, tensors, bytes(size)))
     assert refusal.value.code == code
-    assert served.owner.challenge(served.broker)["leases"] == [[served.digest, 1000]]
+    assert served.rig.leases() == {served.digest: 1000}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -318,9 +319,19 @@ def test_a_lease_is_exact_among_threads() -> None:
     for thread in threads:
         thread.join()
     assert (len(spent), lease.remaining) == (1000, 0)
-    lease.renew(5)
+    lease.renew(5, since=1000)
     lease.end()
     assert code_of(lease.spend) == "lease-exhausted"
+
+
+def test_a_lease_counts_from_the_challenge_and_never_below_nothing() -> None:
+    lease = Lease(3)
+    for _ in range(3):
+        lease.spend()
+    lease.renew(5, since=1)
+    assert lease.remaining == 3
+    lease.renew(1, since=0)
+    assert lease.remaining == 0
 
 
 # ------------------------------------------------------------------------------------------ models
@@ -376,6 +387,41 @@ def test_what_the_runtime_cannot_load_is_refused_without_its_words(parts: dict[s
         open_session(parts, 1)
     assert refusal.value.code == "model-unusable"
     assert "onnx" not in refusal.value.message.lower().replace("model.onnx", "")
+
+
+def reads_a_file(location: str, where: str) -> bytes:
+    """A graph whose data lie in a file of the machine, as an initialiser, a constant, or inside a branch."""
+    data = TensorProto(name="" if where == "constant" else "w", data_type=TensorProto.UINT8, dims=[4])
+    data.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "4")):
+        data.external_data.add(key=key, value=value)
+    output = helper.make_tensor_value_info("y", TensorProto.UINT8, [4])
+    nodes, inputs, weights = [helper.make_node("Identity", ["w"], ["y"])], [], [data]
+    if where == "constant":
+        nodes, weights = [helper.make_node("Constant", [], ["w"], value=data), *nodes], []
+    if where == "branch":
+        branch = helper.make_graph(nodes, "branch", [], [output], weights)
+        nodes, weights = [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)], []
+        inputs = [helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
+    made = helper.make_graph(nodes, "graph", inputs, [output], weights)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("where", ["initialiser", "constant", "branch"])
+@pytest.mark.parametrize(
+    "location", ["secret", "./secret", "../{folder}/secret", "{path}/secret", "*/_ORT_MEM_ADDR_/*"]
+)
+@pytest.mark.parametrize("others", [{}, {"w.bin": bytearray(8)}], ids=["alone", "beside sealed parts"])
+def test_a_graph_reads_no_file_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, location: str, others: dict[str, bytearray]
+) -> None:
+    (tmp_path / "secret").write_bytes(b"root")
+    monkeypatch.chdir(tmp_path)
+    data = reads_a_file(location.format(folder=tmp_path.name, path=tmp_path), where)
+    with pytest.raises(EnclaveError) as refusal:
+        open_session({GRAPH_PART: bytearray(data), **others}, 1)
+    assert refusal.value.code == "model-unusable"
 
 
 @pytest.mark.parametrize(

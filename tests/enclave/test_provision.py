@@ -249,7 +249,7 @@ def test_two_grants_for_a_model_that_is_being_loaded_make_one_lease(rig: Rig, ow
         client.put(client.wire.send(MessageType.REQUEST, content))
     assert [client.answer().header["lease"] for client in (first, second)] == [7, 7]
     rig.client().infer(sealed, x=X)
-    assert owner.challenge(first)["leases"] == [[sealed, 6]]
+    assert rig.leases() == {sealed: 6}
 
 
 def test_a_model_revoked_while_it_is_being_loaded_is_not_taken_in(served: Served) -> None:
@@ -349,7 +349,7 @@ def test_a_lease_is_spent_by_requests_and_by_nothing_else(rig: Rig, owner: Owner
     client.infer(sealed, x=X)
     with refused("lease-exhausted"):
         client.infer(sealed, x=X)
-    assert owner.challenge(broker)["leases"] == [[sealed, 0]]
+    assert rig.leases() == {sealed: 0}
 
 
 def test_a_heartbeat_sets_leases_anew_and_shows_in_claims_and_answers(rig: Rig, owner: Owner, sealed: bytes) -> None:
@@ -405,7 +405,7 @@ def test_heartbeats_take_effect_in_the_order_of_their_challenges(served: Served)
     owner.heartbeat(other, second, {served.digest: 5})
     with refused("heartbeat-old"):
         owner.heartbeat(broker, first, {served.digest: 9})
-    assert owner.challenge(broker)["leases"] == [[served.digest, 5]]
+    assert served.rig.leases() == {served.digest: 5}
 
 
 def test_a_heartbeat_from_the_future_is_followed_by_one_of_the_present(served: Served) -> None:
@@ -450,19 +450,41 @@ def test_two_epochs_of_a_name_are_served_and_older_ones_end(served: Served) -> N
         assert client.infer(digest, x=X)["y"].shape == (1, 3)
 
 
+def test_heartbeats_that_a_host_kept_back_are_worth_one_lease_together(served: Served) -> None:
+    """The broker was heard six times, each time cut off before its heartbeat arrived, and then fell silent."""
+    owner, lease = served.owner, 5
+    held = [(session := served.rig.client(), owner.challenge(session)) for _ in range(6)]
+    client, answered = served.rig.client(), 0
+    for session, challenge in held:
+        owner.heartbeat(session, challenge, {served.digest: lease})
+        with refused("lease-exhausted"):
+            while True:
+                client.infer(served.digest, x=X)
+                answered += 1
+    assert answered == lease
+
+
+def test_a_challenge_tells_a_stranger_which_models_are_loaded_and_not_how_they_are_used(served: Served) -> None:
+    before = served.owner.challenge(served.rig.client())
+    served.rig.client().infer(served.digest, x=X)
+    after = served.owner.challenge(served.rig.client())
+    assert before["models"] == after["models"] == [served.digest]
+    assert set(after) - {"id", "status"} == {"nonce", "boot_id", "models", "epoch"} - {"id", "status"}
+
+
 def test_signed_epochs_never_go_back(served: Served) -> None:
     owner, broker = served.owner, served.broker
     owner.heartbeat(broker, owner.challenge(broker), {served.digest: 5}, epoch=3)
     with refused("epoch-old"):
         owner.heartbeat(broker, owner.challenge(broker), {served.digest: 9}, epoch=2)
-    assert owner.challenge(broker)["leases"] == [[served.digest, 5]]
+    assert served.rig.leases() == {served.digest: 5}
 
 
 def test_a_heartbeat_renews_nothing_if_one_of_its_models_is_not_here(served: Served) -> None:
     leases = {served.digest: 5, bytes(64): 5}
     with refused("model-unknown"):
         served.owner.heartbeat(served.broker, served.owner.challenge(served.broker), leases)
-    assert served.owner.challenge(served.broker)["leases"] == [[served.digest, 1000]]
+    assert served.rig.leases() == {served.digest: 1000}
 
 
 def test_a_heartbeat_renews_only_what_its_delegation_covers(served: Served) -> None:
@@ -488,7 +510,7 @@ def test_a_revocation_ends_running_sessions_at_their_next_record_and_drops_ticke
         served.rig.client(ticket=ticket)
     with refused("model-unknown"):
         served.rig.client().infer(served.digest, x=X)
-    assert served.owner.challenge(served.broker)["leases"] == []
+    assert served.owner.challenge(served.broker)["models"] == []
 
 
 def test_what_was_revoked_by_epoch_or_digest_is_not_provisioned_again(served: Served) -> None:
