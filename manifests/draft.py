@@ -145,6 +145,9 @@ class _Reader:
 
     def _field(self, value: Any, *, is_input: bool) -> TensorField:
         what = f"{'input' if is_input else 'output'} {value.name!r}"
+        names = [value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)]
+        if not all(isinstance(name, str) for name in names):  # protobuf gives bytes where they are no UTF-8
+            raise _unsupported(f"{what} has a name that is not UTF-8", "name tensors and axes in UTF-8")
         kind = value.type.WhichOneof("value")
         if kind != "tensor_type":
             raise _unsupported(

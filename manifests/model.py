@@ -105,7 +105,7 @@ class ModelManifest:
         """
         try:
             table = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # an integer of thousands of digits is a plain ValueError
             raise invalid(f"the manifest is not TOML: {str(error)[:200]}") from None
         named = table.get("owner")
         table["owner"] = _from_hex(named) if named is not None else owner

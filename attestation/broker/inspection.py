@@ -33,7 +33,8 @@ def parse_head(text: str) -> bytes:
 def verify_home(home: Home, card: Path | None, expected: Iterable[bytes]) -> dict[str, Any]:
     """Verify a home's whole log, which must also contain its anchor's head; raises AuditError or BrokerError.
 
-    The broker's key is the card's, if one is given, else the one that the home's key file shows.
+    The broker's key is the card's, if one is given, else the one that the home's key file shows: whoever writes to the
+    home can exchange that, with all the rest, so the result says that nobody has confirmed it.
     """
     home.check()
     public = read_card_entry(card, CARD_SIGNING) if card else home.public_keys()[CARD_SIGNING]
@@ -41,15 +42,16 @@ def verify_home(home: Home, card: Path | None, expected: Iterable[bytes]) -> dic
     store = Store.open(home.database)
     try:
         with store.read() as connection:
-            return _verified(read_audit(connection), public, [*expected, anchor.digest])
+            result = _verified(read_audit(connection), public, [*expected, anchor.digest])
     finally:
         store.close()
+    return {**result, "key": "confirmed by the card" if card else "UNCONFIRMED: the home's own; give --broker CARD"}
 
 
 def verify_export(file: Path, card: Path, expected: Iterable[bytes]) -> dict[str, Any]:
     """Verify an exported log against the broker's card; raises AuditError or BrokerError."""
     public = read_card_entry(card, CARD_SIGNING)
-    return _verified(read_export(file, public), public, expected)
+    return {**_verified(read_export(file, public), public, expected), "key": "confirmed by the card"}
 
 
 def _verified(rows: Iterable[AuditRow], public: bytes, expected: Iterable[bytes]) -> dict[str, Any]:

@@ -185,6 +185,8 @@ class Ledger:
             macs = {**self._view.macs, **changed}
             row = next_row(self._view.head, self._keys.signer, time=now, kind=plan.kind, tables=macs, event=plan.event)
             append_audit(connection, row)
+            if last_audit(connection) != row:  # before the commit: a trigger may undo what was written
+                raise altered("the database does not keep the audit row that was written to it", "audit")
         self._adopt(plan, row, sums, macs)
         return Entry(row.index, now, plan.kind, macs, plan.event, row.head().digest)
 

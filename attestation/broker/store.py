@@ -41,6 +41,7 @@ BUSY_TIMEOUT_MS = 10_000
 _WRITES = "strongroom_writes"
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_SCHEMA")
 """With SQLITE_ERROR (a table is missing) and nameless errors (text that is no UTF-8): another hand was at work."""
+_FOREIGN = "SELECT type || ' ' || quote(name) FROM sqlite_master WHERE type NOT IN ('table', 'index')"
 _AUDIT_COLUMNS = (audit_rows.c.index, audit_rows.c.previous, audit_rows.c.body, audit_rows.c.signature)
 _INSERT_AUDIT = insert(audit_rows)
 _LAST_AUDIT = select(*_AUDIT_COLUMNS).order_by(audit_rows.c.index.desc()).limit(1)
@@ -69,14 +70,18 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> Store:
-        """Open an existing database; raises BrokerError `store-unavailable` or `store-version`."""
+        """Open an existing database; raises BrokerError `store-unavailable`, `store-version` or `store-altered`."""
         if not path.is_file():
             raise BrokerError(
                 BrokerCode.STORE_UNAVAILABLE, f"{path} does not exist", remedy="restore the database from a backup"
             )
         store = cls(path)
         with store.read() as connection:
+            foreign = list(connection.exec_driver_sql(_FOREIGN).scalars())
             versions = list(connection.execute(select(schema_info.c.version)).scalars())
+        if foreign:
+            store.close()
+            raise altered("the database holds what the broker never makes: triggers or views", ", ".join(foreign))
         if versions != [SCHEMA_VERSION]:
             store.close()
             raise BrokerError(

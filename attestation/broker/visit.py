@@ -65,6 +65,9 @@ class Retries:
         self._due.clear()
 
 
+_FORGET = "`strongroom broker forget BOOT_ID` for each enclave that has ended (`broker list`), or raise max_enclaves"
+
+
 @dataclass(frozen=True)
 class Challenge:
     """The enclave's answer to a challenge: a nonce (32 bytes), and what it holds of an owner, each model once."""
@@ -111,7 +114,7 @@ class Visit:
             self.retries.postpone(model.digest)
             if result.codes != (BrokerCode.EPOCH_SUPERSEDED,):  # which is as the policy wants it, and no failure
                 self.refusals[model.digest] = result
-            self._tell(EventName.REFUSED, model, codes=list(result.codes))
+            self._tell_refused(model, result)
             return
         self.refusals.pop(model.digest, None)
         try:
@@ -204,9 +207,14 @@ class Visit:
         names = {model.digest: model for model in group}
         for digest, refusal in renewed.refused:
             self.held.discard(digest)
-            self._tell(EventName.REFUSED, names[digest], codes=list(refusal.codes))
+            self._tell_refused(names[digest], refusal)
         good = sum(requests > 0 for _, requests in renewed.leases)
         self._say(EventName.RENEWED, owner=group[0].owner.hex(), leases=good, refused=len(renewed.refused))
+
+    def _tell_refused(self, model: ModelRow, refusal: Refusal) -> None:
+        """Say what was refused, and the next step where it is the operator's."""
+        hint = {"next": _FORGET} if BrokerCode.ENCLAVES_EXHAUSTED in refusal.codes else {}
+        self._tell(EventName.REFUSED, model, codes=list(refusal.codes), **hint)
 
     def _tell(self, name: EventName, model: ModelRow, **details: Any) -> None:
         self._say(name, model=model.name, epoch=model.epoch, digest=model.digest.hex()[:16], **details)

@@ -8,6 +8,9 @@ Everything after it has lengths that follow from the core; docs/sealed-model.md 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,7 +85,8 @@ class Core:
     def encode(self) -> bytes:
         """Return the canonical bytes."""
         parts = [[part.name, part.size] for part in self.parts]
-        return canonical.encode({**self.__dict__, "parts": parts, "format": FORMAT, "suite": SUITE})
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return canonical.encode({**values, "parts": parts, "format": FORMAT, "suite": SUITE})
 
     @classmethod
     def decode(cls, data: bytes) -> Core:
@@ -141,13 +145,18 @@ class Core:
 
     def chunks(self, part: int) -> Iterator[Chunk]:
         """Yield where the chunks of one part lie, in order."""
-        count = self.chunks_in(part)
-        offset = sum(self.parts[i].size + TAG_SIZE * self.chunks_in(i) for i in range(part))
+        count, offset = self.chunks_in(part), self._offsets[part]
         for index in range(count):
             start = index * self.chunk_size
             size = min(self.chunk_size, self.parts[part].size - start)
             yield Chunk(part, index, index == count - 1, start, size, offset)
             offset += size + TAG_SIZE
+
+    @functools.cached_property
+    def _offsets(self) -> tuple[int, ...]:
+        """Where each part's chunks begin, and where the last part's end."""
+        sizes = (part.size + TAG_SIZE * self.chunks_in(index) for index, part in enumerate(self.parts))
+        return tuple(itertools.accumulate(sizes, initial=0))
 
     def all_chunks(self) -> Iterator[Chunk]:
         """Yield where every chunk lies, in the file's order."""

@@ -430,3 +430,28 @@ def test_an_anchor_that_was_lost_under_a_running_broker_is_made_anew(filled: tup
         home.anchor.unlink()
         record(ledger, model_row(keys, "three"))
         assert Anchor(home.anchor, keys.signer).read() == ledger.head
+
+
+UNDOES_ROWS = 'CREATE TRIGGER undo AFTER INSERT ON audit BEGIN DELETE FROM audit WHERE "index" = NEW."index"; END'
+
+
+def test_a_database_that_undoes_what_is_written_gets_no_release(made: tuple[Home, BrokerKeys]) -> None:
+    """The trigger is planted while the broker runs; the row is looked at before the commit."""
+    with Ledger.open(*made) as ledger:
+        record(ledger, row := model_row(made[1]))
+        head = ledger.head
+        sql(made[0], UNDOES_ROWS)
+        with pytest.raises(BrokerError) as refusal:
+            record(ledger, EnclaveRow(bytes(16), "simulated", row.digest[:32], "unix:/host", NOW, 1, 1))
+        assert refusal.value.code is BrokerCode.STORE_ALTERED
+        assert ledger.head == head
+    assert sql(made[0], "SELECT count(*) FROM enclaves") == [(0,)]
+
+
+@pytest.mark.parametrize("statement", [UNDOES_ROWS, "CREATE VIEW another AS SELECT * FROM models"])
+def test_a_database_with_triggers_or_views_is_not_opened(made: tuple[Home, BrokerKeys], statement: str) -> None:
+    sql(made[0], statement)
+    with pytest.raises(BrokerError) as refusal:
+        Ledger.open(*made)
+    assert refusal.value.code is BrokerCode.STORE_ALTERED
+    assert "undo" in str(refusal.value.found) or "another" in str(refusal.value.found)
