@@ -60,6 +60,11 @@ _REMEDIES: dict[ErrorCode, str] = {
     FindingCode.TCB_EVALUATION: "fetch newer collateral",
     FindingCode.COLLATERAL_AGE: "fetch newer collateral",
     FindingCode.COLLATERAL_DATES: "fetch fresh collateral and verify again",
+    FindingCode.TCB_DATE: "update the platform's firmware, and use collateral that knows the newest level",
+    FindingCode.DENIED: "use another machine: [evidence.platforms_denied] names this one, or it does not say which it is",
+    FindingCode.BROKEN: "use another machine, or update this one to what the entry asks for",
+    FindingCode.FEED_DATES: "get the newest list of broken hardware from whoever signs it",
+    FindingCode.FEED_AGE: "get the newest list of broken hardware from whoever signs it",
     FindingCode.FMSPC: "use a platform of a family that [sgx] fmspc names",
     FindingCode.PPID: "use a platform that [sgx] ppid names",
     FindingCode.REPORT_DATA: "treat the peer as an attacker: this quote was made for something else",
@@ -94,17 +99,19 @@ def check(
     found: object,
     dangerous: bool = False,
     remedy: str | None = None,
+    phase: Phase | None = None,
 ) -> Finding:
     """Report one check; `dangerous` marks what passes only because the policy permits it by name.
 
-    remedy: the next step where it fails; the codes of this project's common table have theirs here.
+    remedy: the next step where it fails; the codes of this project's common table have theirs here.  phase: what the
+    check looks at; None: as the common table has it, and the enclave for all other codes.
     """
     severity = Severity.WARNING if dangerous else Severity.OK
     if not passed:
         severity = Severity.REFUSAL
     if code in _REMEDIES:
         remedy = _REMEDIES[code]
-    return Finding(code, _phase(code), passed, severity, str(expected), str(found), None if passed else remedy)
+    return Finding(code, phase or _phase(code), passed, severity, str(expected), str(found), None if passed else remedy)
 
 
 def _phase(code: ErrorCode) -> Phase:

@@ -6,6 +6,7 @@ Single-byte tags and definite, minimal lengths of at most three bytes; anything 
 from __future__ import annotations
 
 from attestation.errors import EvidenceCode, EvidenceError
+from manifests.errors import ErrorCode
 
 BOOLEAN = 0x01
 INTEGER = 0x02
@@ -19,7 +20,7 @@ SEQUENCE = 0x30
 class DerReader:
     """Reads consecutive elements of a byte string; every refusal is EvidenceError with the reader's code."""
 
-    def __init__(self, data: bytes, code: EvidenceCode = EvidenceCode.DER_MALFORMED) -> None:
+    def __init__(self, data: bytes, code: ErrorCode = EvidenceCode.DER_MALFORMED) -> None:
         """Read `data` from its beginning."""
         self._data = data
         self._code = code

@@ -68,9 +68,9 @@ def mask(default: int, bits: int) -> Any:
     return number(default, 0, (1 << bits) - 1)
 
 
-def texts(*known: str) -> Any:
+def texts(*known: str, default: tuple[str, ...] = ()) -> Any:
     """Declare a list of texts, each of `known` unless that is empty."""
-    return _declared(functools.partial(_texts, known=known), ())
+    return _declared(functools.partial(_texts, known=known), default)
 
 
 def required_texts(*known: str) -> Any:
@@ -81,6 +81,16 @@ def required_texts(*known: str) -> Any:
 def floors(*names: str, high: int = U8) -> Any:
     """Declare a table of least versions by component; one that is absent has none.  Kept as sorted pairs."""
     return _declared(functools.partial(_floors, names=names, high=high), ())
+
+
+def grouped_floors(*, required: bool = False, high: int = U8, **groups: tuple[str, ...]) -> Any:
+    """Declare a table of `floors` tables, by group: each group has components of its own.  Kept as sorted pairs."""
+    return _declared(functools.partial(_grouped, groups=groups, high=high), _REQUIRED if required else ())
+
+
+def dotted(parts: int, default: str | None = None) -> Any:
+    """Declare a version of exactly `parts` numbers from 0 to 255 with dots between them; None leaves it open."""
+    return _declared(functools.partial(_dotted, parts=parts), default)
 
 
 _REQUIRED = dataclasses.MISSING
@@ -120,6 +130,24 @@ def _floors(value: Any, name: str, *, names: tuple[str, ...], high: int) -> tupl
     if not table:
         refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty table", remedy="name a component, or leave it out")
     return tuple(sorted((key, fields.number(item, f"{name}.{key}", 0, high)) for key, item in table.items()))
+
+
+def _grouped(value: Any, name: str, *, groups: dict[str, tuple[str, ...]], high: int) -> tuple[tuple[str, Any], ...]:
+    table = fields.closed_map(value, name, (), groups)
+    if not table:
+        refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty table", remedy=f"name one of {', '.join(groups)}")
+    return tuple(
+        sorted((key, _floors(item, f"{name}.{key}", names=groups[key], high=high)) for key, item in table.items())
+    )
+
+
+def _dotted(value: Any, name: str, *, parts: int) -> str:
+    text = fields.of_type(value, name, str)
+    if re.fullmatch(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2}))*", text):
+        numbers = [int(part) for part in text.split(".")]
+        if len(numbers) == parts and max(numbers) <= U8:
+            return str(text)
+    refuse(PolicyCode.POLICY_MALFORMED, f"{name} takes {parts} numbers up to 255, such as {'.'.join('1' * parts)!r}")
 
 
 def _hex(value: object, name: str, *, size: int) -> bytes:
@@ -165,5 +193,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
-        return dict(value)
+        return {key: _plain(item) for key, item in value}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
