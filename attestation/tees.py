@@ -38,7 +38,7 @@ TEES: tuple[Tee, ...] = (
     Tee(
         name="sgx",
         title="Intel SGX",
-        recognise=lambda data: data[:2] == abi.VERSION.to_bytes(2, "little"),
+        recognise=lambda data: abi.is_quote(data, abi.VERSION),
         parse=abi.parse_quote,
         collateral_key=collateral_key,
         verify=verify_quote,

@@ -117,7 +117,7 @@ def test_every_field_of_a_report_keeps_its_value() -> None:
     assert dataclasses.asdict(body) == values
 
 
-@pytest.mark.parametrize("data", [b"", b"\x03", b"\x04\x00\x02\x00", b"-----BEGIN", bytes(2000)])
+@pytest.mark.parametrize("data", [b"", b"\x03", b"\x09\x00\x02\x00", b"-----BEGIN", bytes(2000)])
 def test_evidence_of_no_known_platform_is_unsupported(data: bytes) -> None:
     with refused(EvidenceCode.EVIDENCE_UNKNOWN) as caught:
         evidence.parse(data)
