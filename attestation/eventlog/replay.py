@@ -1,0 +1,86 @@
+"""What registers hold after the events of a log.
+
+Source: TCG PC Client Platform Firmware Profile, section 10 "Event Logging"; TCG PC Client Platform TPM Profile,
+section 4.6 "PCR" (initial values); UEFI Specification, section 38 "Confidential Computing" (measurement registers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attestation.errors import EvidenceError
+from attestation.eventlog.errors import EventLogCode
+from attestation.eventlog.log import Event, EventLog, EventType
+from attestation.tpm.algorithms import Hash
+
+RTMRS = 4
+PCRS = 24
+_STARTUP_LOCALITY = b"StartupLocality\0"
+_LOCALITIES = (0, 3, 4)
+"""From which TPM2_Startup may come; 4 stands for a measurement that begins in hardware (H-CRTM)."""
+_DYNAMIC = range(17, 23)
+"""PCRs of a dynamic launch; until one happens they hold ones."""
+
+
+def replay_pcrs(log: EventLog, bank: Hash) -> dict[int, bytes]:
+    """Return the value of every PCR that the log extends; raises EvidenceError `eventlog-bank` or others."""
+    _check_registers(log, range(PCRS))
+    start = {index: b"\xff" * bank.size for index in _DYNAMIC}
+    start[0] = _locality(log).to_bytes(bank.size, "big")
+    return _replay(log, bank, start)
+
+
+def replay_rtmrs(log: EventLog) -> tuple[bytes, ...]:
+    """Return RTMR0 to RTMR3 (48 bytes each) after the log of a TD, whose registers 1 to 4 they are.
+
+    Raises EvidenceError `eventlog-bank` or `eventlog-register`.
+    """
+    _check_registers(log, range(1, RTMRS + 1))
+    values = _replay(log, Hash.SHA384, {})
+    return tuple(values.get(index, bytes(Hash.SHA384.size)) for index in range(1, RTMRS + 1))
+
+
+def extend(bank: Hash, value: bytes, digests: Iterable[bytes]) -> bytes:
+    """Return a register's value after it was extended with these digests."""
+    for digest in digests:
+        value = bank.digest(value, digest)
+    return value
+
+
+def _replay(log: EventLog, bank: Hash, start: dict[int, bytes]) -> dict[int, bytes]:
+    values: dict[int, bytes] = {}
+    for event in _extending(log):
+        before = values.get(event.register, start.get(event.register, bytes(bank.size)))
+        values[event.register] = extend(bank, before, (event.digest(bank),))
+    return values
+
+
+def _extending(log: EventLog) -> Iterable[Event]:
+    """Return the events that were extended: all but EV_NO_ACTION."""
+    return (event for event in log.events if event.kind != EventType.EV_NO_ACTION)
+
+
+def _check_registers(log: EventLog, known: range) -> None:
+    for event in _extending(log):
+        if event.register not in known:
+            raise EvidenceError(
+                EventLogCode.REGISTER,
+                EventLogCode.REGISTER.meaning,
+                expected=f"{known[0]} to {known[-1]}",
+                found=event.register,
+            )
+
+
+def _locality(log: EventLog) -> int:
+    """Return the locality from which the TPM was started, which PCR 0 begins with."""
+    found = [
+        event.data
+        for event in log.events
+        if event.register == 0 and event.kind == EventType.EV_NO_ACTION and event.data.startswith(_STARTUP_LOCALITY)
+    ]
+    if not found:
+        return 0
+    locality = found[0].removeprefix(_STARTUP_LOCALITY)
+    if len(found) > 1 or len(locality) != 1 or locality[0] not in _LOCALITIES:
+        raise EvidenceError(EventLogCode.MALFORMED, "the event log names no one startup locality")
+    return locality[0]
