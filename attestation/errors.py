@@ -71,6 +71,7 @@ class EvidenceCode(ErrorCode):
     CRL_EARLY = "crl-early", Fault.REFUSED, "a revocation list is from the future"
     CRL_EXPIRED = "crl-expired", Fault.REFUSED, "a revocation list is past its next update"
 
+    CBOR_MALFORMED = "cbor-malformed", Fault.MALFORMED, "the bytes are not strict CBOR within its bounds"
     JSON_MALFORMED = "json-malformed", Fault.MALFORMED, "the text is not strict JSON within its bounds"
     COLLATERAL_MALFORMED = "collateral-malformed", Fault.MALFORMED, "the collateral lacks a field or has a wrong one"
     COLLATERAL_MISSING = "collateral-missing", Fault.UNAVAILABLE, "no collateral is held for this platform"
@@ -123,6 +124,19 @@ class PolicyCode(ErrorCode):
     POLICY_VACUOUS = "policy-vacuous", Fault.USAGE, "the policy leaves open what it must name"
     POLICY_CONTRADICTION = "policy-contradiction", Fault.USAGE, "two fields of the policy exclude each other"
 
+    FEED_MALFORMED = "hardware-feed-malformed", Fault.MALFORMED, "the list of broken hardware does not follow its format"
+    FEED_VERSION = "hardware-feed-version", Fault.UNSUPPORTED, "the list of broken hardware is of a later version"
+    FEED_SIGNATURE = (
+        "hardware-feed-signature",
+        Fault.REFUSED,
+        "the list of broken hardware is not signed by the policy's key",
+    )
+    FEED_ROLLED_BACK = (
+        "hardware-feed-rolled-back",
+        Fault.REFUSED,
+        "the list of broken hardware is older than the policy's floor",
+    )
+
 
 class PolicyError(StrongroomError):
     """Raised for a policy that cannot be used."""
@@ -139,6 +153,11 @@ class FindingCode(ErrorCode):
     TCB_EVALUATION = "tcb-evaluation", Fault.REFUSED, "the TCB info is at least as new as the policy's floor"
     COLLATERAL_AGE = "collateral-age", Fault.REFUSED, "the collateral is no older than the policy allows"
     COLLATERAL_DATES = "collateral-dates", Fault.REFUSED, "collateral and certificates are valid at this time"
+    TCB_DATE = "tcb-date", Fault.REFUSED, "the platform deals with what was published up to the policy's date"
+    DENIED = "platform-denied", Fault.REFUSED, "the platform is none that the policy refuses by name"
+    BROKEN = "platform-broken", Fault.REFUSED, "the platform is not on the list of broken hardware"
+    FEED_DATES = "hardware-feed-dates", Fault.REFUSED, "the list of broken hardware is valid at this time"
+    FEED_AGE = "hardware-feed-age", Fault.REFUSED, "the list of broken hardware is no older than the policy allows"
     FMSPC = "platform-fmspc", Fault.REFUSED, "the platform family is one that the policy names"
     PPID = "platform-ppid", Fault.REFUSED, "the platform is one that the policy names"
     REPORT_DATA = "report-data", Fault.REFUSED, "the quote is bound to this session and these claims"

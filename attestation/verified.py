@@ -77,6 +77,11 @@ class Verified(ABC):
         return None
 
     @property
+    def tcb_components(self) -> dict[str, int]:
+        """Security versions of the platform's components, by the vendor's name; empty where it has none."""
+        return {}
+
+    @property
     def platform_ids(self) -> dict[str, str]:
         """What tells this machine from others, by the vendor's name, in hex."""
         return {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attestation.intel.abi import QuoteV3
-from attestation.intel.pck import PckExtension
+from attestation.intel.pck import COMPONENTS, PckExtension
 from attestation.intel.tcb import TcbLevel, TcbStatus
 from attestation.verified import Verified
 
@@ -63,6 +63,12 @@ class IntelVerified(Verified):
     def evaluation_number(self) -> int:
         """The lower tcbEvaluationDataNumber of TCB info and QE identity."""
         return self.tcb.evaluation_number
+
+    @property
+    def tcb_components(self) -> dict[str, int]:
+        """The 16 component SVNs and PCESVN of the PCK certificate, by the names of Intel's TCB info."""
+        names = (f"sgxtcbcomp{index:02}svn" for index in range(1, COMPONENTS + 1))
+        return dict(zip(names, self.pck.components, strict=True)) | {"pcesvn": self.pck.pce_svn}
 
     @property
     def platform_ids(self) -> dict[str, str]:
