@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             _serve(options.settings)
     except StrongroomError as error:
         log(Event.STOPPED if error.code is EnclaveCode.QUOTE_UNAVAILABLE else Event.START_FAILED, error.code)
+        if error.code is EnclaveCode.START_FAILED:  # nobody has sent anything yet: these words are ours alone
+            sys.stderr.write(f"error: {error.message}\nnext: {error.remedy or 'see docs/enclave.md'}\n")
         return error.exit_code
     return 0
 

@@ -74,10 +74,11 @@ class EnclaveError(StrongroomError):
         *,
         expected: object = None,
         found: object = None,
+        remedy: str | None = None,
         field: str | None = None,
         retry_after: float | None = None,
     ) -> None:
         """Keep what the peer is told; none of it is content of a request."""
-        super().__init__(code, message, expected=expected, found=found)
+        super().__init__(code, message, expected=expected, found=found, remedy=remedy)
         self.field = field
         self.retry_after = retry_after

@@ -38,3 +38,14 @@ class Attester(ABC):
     @abstractmethod
     def _quote(self, report_data: bytes) -> bytes:
         """Ask the platform; raises OSError or EnclaveError."""
+
+
+def missing(attester: str, found: str, remedy: str) -> EnclaveError:
+    """Return the error for a machine that lacks what the measured settings name; nothing else is tried instead."""
+    return EnclaveError(
+        EnclaveCode.START_FAILED,
+        f"the settings name the attester {attester!r}, which this machine does not have: {found}",
+        expected=attester,
+        found=found,
+        remedy=remedy,
+    )

@@ -26,8 +26,8 @@ from manifests.signing import check_public_key
 
 MAX_SETTINGS = 64 * 1024
 MAX_OWNERS = 16
-ATTESTERS = ("simulator",)
-"""Names of attester modules that exist."""
+ATTESTERS = ("simulator", "gramine", "tdx", "snp", "nitro")
+"""The attesters that exist: the simulator, Gramine's on SGX, the kernel's for TDX and SEV-SNP, and Nitro's."""
 
 FIRST = "first"
 """The first valid grant fixes the one owner of this process."""

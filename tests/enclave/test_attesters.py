@@ -1,0 +1,293 @@
+"""The hardware's attesters against stand-ins for the kernel that behave as its documentation says."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attestation.types import PlatformClass
+from enclave.attesters import ATTESTERS, open_attester
+from enclave.attesters.files import KernelFiles
+from enclave.attesters.gramine import GramineAttester
+from enclave.attesters.nitro import NSM_IOCTL_RAW, NitroAttester
+from enclave.attesters.tsm import TsmAttester, exact_quote
+from enclave.errors import EnclaveError
+from manifests.gramine import settings
+
+REPORT_DATA = bytes(range(64))
+
+
+def failed(call: Callable[[], object]) -> EnclaveError:
+    with pytest.raises(EnclaveError) as refusal:
+        call()
+    return refusal.value
+
+
+def test_the_attesters_are_those_that_settings_can_name() -> None:
+    assert tuple(ATTESTERS) == settings.ATTESTERS
+
+
+@pytest.mark.parametrize("name", ["gramine", "tdx", "snp", "nitro"])
+def test_a_machine_without_what_the_settings_name_is_told_so(name: str) -> None:
+    error = failed(lambda: open_attester(name))
+    assert str(error.code) == "enclave-start-failed"
+    assert name in error.message
+    assert error.remedy
+
+
+def test_an_unknown_attester_is_refused() -> None:
+    assert str(failed(lambda: open_attester("abacus")).code) == "enclave-start-failed"
+
+
+# ------------------------------------------------------------------------------------------ plain files
+
+
+def test_a_pseudo_file_is_read_to_its_end_and_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100_000)
+    assert KernelFiles().read(path, 100_000) == b"x" * 100_000
+    with pytest.raises(OSError, match="large") as refusal:
+        KernelFiles().read(path, 99_999)
+    assert refusal.value.errno == errno.EFBIG
+
+
+def test_a_write_is_one_call_to_a_file_that_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, files = tmp_path / "file", KernelFiles()
+    with pytest.raises(FileNotFoundError):
+        files.write(path, b"data")
+    path.touch()
+    files.write(path, b"data")
+    assert path.read_bytes() == b"data"
+    monkeypatch.setattr(os, "write", lambda _descriptor, _data: 3)
+    with pytest.raises(OSError, match="part"):
+        files.write(path, b"data")
+
+
+def test_folders_are_made_and_removed(tmp_path: Path) -> None:
+    KernelFiles().make_folder(tmp_path / "folder")
+    KernelFiles().remove_folder(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+# ------------------------------------------------------------------------------------------ Gramine
+
+
+class FakeGramine(KernelFiles):
+    """/dev/attestation: each write replaces the report data, short ones padded with zeros; errors are EACCES."""
+
+    def __init__(self, kind: bytes = b"dcap", aesmd: bool = True) -> None:
+        self.kind, self.aesmd, self.user_report_data = kind, aesmd, bytes(64)
+
+    def read(self, path: Path, limit: int) -> bytes:
+        if path.parent != Path("/dev/attestation"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if path.name == "attestation_type":
+            return self.kind
+        if path.name == "quote" and self.kind == b"dcap" and self.aesmd:
+            return b"quote over " + self.user_report_data
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def write(self, path: Path, data: bytes) -> None:
+        assert path == Path("/dev/attestation/user_report_data")
+        self.user_report_data = data[:64].ljust(64, b"\0")
+
+
+def test_gramine_quotes_the_report_data() -> None:
+    attester = GramineAttester(FakeGramine())
+    assert attester.quote(REPORT_DATA) == b"quote over " + REPORT_DATA
+    assert attester.quote(bytes(64)) == b"quote over " + bytes(64)
+    assert (attester.platform, attester.hint) == (PlatformClass.HARDWARE, "sgx")
+
+
+def test_gramine_without_dcap_is_named() -> None:
+    error = failed(lambda: GramineAttester(FakeGramine(kind=b"none")))
+    assert "'none'" in error.message
+    assert "sgx.remote_attestation" in str(error.remedy)
+
+
+def test_a_quoting_enclave_that_does_not_answer_costs_this_quote_alone() -> None:
+    kernel = FakeGramine(aesmd=False)
+    attester = GramineAttester(kernel)
+    assert str(failed(lambda: attester.quote(REPORT_DATA)).code) == "quote-unavailable"
+    assert not attester.lost
+    kernel.aesmd = True
+    assert attester.quote(REPORT_DATA)
+
+
+# ------------------------------------------------------------------------------------------ configfs-tsm
+
+
+class FakeTsm(KernelFiles):
+    """configfs-tsm: mkdir makes the attributes, each write raises `generation`, rmdir takes all away."""
+
+    def __init__(self, provider: bytes = b"tdx_guest\n", evidence: Callable[[bytes], bytes] = bytes) -> None:
+        self.provider, self.evidence = provider, evidence
+        self.reports: dict[Path, dict[str, bytes | int]] = {}
+        self.interfere: Callable[[Path], None] = lambda _folder: None
+
+    def make_folder(self, path: Path) -> None:
+        if path in self.reports:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self.reports[path] = {"generation": 0}
+
+    def remove_folder(self, path: Path) -> None:
+        del self.reports[path]
+
+    def write(self, path: Path, data: bytes) -> None:
+        report = self._report(path)
+        if path.name != "inblob" or not 0 < len(data) <= 64:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        report["inblob"] = data
+        report["generation"] = int(report["generation"]) + 1
+
+    def read(self, path: Path, limit: int) -> bytes:
+        report = self._report(path)
+        if path.name == "outblob":
+            if "inblob" not in report:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            self.interfere(path.parent)
+            return self.evidence(bytes(report["inblob"]))
+        return {"provider": self.provider, "generation": b"%d\n" % int(report["generation"])}[path.name]
+
+    def _report(self, path: Path) -> dict[str, Any]:
+        if path.parent not in self.reports:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return self.reports[path.parent]
+
+
+def test_a_report_carries_the_report_data_and_its_folder_is_removed() -> None:
+    kernel = FakeTsm(b"sev_guest\n", lambda data: b"report over " + data)
+    attester = TsmAttester("snp", kernel)
+    assert attester.quote(REPORT_DATA) == b"report over " + REPORT_DATA
+    assert (attester.platform, attester.hint) == (PlatformClass.HARDWARE, "snp")
+    assert kernel.reports == {}
+
+
+def test_a_machine_of_another_tee_is_not_taken_for_the_named_one() -> None:
+    error = failed(lambda: TsmAttester("tdx", FakeTsm(b"sev_guest\n")))
+    assert str(error.code) == "enclave-start-failed"
+    assert "sev_guest" in error.message
+
+
+def test_evidence_over_another_process_options_is_refused() -> None:
+    kernel = FakeTsm(b"sev_guest")
+    attester = TsmAttester("snp", kernel)
+    kernel.interfere = lambda folder: kernel.write(folder / "inblob", b"theirs")
+    assert str(failed(lambda: attester.quote(REPORT_DATA)).code) == "quote-unavailable"
+    assert kernel.reports == {}
+
+
+def test_a_driver_that_fails_costs_one_quote_and_leaves_nothing() -> None:
+    kernel = FakeTsm(b"sev_guest")
+    attester = TsmAttester("snp", kernel)
+
+    def fail(_folder: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    kernel.interfere = fail
+    assert str(failed(lambda: attester.quote(REPORT_DATA)).code) == "quote-unavailable"
+    assert kernel.reports == {}
+
+
+def tdx_quote(version: int, size: int = 100) -> bytes:
+    head = version.to_bytes(2, "little").ljust(48, b"\1")
+    body = b"\2" * 584 if version == 4 else (3).to_bytes(2, "little") + (648).to_bytes(4, "little") + b"\2" * 648
+    return head + body + size.to_bytes(4, "little") + b"\3" * size
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("padding", [0, 1, 70, 3065])
+def test_zeros_behind_a_tdx_quote_are_left_out(version: int, padding: int) -> None:
+    quote = tdx_quote(version)
+    kernel = FakeTsm(evidence=lambda _data: quote + bytes(padding))
+    assert TsmAttester("tdx", kernel).quote(REPORT_DATA) == quote
+
+
+@pytest.mark.parametrize("data", [b"", b"\4", tdx_quote(4)[:-1], tdx_quote(4) + b"\0\1", tdx_quote(5)[:50]])
+def test_what_is_no_quote_with_zeros_behind_it_stays_as_it_is(data: bytes) -> None:
+    assert exact_quote(data) == data
+
+
+# ------------------------------------------------------------------------------------------ Nitro
+
+
+class FakeNsm:
+    """The security module: takes one request of the form that AWS's library sends, and answers as it does."""
+
+    def __init__(self, answer: Callable[[bytes], bytes] | None = None) -> None:
+        self.answer = answer or self.attest
+        self.requests: list[bytes] = []
+
+    @staticmethod
+    def attest(request: bytes) -> bytes:
+        start = request.index(b"\x69user_data\x58\x40") + 12
+        document = b"document over " + request[start : start + 64] + bytes(300)
+        return b"\xa1\x6bAttestation\xa1\x68document\x59" + len(document).to_bytes(2, "big") + document
+
+    def __call__(self, descriptor: int, command: int, message: ctypes.Structure) -> int:
+        os.fstat(descriptor)
+        assert command == NSM_IOCTL_RAW
+        assert ctypes.sizeof(message) == 32
+        fields: Any = message
+        request = ctypes.string_at(fields.request.address, fields.request.length)
+        self.requests.append(request)
+        response = self.answer(request)
+        assert len(response) <= fields.response.length == 0x3000
+        ctypes.memmove(fields.response.address, response, len(response))
+        fields.response.length = len(response)
+        return 0
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    path = tmp_path / "nsm"
+    path.touch()
+    return path
+
+
+def test_the_security_module_is_asked_in_its_own_cbor(device: Path) -> None:
+    nsm = FakeNsm()
+    attester = NitroAttester(device, nsm)
+    document = attester.quote(REPORT_DATA)
+    assert document.startswith(b"document over " + REPORT_DATA)
+    expected = b"\xa1\x6bAttestation\xa3\x69user_data\x58\x40" + REPORT_DATA + b"\x65nonce\xf6\x6apublic_key\xf6"
+    assert nsm.requests == [expected]
+    assert (attester.platform, attester.hint) == (PlatformClass.HARDWARE, "nitro")
+
+
+def test_a_refusal_of_the_security_module_is_named(device: Path) -> None:
+    error = failed(
+        lambda: NitroAttester(device, FakeNsm(lambda _: b"\xa1\x65Error\x6cInputTooLarge")).quote(REPORT_DATA)
+    )
+    assert str(error.code) == "quote-unavailable"
+    assert error.found == "InputTooLarge"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"",
+        b"\xa1\x6bAttestation\xa1\x68document",
+        b"\xa1\x6bAttestation\xa1\x68document\x59\x01\x00short",
+        b"\xa1\x6bAttestation\xa1\x68document\x58\x05short",
+        b"\xa1\x6bAttestation\xa1\x68document\x45short and more",
+        b"\xa1\x6bRandomBytes\x41\x00",
+        bytes(0x3000),
+    ],
+)
+def test_an_answer_of_another_form_is_no_document(device: Path, response: bytes) -> None:
+    attester = NitroAttester(device, FakeNsm(lambda _: response))
+    assert str(failed(lambda: attester.quote(REPORT_DATA)).code) == "quote-unavailable"
+
+
+def test_a_module_that_fails_costs_one_quote(device: Path) -> None:
+    def fail(_request: bytes) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert str(failed(lambda: NitroAttester(device, FakeNsm(fail)).quote(REPORT_DATA)).code) == "quote-unavailable"
