@@ -72,16 +72,18 @@ class EvidenceCode(ErrorCode):
     CRL_EXPIRED = "crl-expired", Fault.REFUSED, "a revocation list is past its next update"
 
     CBOR_MALFORMED = "cbor-malformed", Fault.MALFORMED, "the bytes are not strict CBOR within its bounds"
+    COSE_MALFORMED = "cose-malformed", Fault.MALFORMED, "the bytes are not a COSE_Sign1 message of the expected profile"
     JSON_MALFORMED = "json-malformed", Fault.MALFORMED, "the text is not strict JSON within its bounds"
     COLLATERAL_MALFORMED = "collateral-malformed", Fault.MALFORMED, "the collateral lacks a field or has a wrong one"
     COLLATERAL_MISSING = "collateral-missing", Fault.UNAVAILABLE, "no collateral is held for this platform"
     COLLATERAL_KEY = "collateral-key", Fault.MALFORMED, "the evidence does not say which collateral it needs"
     COLLATERAL_ROOTS = "collateral-roots", Fault.REFUSED, "the collateral was prepared under other roots"
+    COLLATERAL_TEE = "collateral-tee", Fault.REFUSED, "the collateral is for another TEE than the evidence"
     TCB_INFO_MALFORMED = "tcb-info-malformed", Fault.MALFORMED, "the TCB info does not follow its format"
     TCB_INFO_UNSUPPORTED = (
         "tcb-info-unsupported",
         Fault.UNSUPPORTED,
-        "the TCB info is not for SGX, or of another version",
+        "the TCB info is neither for SGX nor for TDX, or of another version",
     )
     TCB_INFO_SIGNATURE = "tcb-info-signature", Fault.REFUSED, "the TCB info is not signed by its issuer"
     TCB_INFO_EARLY = "tcb-info-early", Fault.REFUSED, "the TCB info is from the future"
@@ -92,7 +94,7 @@ class EvidenceCode(ErrorCode):
     QE_IDENTITY_UNSUPPORTED = (
         "qe-identity-unsupported",
         Fault.UNSUPPORTED,
-        "the identity is not of the SGX quoting enclave, or of another version",
+        "the identity is of no quoting enclave that is handled, or of another version",
     )
     QE_IDENTITY_SIGNATURE = "qe-identity-signature", Fault.REFUSED, "the QE identity is not signed by its issuer"
     QE_IDENTITY_EARLY = "qe-identity-early", Fault.REFUSED, "the QE identity is from the future"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attestation.errors import FindingCode
 from attestation.findings import Finding, check, one_of
 from attestation.intel.abi import Attributes, ReportBody
-from attestation.intel.verified import IntelVerified
+from attestation.intel.verified import SgxVerified
 from attestation.policy import SgxPolicy
 
 _BASIC_XFRM = 0x3
@@ -16,7 +16,7 @@ _BASIC_XFRM = 0x3
 _REQUIRED = ((FindingCode.INIT, Attributes.INIT), (FindingCode.MODE64, Attributes.MODE64BIT))
 
 
-def sgx_checks(verified: IntelVerified, policy: SgxPolicy) -> Iterator[Finding]:
+def sgx_checks(verified: SgxVerified, policy: SgxPolicy) -> Iterator[Finding]:
     """Hold the machine and the enclave's report against the policy."""
     yield from _machine(verified, policy)
     yield from _measurements(verified.quote.body, policy)
@@ -26,7 +26,7 @@ def sgx_checks(verified: IntelVerified, policy: SgxPolicy) -> Iterator[Finding]:
     yield from _configuration(verified.quote.body, policy)
 
 
-def _machine(verified: IntelVerified, policy: SgxPolicy) -> Iterator[Finding]:
+def _machine(verified: SgxVerified, policy: SgxPolicy) -> Iterator[Finding]:
     for code, found, allowed in (
         (FindingCode.FMSPC, verified.pck.fmspc, policy.fmspc),
         (FindingCode.PPID, verified.pck.ppid, policy.ppid),

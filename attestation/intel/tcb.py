@@ -1,131 +1,122 @@
-"""TCB info and QE identity: signed JSON that says which security versions are good.
+"""How a platform, its quoting enclave and its TDX module stand by TCB info and QE identity.
 
-Source: Intel SGX and TDX Provisioning Certification Service API, version 4, "Get SGX TCB Info" (with its section on
-how the TCB status of a platform is determined) and "Get SGX QE Identity"; the merging of both statuses follows the
-function convergeTcbStatusWithQeTcbStatus of Intel's Quote Verification Library.
+Sources: Intel SGX and TDX Provisioning Certification Service API, version 4, "Get SGX TCB Info" and "Get TDX TCB Info"
+(with their sections on how the TCB status of a platform is determined); Intel's Quote Verification Library (QVL),
+EvaluateTcb.cpp (`sgxEvaluateTCB`, `tdxEvaluateTCB`), TcbLevelCheck.cpp (`checkTcbLevel`) and QuoteVerifier.cpp, with
+the sections 4.1.2.5.x of its specification that they name.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, TypeVar
 
-from attestation import strict_json
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.intel.abi import ReportBody
-from attestation.intel.pck import COMPONENTS, PckExtension
-from attestation.validity import Validity, parse_rfc3339
-from manifests import fields
-from manifests.errors import ManifestError
+from attestation.intel.errors import TdxCode
+from attestation.intel.levels import TcbLevel, TcbStatus, first_reached, merge, with_relaunch
+from attestation.intel.pck import PckExtension
+from attestation.intel.report import ReportBody
+from attestation.intel.tcb_documents import (
+    Module,
+    ModuleIdentity,
+    QeIdentity,
+    TcbInfo,
+    parse_qe_identity,
+    parse_tcb_info,
+)
+from attestation.intel.td_abi import TdReport
 
-T = TypeVar("T")
+__all__ = [
+    "QeIdentity",
+    "TcbInfo",
+    "TcbLevel",
+    "TcbStatus",
+    "TcbVerdict",
+    "match_platform",
+    "match_quoting_enclave",
+    "merge",
+    "parse_qe_identity",
+    "parse_tcb_info",
+    "td_verdict",
+    "verdict",
+    "with_relaunch",
+]
 
-MAX_JSON = 1024 * 1024
-"""TCB info takes 5 to 20 KiB."""
-MAX_LEVELS = 1024
-MAX_ADVISORIES = 1024
-
-_TCB_INFO = ("SGX", 3)
-_QE_IDENTITY = ("QE", 2)
-_SGX_TCB_TYPE = 0
-
-
-class TcbStatus(StrEnum):
-    """How a platform's security versions stand, in Intel's words."""
-
-    UP_TO_DATE = "UpToDate"
-    SW_HARDENING_NEEDED = "SWHardeningNeeded"
-    CONFIGURATION_NEEDED = "ConfigurationNeeded"
-    CONFIGURATION_AND_SW_HARDENING_NEEDED = "ConfigurationAndSWHardeningNeeded"
-    OUT_OF_DATE = "OutOfDate"
-    OUT_OF_DATE_CONFIGURATION_NEEDED = "OutOfDateConfigurationNeeded"
-    REVOKED = "Revoked"
-
-
-_QE_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-
-_WITH_OLD_QE = {
-    TcbStatus.UP_TO_DATE: TcbStatus.OUT_OF_DATE,
-    TcbStatus.SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE,
-    TcbStatus.CONFIGURATION_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
-    TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
-}
+_MODULE_SVN, _MODULE_VERSION = 0, 1
+"""Places in TEE_TCB_SVN of the TDX module's SVN and of its major version."""
+_ANY = 255
 
 
 @dataclass(frozen=True)
-class TcbLevel:
-    """One level: the least SVNs that reach it, and what reaching it means.
+class TcbVerdict:
+    """How the security versions of a platform and what runs on it stand, apart and merged.
 
-    minimum: the 16 component SVNs followed by PCESVN, or the one ISVSVN of a quoting enclave.  date: Unix seconds;
-    every advisory published before it has been dealt with by this level, up to those in `advisories`.
+    module: the level of the TDX module under which a TD was launched; None for SGX, and for modules of major version
+    0, which the platform's level rates.  current: the merged status of what the platform of a TD runs now, where its
+    report says so (TD report 1.5).  advisories: those of all levels, without repetition.  date: Unix seconds, the
+    earliest of all levels.  evaluation_number: the lower tcbEvaluationDataNumber of TCB info and QE identity.
     """
 
-    minimum: tuple[int, ...]
     status: TcbStatus
-    date: int
+    platform: TcbLevel
+    quoting_enclave: TcbLevel
     advisories: tuple[str, ...]
-
-    def reached(self, found: tuple[int, ...]) -> bool:
-        """Tell whether every security version reaches this level's."""
-        return all(have >= need for have, need in zip(found, self.minimum, strict=True))
-
-
-@dataclass(frozen=True)
-class TcbInfo:
-    """TCB info of one platform family.  fmspc: 6 bytes; pce_id: 2 bytes; levels from newest to oldest."""
-
-    fmspc: bytes
-    pce_id: bytes
+    date: int
     evaluation_number: int
-    levels: tuple[TcbLevel, ...]
-    validity: Validity
+    module: TcbLevel | None = None
+    current: TcbStatus | None = None
 
 
-@dataclass(frozen=True)
-class QeIdentity:
-    """How Intel's quoting enclave looks.  Values and masks are bytes as they stand in a report."""
+def verdict(info: TcbInfo, identity: QeIdentity, pck: PckExtension, qe_report: ReportBody) -> TcbVerdict:
+    """Return how the platform of an enclave stands (QVL 4.1.2.5.18); raises EvidenceError."""
+    qe = match_quoting_enclave(identity, qe_report)
+    platform = match_platform(info, pck)
+    return TcbVerdict(
+        status=merge(platform.status, qe.status),
+        platform=platform,
+        quoting_enclave=qe,
+        advisories=_advisories(platform, qe),
+        date=_date(platform, qe),
+        evaluation_number=min(info.evaluation_number, identity.evaluation_number),
+    )
 
-    mr_signer: bytes
-    isv_prod_id: int
-    misc_select: bytes
-    misc_select_mask: bytes
-    attributes: bytes
-    attributes_mask: bytes
-    evaluation_number: int
-    levels: tuple[TcbLevel, ...]
-    validity: Validity
 
+def td_verdict(
+    info: TcbInfo, identity: QeIdentity, pck: PckExtension, qe_report: ReportBody, report: TdReport
+) -> TcbVerdict:
+    """Return how the platform of a TD stands (QVL 4.1.2.5.12, .19 and .20); raises EvidenceError.
 
-def parse_tcb_info(body: bytes) -> TcbInfo:
-    """Decode TCB info of version 3, whose signature has been verified.
-
-    Raises EvidenceError `json-malformed`, `tcb-info-malformed` or `tcb-info-unsupported`.
+    The TCB under which the TD was launched and the one of now are rated alike; both must reach a level.
     """
-    return _guarded(EvidenceCode.TCB_INFO_MALFORMED, lambda: _tcb_info(_load(body)))
+    qe = match_quoting_enclave(identity, qe_report)
+    _check_module(info, report)
+    launch = _rate(info, pck, report.tee_tcb_svn)
+    current = launch if report.tee_tcb_svn2 is None else _rate(info, pck, report.tee_tcb_svn2)
+    status, status_now = _merged(launch, qe), _merged(current, qe)
+    return TcbVerdict(
+        status=with_relaunch(status, status_now),
+        platform=launch[0],
+        quoting_enclave=qe,
+        advisories=_advisories(launch[0], qe, *launch[1:], *current),
+        date=_date(qe, *launch, *current),
+        evaluation_number=min(info.evaluation_number, identity.evaluation_number),
+        module=launch[1] if len(launch) > 1 else None,
+        current=None if report.tee_tcb_svn2 is None else status_now,
+    )
 
 
-def parse_qe_identity(body: bytes) -> QeIdentity:
-    """Decode the identity of the SGX quoting enclave, version 2, whose signature has been verified.
-
-    Raises EvidenceError `json-malformed`, `qe-identity-malformed` or `qe-identity-unsupported`.
-    """
-    return _guarded(EvidenceCode.QE_IDENTITY_MALFORMED, lambda: _qe_identity(_load(body)))
-
-
-def match_platform(info: TcbInfo, pck: PckExtension) -> TcbLevel:
+def match_platform(info: TcbInfo, pck: PckExtension, tee_tcb_svn: bytes = b"") -> TcbLevel:
     """Return the first level that the platform reaches; raises EvidenceError.
 
     FMSPC and PCE id must be the certificate's own (`tcb-info-fmspc`, `tcb-info-pce`); below every level is
-    `tcb-no-match`, a revoked one `tcb-revoked`.
+    `tcb-no-match`, a revoked one `tcb-revoked`.  tee_tcb_svn: of a TD, 16 bytes.  Where the TDX module has a major
+    version, the first two of them are rated by the module's identity, and left out here.
     """
     if info.fmspc != pck.fmspc:
         raise _mismatch(EvidenceCode.TCB_INFO_FMSPC, pck.fmspc, info.fmspc)
     if info.pce_id != pck.pce_id:
         raise _mismatch(EvidenceCode.TCB_INFO_PCE, pck.pce_id, info.pce_id)
-    return _first_reached(info.levels, (*pck.components, pck.pce_svn), EvidenceCode.TCB_NO_MATCH)
+    rated = (_ANY, _ANY, *tee_tcb_svn[2:]) if any(tee_tcb_svn[1:2]) else tuple(tee_tcb_svn)
+    return first_reached(info.levels, (*pck.components, pck.pce_svn, *rated), EvidenceCode.TCB_NO_MATCH)
 
 
 def match_quoting_enclave(identity: QeIdentity, report: ReportBody) -> TcbLevel:
@@ -155,28 +146,66 @@ def match_quoting_enclave(identity: QeIdentity, report: ReportBody) -> TcbLevel:
                 expected=expected.hex(),
                 found=found.hex(),
             )
-    return _first_reached(identity.levels, (report.isv_svn,), EvidenceCode.QE_TCB_NO_MATCH)
+    return first_reached(identity.levels, (report.isv_svn,), EvidenceCode.QE_TCB_NO_MATCH)
 
 
-def merge(platform: TcbStatus, quoting_enclave: TcbStatus) -> TcbStatus:
-    """Return the status of both together; neither is Revoked, which is refused before."""
-    if quoting_enclave is TcbStatus.OUT_OF_DATE:
-        return _WITH_OLD_QE.get(platform, platform)
-    return platform
+def _rate(info: TcbInfo, pck: PckExtension, tee_tcb_svn: bytes) -> tuple[TcbLevel, ...]:
+    """Return the platform's level and, where the module has identities by major version, the module's own.
+
+    QVL 4.1.2.5.2 (`tdxEvaluateTCB`).
+    """
+    platform = match_platform(info, pck, tee_tcb_svn)
+    module = _module(info, tee_tcb_svn)
+    if not isinstance(module, ModuleIdentity):
+        return (platform,)
+    return platform, first_reached(module.levels, (tee_tcb_svn[_MODULE_SVN],), TdxCode.MODULE_NO_MATCH)
 
 
-def _first_reached(levels: tuple[TcbLevel, ...], found: tuple[int, ...], none: EvidenceCode) -> TcbLevel:
-    for level in levels:
-        if level.reached(found):
-            if level.status is TcbStatus.REVOKED:
-                raise EvidenceError(
-                    EvidenceCode.TCB_REVOKED,
-                    EvidenceCode.TCB_REVOKED.meaning,
-                    found=found,
-                    remedy="update the platform's firmware; no policy accepts a revoked level",
-                )
-            return level
-    raise EvidenceError(none, none.meaning, expected=levels[-1].minimum if levels else None, found=found)
+def _module(info: TcbInfo, tee_tcb_svn: bytes) -> Module:
+    """Return what the TCB info says of TDX modules of this major version."""
+    version = tee_tcb_svn[_MODULE_VERSION]
+    if version == 0 and info.module is not None:
+        return info.module
+    for module in info.modules:
+        if module.version == version:
+            return module
+    raise EvidenceError(
+        TdxCode.MODULE_UNKNOWN,
+        TdxCode.MODULE_UNKNOWN.meaning,
+        expected=[f"TDX_{module.version:02X}" for module in info.modules],
+        found=f"TDX_{version:02X}",
+        remedy="fetch newer collateral; if that does not know the module either, do not use the platform",
+    )
+
+
+def _check_module(info: TcbInfo, report: TdReport) -> None:
+    """Hold MRSIGNERSEAM and SEAMATTRIBUTES against the module's identity (QVL 4.1.2.5.12)."""
+    module = _module(info, report.tee_tcb_svn)
+    attributes = report.seam_attributes.to_bytes(8, "little")
+    for code, expected, found in (
+        (TdxCode.MODULE_SIGNER, module.mr_signer, report.mr_signer_seam),
+        (
+            TdxCode.MODULE_ATTRIBUTES,
+            _masked(module.attributes, module.attributes_mask),
+            _masked(attributes, module.attributes_mask),
+        ),
+    ):
+        if expected != found:
+            remedy = "do not use this platform: its TDX module is not the one that Intel rates"
+            raise EvidenceError(code, code.meaning, expected=expected.hex(), found=found.hex(), remedy=remedy)
+
+
+def _merged(levels: tuple[TcbLevel, ...], qe: TcbLevel) -> TcbStatus:
+    platform, *components = (level.status for level in (*levels, qe))
+    return merge(platform, *components)
+
+
+def _advisories(*levels: TcbLevel) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(advisory for level in levels for advisory in level.advisories))
+
+
+def _date(*levels: TcbLevel) -> int:
+    return min(level.date for level in levels)
 
 
 def _mismatch(code: EvidenceCode, expected: bytes, found: bytes) -> EvidenceError:
@@ -186,101 +215,3 @@ def _mismatch(code: EvidenceCode, expected: bytes, found: bytes) -> EvidenceErro
 
 def _masked(value: bytes, mask: bytes) -> bytes:
     return bytes(v & m for v, m in zip(value, mask, strict=True))
-
-
-# ------------------------------------------------------------------------------------------------ decoding
-
-
-def _guarded(code: EvidenceCode, decode: Callable[[], T]) -> T:
-    """Run a decoder, turning what the field readers raise into `code`."""
-    try:
-        return decode()
-    except ManifestError as error:
-        raise EvidenceError(code, error.message, expected=error.expected, found=error.found) from None
-    except (KeyError, ValueError) as error:
-        what = f"field {error} is missing" if isinstance(error, KeyError) else "a field has a wrong form"
-        raise EvidenceError(code, f"{code.meaning}: {what}") from None
-
-
-def _load(body: bytes) -> dict[str, Any]:
-    """Unknown fields are allowed: the vendor adds some without a new version, and the signature covers them."""
-    return fields.of_type(strict_json.loads(body.decode("utf-8"), max_size=MAX_JSON), "document", dict)
-
-
-def _tcb_info(value: dict[str, Any]) -> TcbInfo:
-    _check_kind(value, _TCB_INFO, EvidenceCode.TCB_INFO_UNSUPPORTED)
-    fields.number(value["tcbType"], "tcbType", _SGX_TCB_TYPE, _SGX_TCB_TYPE)
-    return TcbInfo(
-        fmspc=_hex(value["fmspc"], 6),
-        pce_id=_hex(value["pceId"], 2),
-        evaluation_number=fields.number(value["tcbEvaluationDataNumber"], "tcbEvaluationDataNumber", 0),
-        levels=_levels(value["tcbLevels"], _platform_minimum, frozenset(TcbStatus)),
-        validity=_validity(value, "TCB info", EvidenceCode.TCB_INFO_EARLY, EvidenceCode.TCB_INFO_EXPIRED),
-    )
-
-
-def _qe_identity(value: dict[str, Any]) -> QeIdentity:
-    _check_kind(value, _QE_IDENTITY, EvidenceCode.QE_IDENTITY_UNSUPPORTED)
-    return QeIdentity(
-        mr_signer=_hex(value["mrsigner"], 32),
-        isv_prod_id=fields.number(value["isvprodid"], "isvprodid", 0, 65535),
-        misc_select=_hex(value["miscselect"], 4),
-        misc_select_mask=_hex(value["miscselectMask"], 4),
-        attributes=_hex(value["attributes"], 16),
-        attributes_mask=_hex(value["attributesMask"], 16),
-        evaluation_number=fields.number(value["tcbEvaluationDataNumber"], "tcbEvaluationDataNumber", 0),
-        levels=_levels(value["tcbLevels"], _enclave_minimum, _QE_STATUSES),
-        validity=_validity(value, "QE identity", EvidenceCode.QE_IDENTITY_EARLY, EvidenceCode.QE_IDENTITY_EXPIRED),
-    )
-
-
-def _check_kind(value: dict[str, Any], expected: tuple[str, int], code: EvidenceCode) -> None:
-    found = (value["id"], value["version"])
-    if found != expected:
-        raise EvidenceError(code, code.meaning, expected=expected, found=found)
-
-
-def _validity(value: dict[str, Any], what: str, early: EvidenceCode, late: EvidenceCode) -> Validity:
-    """Return the document's dates.  Intel's library still takes it in the second of its nextUpdate."""
-    start = parse_rfc3339(fields.of_type(value["issueDate"], "issueDate", str))
-    end = parse_rfc3339(fields.of_type(value["nextUpdate"], "nextUpdate", str))
-    return Validity(what, start, end + 1, early, late)
-
-
-def _levels(
-    value: object, minimum: Callable[[dict[str, Any]], tuple[int, ...]], statuses: frozenset[TcbStatus]
-) -> tuple[TcbLevel, ...]:
-    items = [fields.of_type(item, "tcbLevels", dict) for item in fields.list_of(value, "tcbLevels", MAX_LEVELS)]
-    return tuple(_level(item, minimum(fields.of_type(item["tcb"], "tcb", dict)), statuses) for item in items)
-
-
-def _level(item: dict[str, Any], minimum: tuple[int, ...], statuses: frozenset[TcbStatus]) -> TcbLevel:
-    status = fields.member(TcbStatus, item["tcbStatus"], "tcbStatus")
-    if status not in statuses:
-        raise ValueError("this document has no such status")
-    advisories = fields.list_of(item.get("advisoryIDs", []), "advisoryIDs", MAX_ADVISORIES)
-    return TcbLevel(
-        minimum=minimum,
-        status=status,
-        date=parse_rfc3339(fields.of_type(item["tcbDate"], "tcbDate", str)),
-        advisories=tuple(fields.text(advisory, "advisoryIDs", 64) for advisory in advisories),
-    )
-
-
-def _platform_minimum(tcb: dict[str, Any]) -> tuple[int, ...]:
-    components = fields.list_of(tcb["sgxtcbcomponents"], "sgxtcbcomponents", COMPONENTS)
-    if len(components) != COMPONENTS:
-        raise ValueError("there are 16 components")
-    svns = [fields.number(fields.of_type(item, "component", dict)["svn"], "svn", 0, 255) for item in components]
-    return (*svns, fields.number(tcb["pcesvn"], "pcesvn", 0, 65535))
-
-
-def _enclave_minimum(tcb: dict[str, Any]) -> tuple[int, ...]:
-    return (fields.number(tcb["isvsvn"], "isvsvn", 0, 65535),)
-
-
-def _hex(value: object, size: int) -> bytes:
-    text = fields.of_type(value, "hex string", str)
-    if re.fullmatch(r"[0-9a-fA-F]*", text) is None or len(text) != 2 * size:
-        raise ValueError("not a hex string of its length")
-    return bytes.fromhex(text)

@@ -6,43 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attestation.intel.abi import QuoteV3
-from attestation.intel.pck import COMPONENTS, PckExtension
-from attestation.intel.tcb import TcbLevel, TcbStatus
+from attestation.intel.pck import PckExtension
+from attestation.intel.quote import Quote
+from attestation.intel.tcb import TcbVerdict
+from attestation.intel.td_abi import TdQuote
 from attestation.verified import Verified
-
-
-@dataclass(frozen=True)
-class TcbVerdict:
-    """How the security versions of platform and quoting enclave stand, apart and merged.
-
-    advisories: those of both levels, without repetition.  evaluation_number: the lower tcbEvaluationDataNumber of
-    TCB info and QE identity.
-    """
-
-    status: TcbStatus
-    platform: TcbLevel
-    quoting_enclave: TcbLevel
-    advisories: tuple[str, ...]
-    evaluation_number: int
 
 
 @dataclass(frozen=True)
 class IntelVerified(Verified):
     """A genuine quote.  `issued` is of the oldest of TCB info, QE identity and PCK revocation list."""
 
-    quote: QuoteV3
+    quote: Quote
     pck: PckExtension = field(repr=False)
     tcb: TcbVerdict
 
     @property
-    def evidence(self) -> QuoteV3:
+    def evidence(self) -> Quote:
         """The quote."""
         return self.quote
-
-    @property
-    def measurement(self) -> bytes:
-        """MRENCLAVE, 32 bytes."""
-        return self.quote.body.mr_enclave
 
     @property
     def tcb_status(self) -> str:
@@ -56,8 +38,8 @@ class IntelVerified(Verified):
 
     @property
     def tcb_date(self) -> int:
-        """Unix seconds up to which the platform's level deals with what was published."""
-        return self.tcb.platform.date
+        """Unix seconds up to which every part of the TCB deals with what was published."""
+        return self.tcb.date
 
     @property
     def evaluation_number(self) -> int:
@@ -65,20 +47,46 @@ class IntelVerified(Verified):
         return self.tcb.evaluation_number
 
     @property
-    def tcb_components(self) -> dict[str, int]:
-        """The 16 component SVNs and PCESVN of the PCK certificate, by the names of Intel's TCB info."""
-        names = (f"sgxtcbcomp{index:02}svn" for index in range(1, COMPONENTS + 1))
-        return dict(zip(names, self.pck.components, strict=True)) | {"pcesvn": self.pck.pce_svn}
-
-    @property
     def platform_ids(self) -> dict[str, str]:
         """FMSPC, the platform's family, and PPID, the platform."""
         return {"fmspc": self.pck.fmspc.hex(), "ppid": self.pck.ppid.hex()}
 
     def details(self) -> dict[str, Any]:
-        """Return both levels' statuses and the PCK certificate's extension."""
+        """Return the statuses apart and the PCK certificate's extension."""
         return {
             "platform_tcb_status": str(self.tcb.platform.status),
             "qe_tcb_status": str(self.tcb.quoting_enclave.status),
             "pck": self.pck.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class SgxVerified(IntelVerified):
+    """A genuine quote of an enclave."""
+
+    quote: QuoteV3
+
+    @property
+    def measurement(self) -> bytes:
+        """MRENCLAVE, 32 bytes."""
+        return self.quote.body.mr_enclave
+
+
+@dataclass(frozen=True)
+class TdxVerified(IntelVerified):
+    """A genuine quote of a trust domain."""
+
+    quote: TdQuote
+
+    @property
+    def measurement(self) -> bytes:
+        """MRTD, 48 bytes: what the TD was built from.  What it started since is in the RTMRs."""
+        return self.quote.body.mr_td
+
+    def details(self) -> dict[str, Any]:
+        """Return the statuses apart, with the TDX module's and the one of now, and the PCK certificate's extension."""
+        module, current = self.tcb.module, self.tcb.current
+        return super().details() | {
+            "tdx_module_tcb_status": None if module is None else str(module.status),
+            "current_tcb_status": None if current is None else str(current),
         }

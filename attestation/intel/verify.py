@@ -1,28 +1,32 @@
-"""Verification of SGX quotes, step by step.
+"""Verification of SGX and TDX quotes, step by step.
 
-Sources: Intel SGX DCAP Quote Verification Library, "Quote verification flow"; Intel SGX PCK Certificate and CRL
-Profile Specification (profile); PCS API version 4 (API); Appendix A of the Quote Generation Library (A).
+Sources: Intel's Quote Verification Library (QVL), with the sections 4.1.2.5.x of its specification that its source
+names; Intel SGX PCK Certificate and CRL Profile Specification (profile); PCS API version 4 (API); Appendix A of the
+Quote Generation Library (A) and of the TDX DCAP Quoting Library (TDX A).
 
 Collateral, once for many quotes (`prepare`):
   C1  PCK CRL issuer chain: the CA that certifies platforms, up to the pinned root          profile 1.3, 1.4
-  C2  issuer chains of TCB info and QE identity: a TCB signing certificate each             API "Get SGX TCB Info"
+  C2  issuer chains of TCB info and QE identity: a TCB signing certificate each             API "Get ... TCB Info"
   C3  root CA CRL: signed by the root                                                       profile 2
   C4  PCK CRL: signed by the PCK CA                                                         profile 2
   C5  neither the PCK CA nor a TCB signing certificate is revoked                           profile 2
   C6  TCB info: signature over its exact bytes, then its format                             API
-  C7  QE identity: signature over its exact bytes, then its format                          API "Get SGX QE Identity"
+  C7  QE identity: signature over its exact bytes, then its format; of the same TEE         API "Get ... QE Identity"
   C8  all their dates contain `now`
 
-Each quote (`verify`); step 1 is `abi.parse_quote`:
-  2   PCK chain of the quote: PCK leaf, CA and the pinned root, in the one PEM form         A "certification data"
-  3   the PCK is not revoked, and its CA is the one whose list was consulted                profile 2
+Each quote (`verify_quote`); step 1 is `abi.parse_quote` or `td_abi.parse_td_quote`:
+  2   PCK chain of the quote: PCK leaf, CA and the pinned root, in the one PEM form         A, TDX A
+  3   the PCK is not revoked, and its CA is the one whose list was consulted                QVL .7, .8
   4   dates of collateral and chain contain `now`
-  5   QE report: signed by the PCK                                                          A.4
-  6   QE report data = SHA-256(attestation key || QE authentication data) || 32 zero bytes  A.4
-  7   quote: header and report body signed by the attestation key                           A.4
-  8   QE report: Intel's quoting enclave by its identity; its TCB level                     API "Get SGX QE Identity"
-  9   platform: TCB level by the PCK's component SVNs and PCESVN; FMSPC and PCE id match    API "Get SGX TCB Info"
-  10  both levels merged; Revoked is refused, every other status is data for the policy
+  5   QE report: signed by the PCK                                                          QVL .13
+  6   QE report data = SHA-256(attestation key || QE authentication data) || 32 zero bytes  QVL .14
+  7   quote: everything before the signature data signed by the attestation key             QVL .17
+  8   QE report: the TEE's quoting enclave by its identity; its TCB level                   QVL .15, .16
+  9   TDX: the module's signer and attributes are those of its identity                     QVL .12
+  10  platform: TCB level by the PCK's component SVNs and PCESVN, for a TD also by
+      TEE_TCB_SVN, and the TDX module's own level; FMSPC and PCE id match                   QVL .11, .18, .19
+  11  all levels merged; of a TD report 1.5 also those of TEE_TCB_SVN2, which may advise
+      a relaunch; Revoked is refused, every other status is data for the policy             QVL .20
 
 The order matters: nothing is parsed by an X.509 or JSON parser before the bytes are authenticated.
 Considered and rejected: equality of the header's QE SVN with the QE report's ISVSVN (Intel does not promise it), and
@@ -34,6 +38,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from typing import Any
 
 from attestation.collateral.key import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
@@ -43,7 +48,9 @@ from attestation.intel.certificates import PCK, PCK_CA, TCB_SIGNING, Certificate
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.crl import RevocationList, read_crl
 from attestation.intel.pck import extension_of, peek
-from attestation.intel.verified import IntelVerified, TcbVerdict
+from attestation.intel.quote import Quote
+from attestation.intel.td_abi import TdQuote
+from attestation.intel.verified import IntelVerified, SgxVerified, TdxVerified
 from attestation.roots import Anchor, Hierarchy, Roots
 from attestation.validity import Validity
 
@@ -61,6 +68,11 @@ class ValidatedCollateral:
     tcb_info: tcb.TcbInfo = field(repr=False)
     qe_identity: tcb.QeIdentity = field(repr=False)
     validities: tuple[Validity, ...] = field(repr=False)
+
+    @property
+    def tee(self) -> str:
+        """Which TEE's TCB info and QE identity these are: "sgx" or "tdx"."""
+        return self.tcb_info.tee
 
     @property
     def issued(self) -> int:
@@ -92,11 +104,23 @@ def prepare(collateral: IntelCollateral, roots: Roots, now: int) -> ValidatedCol
         qe_signer.key, collateral.qe_identity_signature, collateral.qe_identity, EvidenceCode.QE_IDENTITY_SIGNATURE
     )
     qe_identity = tcb.parse_qe_identity(collateral.qe_identity)
+    _check_tee("QE identity", tcb_info.tee, qe_identity.tee)
     dated = (root, pck_ca, tcb_signer, qe_signer, root_crl, pck_crl, tcb_info, qe_identity)
     validities = tuple(item.validity for item in dated)
     validated = ValidatedCollateral(roots, anchor, root, pck_ca, root_crl, pck_crl, tcb_info, qe_identity, validities)
     validated.check_dates(now)  # C8
     return validated
+
+
+def _check_tee(what: str, expected: str, found: str) -> None:
+    if found != expected:
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_TEE,
+            f"the {what} is of another TEE",
+            expected=expected,
+            found=found,
+            remedy=f"use collateral that was fetched for {expected}",
+        )
 
 
 def _signer(chain: bytes, roots: Roots) -> Certificate:
@@ -105,14 +129,14 @@ def _signer(chain: bytes, roots: Roots) -> Certificate:
     return read_issued(signer_der, root, TCB_SIGNING, anchor)
 
 
-def collateral_key(quote: QuoteV3) -> CollateralKey:
+def collateral_key(quote: Quote) -> CollateralKey:
     """Return which collateral the quote's own, unverified PCK certificate asks for; raises EvidenceError."""
     fmspc, ca = peek(pem.decode_chain(quote.certification_data, 3)[0])
     return CollateralKey(quote.tee, fmspc.hex(), ca)
 
 
 def verify_quote(
-    quote: QuoteV3, collateral: IntelCollateral | ValidatedCollateral, roots: Roots, now: int
+    quote: QuoteV3 | TdQuote, collateral: IntelCollateral | ValidatedCollateral, roots: Roots, now: int
 ) -> IntelVerified:
     """Verify a quote at `now` (Unix seconds), steps C1 to C8 and 2 to 10.
 
@@ -123,27 +147,29 @@ def verify_quote(
         collateral = prepare(collateral, roots, now)
     if collateral.roots != roots:
         raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
+    _check_tee("collateral", quote.tee, collateral.tee)
     leaf, ca = _pck_chain(quote, collateral)  # 2
     collateral.pck_crl.check(leaf)  # 3
     collateral.check_dates(now)  # 4
     ca.validity.check(now)
     leaf.validity.check(now)
     _check_signatures(quote, leaf)  # 5 to 7
-    qe_level = tcb.match_quoting_enclave(collateral.qe_identity, quote.qe_report)  # 8
     pck = extension_of(leaf)
-    level = tcb.match_platform(collateral.tcb_info, pck)  # 9
-    return IntelVerified(
-        simulated=collateral.anchor.simulated,
-        root=collateral.anchor.fingerprint,
-        quote=quote,
-        pck=pck,
-        tcb=_verdict(level, qe_level, collateral),  # 10
-        issued=collateral.issued,
-        expires=min(validity.end for validity in (*collateral.validities, ca.validity, leaf.validity)),
-    )
+    common: dict[str, Any] = {
+        "simulated": collateral.anchor.simulated,
+        "root": collateral.anchor.fingerprint,
+        "pck": pck,
+        "issued": collateral.issued,
+        "expires": min(validity.end for validity in (*collateral.validities, ca.validity, leaf.validity)),
+    }
+    documents = (collateral.tcb_info, collateral.qe_identity)
+    if isinstance(quote, TdQuote):  # 8 to 11
+        verdict = tcb.td_verdict(*documents, pck, quote.qe_report, quote.body)
+        return TdxVerified(quote=quote, tcb=verdict, **common)
+    return SgxVerified(quote=quote, tcb=tcb.verdict(*documents, pck, quote.qe_report), **common)
 
 
-def _pck_chain(quote: QuoteV3, collateral: ValidatedCollateral) -> tuple[Certificate, Certificate]:
+def _pck_chain(quote: Quote, collateral: ValidatedCollateral) -> tuple[Certificate, Certificate]:
     """Return (PCK, its CA) of the chain in the quote."""
     leaf_der, ca_der, root_der = pem.decode_chain(quote.certification_data, 3)
     anchor = collateral.roots.anchor(Hierarchy.INTEL, root_der)
@@ -167,7 +193,7 @@ def _check_same_authority(found: Certificate, expected: Certificate) -> None:
         )
 
 
-def _check_signatures(quote: QuoteV3, leaf: Certificate) -> None:
+def _check_signatures(quote: Quote, leaf: Certificate) -> None:
     ecdsa.verify_raw(  # 5
         leaf.key, quote.qe_report_signature, quote.qe_report.serialize(), EvidenceCode.QE_REPORT_SIGNATURE
     )
@@ -181,13 +207,3 @@ def _check_signatures(quote: QuoteV3, leaf: Certificate) -> None:
         )
     key = ecdsa.load_point(quote.attestation_key)  # 7
     ecdsa.verify_raw(key, quote.signature, quote.signed, EvidenceCode.QUOTE_SIGNATURE)
-
-
-def _verdict(platform: tcb.TcbLevel, quoting_enclave: tcb.TcbLevel, collateral: ValidatedCollateral) -> TcbVerdict:
-    return TcbVerdict(
-        status=tcb.merge(platform.status, quoting_enclave.status),
-        platform=platform,
-        quoting_enclave=quoting_enclave,
-        advisories=tuple(dict.fromkeys((*platform.advisories, *quoting_enclave.advisories))),
-        evaluation_number=min(collateral.tcb_info.evaluation_number, collateral.qe_identity.evaluation_number),
-    )

@@ -13,14 +13,14 @@ from typing import Any
 import tomli_w
 
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.intel.tcb import TcbStatus
+from attestation.intel.levels import PLATFORM_STATUSES, TcbStatus
 from manifests import fields
 from manifests.errors import ManifestCode, ManifestError
 
 UNLISTED = "Unlisted"
 """Not a status of the vendor's: the platform is below every level that is published."""
 
-TCB_STATUSES = (*(str(status) for status in TcbStatus), UNLISTED)
+TCB_STATUSES = (*(str(status) for status in TcbStatus if status in PLATFORM_STATUSES), UNLISTED)
 QE_STATUSES = (str(TcbStatus.UP_TO_DATE), str(TcbStatus.OUT_OF_DATE), str(TcbStatus.REVOKED), UNLISTED)
 DOCUMENTS = ("root-crl", "pck-crl", "tcb-info", "qe-identity")
 REVOCABLE = ("pck-ca", "tcb-signing", "pck")

@@ -153,13 +153,13 @@ def test_a_malformed_qe_identity_is_refused(changes: dict[str, Any]) -> None:
         tcb.parse_qe_identity(qe_identity(**changes))
 
 
-@pytest.mark.parametrize("changes", [{"id": "TDX"}, {"id": "QE"}, {"version": 2}, {"version": 4}, {"version": "3"}])
+@pytest.mark.parametrize("changes", [{"id": "SEV"}, {"id": "QE"}, {"version": 2}, {"version": 4}, {"version": "3"}])
 def test_tcb_info_of_another_kind_is_unsupported(changes: dict[str, Any]) -> None:
     with refused(EvidenceCode.TCB_INFO_UNSUPPORTED):
         tcb.parse_tcb_info(tcb_info(**changes))
 
 
-@pytest.mark.parametrize("changes", [{"id": "TD_QE"}, {"id": "QVE"}, {"version": 1}, {"version": 3}])
+@pytest.mark.parametrize("changes", [{"id": "QVE"}, {"version": 1}, {"version": 3}])
 def test_an_identity_of_another_kind_is_unsupported(changes: dict[str, Any]) -> None:
     with refused(EvidenceCode.QE_IDENTITY_UNSUPPORTED):
         tcb.parse_qe_identity(qe_identity(**changes))
