@@ -25,7 +25,7 @@ _DYNAMIC = range(17, 23)
 def replay_pcrs(log: EventLog, bank: Hash) -> dict[int, bytes]:
     """Return the value of every PCR that the log extends; raises EvidenceError `eventlog-bank` or others."""
     _check_registers(log, range(PCRS))
-    start = {index: b"\xff" * bank.size for index in _DYNAMIC}
+    start = dict.fromkeys(_DYNAMIC, b"\xff" * bank.size)
     start[0] = _locality(log).to_bytes(bank.size, "big")
     return _replay(log, bank, start)
 

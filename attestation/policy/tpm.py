@@ -1,0 +1,54 @@
+"""The policy's table for TPM quotes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attestation.errors import PolicyCode
+from attestation.policy.registers import indices, registers
+from attestation.policy.schema import Table, flag, hexes, number, refuse
+from attestation.tpm.algorithms import STRONG
+
+PCRS = 24
+_BANKS = {hash_.bank: hash_.size for hash_ in STRONG}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TpmPolicy(Table):
+    """What holds for TPM quotes.
+
+    pcrs: accepted values by bank and index.  ak: attestation keys, as SHA-256 of their SubjectPublicKeyInfo; roots:
+    SHA-256 of the DER root certificates whose attestation key certificates count: evidence that is a TPM's alone needs
+    one of the two.  firmware_min: least firmwareVersion; None: any.  event_log_pcrs: PCRs that the event log must
+    explain; event_log_partial: PCRs that more may have been extended into than the log has.
+    """
+
+    pcrs: tuple[tuple[str, tuple[tuple[str, tuple[bytes, ...]], ...]], ...] = registers(_BANKS, PCRS)
+    ak: tuple[bytes, ...] = hexes(32)
+    roots: tuple[bytes, ...] = hexes(32)
+    firmware_min: int | None = number(None)
+    unsafe_clock: bool = flag()
+    event_log_pcrs: tuple[int, ...] = indices(PCRS)
+    event_log_partial: tuple[int, ...] = indices(PCRS)
+
+    @property
+    def measurements(self) -> tuple[bytes, ...]:
+        """The accepted values of every PCR that is named."""
+        return tuple(value for _, registers_ in self.pcrs for _, values in registers_ for value in values)
+
+    @property
+    def anchors(self) -> tuple[bytes, ...]:
+        """The keys and roots that trust may end in."""
+        return (*self.ak, *self.roots)
+
+    def check(self, given: frozenset[str]) -> None:  # noqa: ARG002 - what is given does not matter here
+        """Refuse a table that names no PCR, or asks two things of one."""
+        if not self.pcrs:
+            refuse(PolicyCode.POLICY_VACUOUS, "[tpm] names no PCR", remedy="add [tpm.pcrs.sha256] with accepted values")
+        both = set(self.event_log_pcrs) & set(self.event_log_partial)
+        if both:
+            refuse(
+                PolicyCode.POLICY_CONTRADICTION,
+                f"PCR {min(both)} must be explained by the event log, and need not be",
+                remedy="name it in event_log_pcrs or in event_log_partial",
+            )

@@ -1,0 +1,234 @@
+"""Certificate chains of attestation keys: from a root that the policy names down to the key's certificate.
+
+Source: RFC 5280, sections 4 and 6; TCG EK Credential Profile for TPM Family 2.0, and TCG Infrastructure WG "AIK
+certificate" (extended key usage tcg-kp-AIKCertificate).
+
+Bytes are authenticated before they reach the X.509 parser: the root by its fingerprint, every other certificate by its
+issuer's signature over the to-be-signed part.  There are no revocation lists: makers of TPMs publish none in common,
+so a root or key that is no longer trusted is to be taken out of the policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from attestation.errors import EvidenceCode, EvidenceError
+from attestation.intel.der import BIT_STRING, SEQUENCE, DerReader
+from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
+from attestation.tpm.algorithms import CURVES
+from attestation.tpm.errors import TpmCode
+from attestation.tpm.public import check_rsa_size
+from attestation.tpm.signature import PublicKey
+from attestation.validity import Validity
+
+T = TypeVar("T", bound=x509.ExtensionType)
+
+MAX_CHAIN = 6
+MAX_CERTIFICATE = 8 * 1024
+AIK_CERTIFICATE: Final = x509.ObjectIdentifier("2.23.133.8.3")
+"""tcg-kp-AIKCertificate."""
+
+_RSA_PREFIX = bytes.fromhex("300d06092a864886f70d0101")
+_ECDSA_PREFIX = bytes.fromhex("300a06082a8648ce3d0403")
+_ALGORITHMS: dict[bytes, tuple[type[PublicKey], hashes.HashAlgorithm]] = {
+    _RSA_PREFIX + bytes.fromhex("0b0500"): (rsa.RSAPublicKey, hashes.SHA256()),
+    _RSA_PREFIX + bytes.fromhex("0c0500"): (rsa.RSAPublicKey, hashes.SHA384()),
+    _RSA_PREFIX + bytes.fromhex("0d0500"): (rsa.RSAPublicKey, hashes.SHA512()),
+    _ECDSA_PREFIX + bytes.fromhex("02"): (ec.EllipticCurvePublicKey, hashes.SHA256()),
+    _ECDSA_PREFIX + bytes.fromhex("03"): (ec.EllipticCurvePublicKey, hashes.SHA384()),
+    _ECDSA_PREFIX + bytes.fromhex("04"): (ec.EllipticCurvePublicKey, hashes.SHA512()),
+}
+"""AlgorithmIdentifiers that may sign a certificate: PKCS #1 v1.5 and ECDSA, from SHA-256 on."""
+
+_CURVES = frozenset(curve.name for curve in CURVES.values())
+
+_UNDERSTOOD = frozenset(
+    {
+        x509.BasicConstraints.oid,
+        x509.KeyUsage.oid,
+        x509.ExtendedKeyUsage.oid,
+        x509.SubjectAlternativeName.oid,
+        x509.CertificatePolicies.oid,
+    }
+)
+"""Extensions that may be critical."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate that an anchor vouches for; its dates are still to be held against a time."""
+
+    title: str
+    body: x509.Certificate
+    extensions: x509.Extensions
+    key: PublicKey
+
+    @property
+    def validity(self) -> Validity:
+        """The dates, both inclusive (RFC 5280, 4.1.2.5)."""
+        return Validity(
+            self.title,
+            int(self.body.not_valid_before_utc.timestamp()),
+            int(self.body.not_valid_after_utc.timestamp()) + 1,
+            EvidenceCode.CERTIFICATE_EARLY,
+            EvidenceCode.CERTIFICATE_EXPIRED,
+        )
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A verified chain: the attestation key that it certifies, its anchor, and the dates of every certificate."""
+
+    key: PublicKey
+    anchor: Anchor
+    validities: tuple[Validity, ...]
+
+
+def verify_chain(chain: tuple[bytes, ...], roots: Roots) -> Chain:
+    """Verify DER certificates, the key's first and the root last, under `roots`; raises EvidenceError.
+
+    Dates are left to the caller.
+    """
+    if not 2 <= len(chain) <= MAX_CHAIN:
+        raise EvidenceError(
+            EvidenceCode.CHAIN_LENGTH,
+            "the chain of the attestation key has another length",
+            expected=f"2 to {MAX_CHAIN} certificates",
+            found=len(chain),
+        )
+    *issued, root = chain
+    anchor = roots.anchor(Hierarchy.TPM, root)
+    certificates = [_load(root, "TPM root certificate", anchor)]
+    _check_authority(certificates[0], below=len(issued) - 1)
+    for below in range(len(issued) - 1, -1, -1):
+        certificates.append(_issued(issued[below], certificates[-1], anchor, below))
+    return Chain(certificates[-1].key, anchor, tuple(certificate.validity for certificate in certificates))
+
+
+def _issued(der: bytes, issuer: Certificate, anchor: Anchor, below: int) -> Certificate:
+    """Return a certificate that `issuer` signed, with `below` more under it: none under the key's own."""
+    title = "TPM CA certificate" if below else "attestation key's certificate"
+    _check_signature(der, issuer, title)
+    certificate = _load(der, title, anchor)
+    if certificate.body.issuer != issuer.body.subject:
+        raise EvidenceError(
+            EvidenceCode.CHAIN_NAMES,
+            f"the {title} names another issuer",
+            expected=issuer.body.subject.rfc4514_string(),
+            found=certificate.body.issuer.rfc4514_string(),
+        )
+    if below:
+        _check_authority(certificate, below=below - 1)
+    else:
+        _check_leaf(certificate)
+    return certificate
+
+
+def _check_signature(der: bytes, issuer: Certificate, title: str) -> None:
+    tbs, algorithm, signature = _split(der)
+    if algorithm not in _ALGORITHMS:
+        raise EvidenceError(
+            TpmCode.ALGORITHM,
+            f"the {title} is signed by an algorithm that is not handled",
+            expected="RSA (PKCS #1 v1.5) or ECDSA with SHA-256, SHA-384 or SHA-512",
+            found=algorithm.hex(),
+        )
+    kind, hash_ = _ALGORITHMS[algorithm]
+    if not isinstance(issuer.key, kind) or not _verifies(issuer.key, signature, tbs, hash_):
+        raise EvidenceError(EvidenceCode.CHAIN_SIGNATURE, f"the {title} is not signed by the next one of its chain")
+
+
+def _verifies(key: PublicKey, signature: bytes, message: bytes, hash_: hashes.HashAlgorithm) -> bool:
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, message, padding.PKCS1v15(), hash_)
+        else:
+            key.verify(signature, message, ec.ECDSA(hash_))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _split(der: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return (to-be-signed part, AlgorithmIdentifier, signature) of a certificate (RFC 5280, 4.1.1)."""
+    outer = DerReader(der, EvidenceCode.CERTIFICATE_MALFORMED)
+    reader = outer.inside(SEQUENCE)
+    outer.finish()
+    tbs, algorithm, bits = reader.element(SEQUENCE), reader.element(SEQUENCE), reader.content(BIT_STRING)
+    reader.finish()
+    if not bits.startswith(b"\0"):
+        raise reader.refuse("the signature is not a whole number of bytes")
+    return tbs, algorithm, bits[1:]
+
+
+def _load(der: bytes, title: str, anchor: Anchor) -> Certificate:
+    """Parse a certificate that is authentic; raises EvidenceError."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        extensions, key = certificate.extensions, certificate.public_key()
+    except X509_ERRORS:
+        raise _malformed(title, "it cannot be parsed") from None
+    _check_mark(extensions, title, anchor)
+    for extension in extensions:
+        if extension.critical and extension.oid not in _UNDERSTOOD:
+            raise _malformed(title, f"its critical extension {extension.oid.dotted_string} is unknown")
+    if isinstance(key, rsa.RSAPublicKey):
+        check_rsa_size(key.key_size)
+    elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        raise _malformed(title, "its key is neither RSA nor on a NIST curve")
+    return Certificate(title, certificate, extensions, key)
+
+
+def _check_mark(extensions: x509.Extensions, title: str, anchor: Anchor) -> None:
+    """Hold the simulator's mark against the anchor: simulated roots require it, others refuse it."""
+    marked = any(extension.oid == SIMULATION_EXTENSION for extension in extensions)
+    if marked and not anchor.simulated:
+        raise EvidenceError(EvidenceCode.CHAIN_SIMULATED, f"the {title} is marked as simulated")
+    if anchor.simulated and not marked:
+        raise EvidenceError(EvidenceCode.CHAIN_NOT_SIMULATED, f"the {title} lacks the simulator's mark")
+
+
+def _check_authority(certificate: Certificate, *, below: int) -> None:
+    """Refuse what may not sign certificates, or not above `below` further authorities (RFC 5280, 6.1.4)."""
+    constraints = _extension(certificate, x509.BasicConstraints)
+    usage = _extension(certificate, x509.KeyUsage)
+    longest = constraints.path_length
+    if not constraints.ca or not usage.key_cert_sign or (longest is not None and below > longest):
+        raise _wrong_role(certificate, "a certificate authority of sufficient path length", "another")
+
+
+def _check_leaf(certificate: Certificate) -> None:
+    """Refuse what does not certify an attestation key: an authority, an endorsement key, a server."""
+    usage = _extension(certificate, x509.KeyUsage)
+    if not usage.digital_signature or usage.key_cert_sign:
+        raise _wrong_role(certificate, "key usage digitalSignature alone", "another key usage")
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+            raise _wrong_role(certificate, "an attestation key", "a certificate authority")
+        if isinstance(extension.value, x509.ExtendedKeyUsage) and AIK_CERTIFICATE not in extension.value:
+            found = ", ".join(purpose.dotted_string for purpose in extension.value)
+            raise _wrong_role(certificate, f"extended key usage {AIK_CERTIFICATE.dotted_string}", found)
+
+
+def _extension(certificate: Certificate, kind: type[T]) -> T:
+    try:
+        value: T = certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        raise _malformed(certificate.title, f"it lacks {kind.__name__}") from None
+    return value
+
+
+def _malformed(title: str, why: str) -> EvidenceError:
+    return EvidenceError(EvidenceCode.CERTIFICATE_MALFORMED, f"the {title} is not usable: {why}")
+
+
+def _wrong_role(certificate: Certificate, expected: str, found: str) -> EvidenceError:
+    return EvidenceError(
+        EvidenceCode.CHAIN_ROLE, f"the {certificate.title} has another role", expected=expected, found=found
+    )

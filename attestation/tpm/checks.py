@@ -1,0 +1,98 @@
+"""The checks of an appraisal of a TPM quote, in the order in which they are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from attestation.findings import Finding, check, one_of
+from attestation.policy.tpm import TpmPolicy
+from attestation.tpm.errors import TpmFinding
+from attestation.tpm.verified import TpmVerified
+
+
+def tpm_checks(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
+    """Hold key, PCRs, firmware, clock and event log against the policy."""
+    yield _key(verified, policy)
+    yield from _pcrs(verified, policy)
+    yield _firmware(verified, policy)
+    yield _clock(verified, policy)
+    yield from _event_log(verified, policy)
+
+
+def _key(verified: TpmVerified, policy: TpmPolicy) -> Finding:
+    """Hold the key against the policy's; one that other evidence vouches for needs no name here."""
+    return check(
+        TpmFinding.AK,
+        passed=not policy.anchors or verified.key in policy.ak or verified.root in policy.roots,
+        expected=one_of(policy.ak) if policy.ak or not policy.roots else "any that a root in [tpm] roots vouches for",
+        found=f"{verified.key.hex()} under {verified.root.hex()}",
+        remedy="use a machine whose attestation key [tpm] ak names, or name this one after you enrolled it",
+    )
+
+
+def _pcrs(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
+    for bank, registers in policy.pcrs:
+        for index, accepted in registers:
+            value = verified.quote.pcrs.get(bank, int(index))
+            yield check(
+                TpmFinding.PCR,
+                passed=value in accepted,
+                expected=f"PCR {index} ({bank}) {one_of(accepted)}",
+                found="it is not quoted" if value is None else value.hex(),
+                remedy="find what changed in the event log; quote the PCR if it is missing",
+            )
+
+
+def _firmware(verified: TpmVerified, policy: TpmPolicy) -> Finding:
+    least, found = policy.firmware_min, verified.quote.attest.firmware_version
+    return check(
+        TpmFinding.FIRMWARE,
+        passed=least is None or found >= least,
+        expected="any" if least is None else f"at least {least:#018x}",
+        found=f"{found:#018x}",
+        remedy="update the TPM's firmware; its maker numbers the versions, so one floor holds for one maker",
+    )
+
+
+def _clock(verified: TpmVerified, policy: TpmPolicy) -> Finding:
+    safe = verified.quote.attest.safe
+    return check(
+        TpmFinding.CLOCK,
+        passed=safe or policy.unsafe_clock,
+        expected="either" if policy.unsafe_clock else "safe",
+        found="safe" if safe else "not safe: the TPM lost power without a shutdown and may repeat times",
+        dangerous=not safe,
+        remedy="shut the machine down in order, or wait until the TPM has saved its clock (it does so every few hours)",
+    )
+
+
+def _event_log(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
+    """Report whether a carried log tells the truth, and whether it tells enough."""
+    replay = verified.replay
+    matching = {index for _, index in replay.matching} if replay else set()
+    differing = {index for _, index in replay.differing} if replay else set()
+    partial = differing & set(policy.event_log_partial)
+    yield check(
+        TpmFinding.EVENT_LOG,
+        passed=differing == partial,
+        expected="every quoted PCR that the log extends" + _but(policy.event_log_partial),
+        found="no log" if replay is None else f"matching {_list(matching)}; differing {_list(differing)}",
+        dangerous=bool(partial),
+        remedy="carry the whole log; name PCRs that software extends without logging in [tpm] event_log_partial",
+    )
+    wanted = set(policy.event_log_pcrs)
+    yield check(
+        TpmFinding.EVENT_LOG_PCRS,
+        passed=wanted <= matching - differing,
+        expected=_list(wanted),
+        found=_list(matching - differing),
+        remedy="carry the firmware's event log (/sys/kernel/security/tpm0/binary_bios_measurements), and quote them",
+    )
+
+
+def _but(indices: Iterable[int]) -> str:
+    return f", but {_list(indices)}" if indices else ""
+
+
+def _list(indices: Iterable[int]) -> str:
+    return ", ".join(f"PCR {index}" for index in sorted(indices)) or "none"
