@@ -14,11 +14,13 @@ from attestation.collateral import CollateralSource
 from attestation.errors import FindingCode
 from attestation.findings import Appraisal, AppraisalError, Finding, check, one_of
 from attestation.intel.tcb import TcbStatus
+from attestation.platforms import platform_checks
 from attestation.policy import EvidencePolicy, Policy
+from attestation.policy.tables import ANY
 from attestation.roots import VENDOR_ROOTS, Roots
 from attestation.tees import BY_NAME
 from attestation.types import Claims, EvidenceRecord, PlatformClass
-from attestation.validity import rfc3339
+from attestation.validity import parse_rfc3339, rfc3339
 from attestation.verified import Verified
 
 __all__ = ["Appraisal", "AppraisalError", "Finding", "SessionAppraisal", "appraise", "appraise_session"]
@@ -42,6 +44,7 @@ def _part(verified: Verified, policy: Policy, now: int) -> Iterator[Finding]:
     table = policy.table(verified.tee)
     yield check(FindingCode.TEE, passed=table is not None, expected=one_of(tuple(policy.tables)), found=verified.tee)
     yield from _platform(verified, policy.evidence)
+    yield from platform_checks(verified, policy.evidence, now)
     yield from _collateral(verified, policy.evidence, now)
     if table is not None:
         yield from BY_NAME[verified.tee].checks(verified, table)
@@ -56,7 +59,7 @@ def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
         found=verified.platform,
         dangerous=policy.simulation,
     )
-    yield _root(verified.root, policy.simulated_root)
+    yield _root(verified.root, policy)
     if verified.tcb_status is not None:
         yield from _status(verified, verified.tcb_status, policy)
 
@@ -69,27 +72,48 @@ def _status(verified: Verified, status: str, policy: EvidencePolicy) -> Iterator
         found=status,
         dangerous=status != TcbStatus.UP_TO_DATE,
     )
-    accepted = policy.advisories_accepted
-    unknown = [advisory for advisory in verified.advisories if advisory not in accepted]
+    unknown = [advisory for advisory in verified.advisories if not _accepts(policy, advisory)]
     yield check(
         FindingCode.ADVISORIES,
         passed=not unknown,
-        expected=f"none but {', '.join(accepted)}" if accepted else "none",
+        expected=_expected_advisories(policy),
         found=", ".join(unknown or verified.advisories) or "none",
         dangerous=bool(verified.advisories),
     )
+    if verified.tcb_date is not None:
+        yield check(
+            FindingCode.TCB_DATE,
+            passed=policy.tcb_date_min is None or verified.tcb_date >= parse_rfc3339(policy.tcb_date_min),
+            expected="any" if policy.tcb_date_min is None else f"{policy.tcb_date_min} or later",
+            found=rfc3339(verified.tcb_date),
+        )
 
 
-def _root(found: bytes, named: tuple[bytes, ...]) -> Finding:
+def _accepts(policy: EvidencePolicy, advisory: str) -> bool:
+    if ANY in policy.advisories_accepted:
+        return advisory not in policy.advisories_refused
+    return advisory in policy.advisories_accepted
+
+
+def _expected_advisories(policy: EvidencePolicy) -> str:
+    if ANY in policy.advisories_accepted:
+        return f"any but {', '.join(policy.advisories_refused)}" if policy.advisories_refused else "any"
+    return f"none but {', '.join(policy.advisories_accepted)}" if policy.advisories_accepted else "none"
+
+
+def _root(found: bytes, policy: EvidencePolicy) -> Finding:
     """Hold the root against the one that the policy names, whichever roots the caller has verified under.
 
-    A policy for hardware names none.  A replacement of the vendors' root, which a caller must ask for under the name
-    of a danger, is left to the caller, and shown as a warning.
+    A policy for hardware names none, or the replacements of some vendor's.  A replacement is shown as a warning, also
+    where only the caller asked for it, which takes the name of a danger.
     """
+    named = policy.simulated_root
+    replacements = policy.dangerous_replacement_roots
+    instead = "".join(f", or instead of {name}'s {one_of(roots)}" for name, roots in replacements)
     return check(
         FindingCode.ROOT,
         passed=not named or found in named,
-        expected=one_of(named) if named else "the vendors'",
+        expected=one_of(named) if named else f"the vendors'{instead}",
         found=found.hex(),
         dangerous=found not in {*VENDOR_ROOTS, *named},
     )

@@ -9,7 +9,7 @@ anchors require.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -128,6 +128,12 @@ class Roots:
         der = _load(certificate).public_bytes(Encoding.DER)
         return cls(_MADE_HERE, (Anchor(hashlib.sha256(der).digest(), simulated=False, hierarchy=hierarchy),))
 
+    def dangerously_replaced(self, replacements: Mapping[Hierarchy, Iterable[bytes]]) -> Roots:
+        """Trust these roots (SHA-256 of DER) in the place of their hierarchies' own, as if they were the vendor's."""
+        kept = tuple(anchor for anchor in self._anchors if anchor.hierarchy not in replacements)
+        named = [(hierarchy, bytes(each)) for hierarchy, roots in replacements.items() for each in roots]
+        return Roots(_MADE_HERE, (*kept, *(Anchor(each, simulated=False, hierarchy=h) for h, each in named)))
+
     def with_tpm(self, fingerprints: Iterable[bytes]) -> Roots:
         """Trust these TPM keys or authorities, too: no root stands above all makers of TPMs, so a policy names them.
 
@@ -173,6 +179,21 @@ def fingerprint_of_simulated(certificate: bytes) -> bytes:
     root = _load(certificate)
     if not _is_marked(root):
         raise EvidenceError(EvidenceCode.CHAIN_NOT_SIMULATED, "the certificate is no root of a simulated platform")
+    return hashlib.sha256(root.public_bytes(Encoding.DER)).digest()
+
+
+def fingerprint_of_replacement(certificate: bytes) -> bytes:
+    """Return the SHA-256 of a root certificate (PEM or DER) that is to stand in a vendor's place.
+
+    Raises EvidenceError `certificate-malformed`, or `chain-simulated` for the root of a simulated platform.
+    """
+    root = _load(certificate)
+    if _is_marked(root):
+        raise EvidenceError(
+            EvidenceCode.CHAIN_SIMULATED,
+            "the root of a simulated platform takes no vendor's place",
+            remedy="name it in [evidence] simulated_root, with simulation = true",
+        )
     return hashlib.sha256(root.public_bytes(Encoding.DER)).digest()
 
 

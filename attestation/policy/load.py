@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from attestation.errors import PolicyCode, PolicyError
+from attestation.policy.feed import MAX_FEED, normalise
 from attestation.policy.model import TEE_TABLES, VERSION, Policy
+from attestation.policy.presets import with_preset
 from attestation.policy.schema import read_table, refuse
-from attestation.policy.tables import EvidencePolicy, ReleasePolicy, ServicePolicy, refuse_roots
-from attestation.roots import Roots, fingerprint_of_simulated
+from attestation.policy.tables import HIERARCHIES, EvidencePolicy, ReleasePolicy, ServicePolicy, refuse_roots
+from attestation.roots import Roots, fingerprint_of_replacement, fingerprint_of_simulated
 from manifests import fields
 from manifests.errors import Fault, ManifestError
 from manifests.files import concerning, read_bounded
@@ -21,11 +23,13 @@ MAX_POLICY = 256 * 1024
 MAX_ROOTS = 16
 """A simulated platform has one root for each vendor that it plays."""
 
+_REPLACED = "dangerous_replacement_roots"
+
 
 def load_policy(source: Path | str | bytes | Mapping[str, Any], *, base: Path | None = None) -> Policy:
     """Load a policy: from a file (Path or str), from TOML text (bytes), or from a map of the same shape.
 
-    A relative `simulated_root` is taken from `base`, by default the file's folder or the working directory.
+    Relative names of files in [evidence] are taken from `base`, by default the file's folder or the working directory.
     Raises PolicyError, or ManifestError where a file cannot be read.
     """
     if isinstance(source, Path | str):
@@ -45,10 +49,14 @@ def load_policy(source: Path | str | bytes | Mapping[str, Any], *, base: Path | 
 
 
 def roots_for(policy: Policy) -> Roots:
-    """Return the roots that a policy demands: the vendors', or the one simulated platform that it names."""
+    """Return the roots that a policy demands: the vendors', or the one simulated platform that it names.
+
+    Where the policy names replacements, they stand in the place of that vendor's roots.
+    """
     if policy.evidence.simulation:
         return Roots.simulated_fingerprints(*policy.evidence.simulated_root)
-    return Roots.vendor()
+    replaced = {HIERARCHIES[name]: roots for name, roots in policy.evidence.dangerous_replacement_roots}
+    return Roots.vendor().dangerously_replaced(replaced) if replaced else Roots.vendor()
 
 
 def _parse_toml(text: bytes) -> dict[str, Any]:
@@ -69,6 +77,7 @@ def _policy(value: dict[str, Any], base: Path) -> Policy:
             found=version,
             remedy="use a newer release" if later else f"write version = {VERSION}",
         )
+    value = with_preset(value)
     fields.closed_map(value, "policy", ("version", "evidence"), (*TEE_TABLES, "service", "release"))
     named = [tee for tee in TEE_TABLES if tee in value]
     if not named:
@@ -78,26 +87,48 @@ def _policy(value: dict[str, Any], base: Path) -> Policy:
             remedy=f"add one of {', '.join(f'[{tee}]' for tee in TEE_TABLES)}",
         )
     return Policy(
-        evidence=read_table(EvidencePolicy, _with_roots(value["evidence"], base), "evidence"),
+        evidence=read_table(EvidencePolicy, _with_files(value["evidence"], base), "evidence"),
         tables={tee: read_table(TEE_TABLES[tee], value[tee], tee) for tee in named},
         service=read_table(ServicePolicy, value["service"], "service") if "service" in value else None,
         release=read_table(ReleasePolicy, value["release"], "release") if "release" in value else None,
     )
 
 
-def _with_roots(table: object, base: Path) -> object:
-    """Return the [evidence] table with simulated roots as SHA-256, which a policy names so or by their files."""
-    if not isinstance(table, dict) or "simulated_root" not in table:
+def _with_files(table: object, base: Path) -> object:
+    """Return [evidence] with what stands in files: roots by their SHA-256, and the list of broken hardware."""
+    if not isinstance(table, dict):
         return table
-    if table.get("simulation", False) is False:
-        refuse_roots(simulation=False)
-    named = table["simulated_root"]
-    names = fields.list_of(named, "simulated_root", MAX_ROOTS) if isinstance(named, list) else [named]
-    return {**table, "simulated_root": [_fingerprint(name, base) for name in names]}
+    result = dict(table)
+    if "simulated_root" in table:
+        if table.get("simulation", False) is False:
+            refuse_roots(simulation=False)
+        result["simulated_root"] = _fingerprints(table["simulated_root"], base, fingerprint_of_simulated)
+    if "broken_hardware" in table:
+        result["broken_hardware"] = _feed(table["broken_hardware"], base)
+    if isinstance(table.get(_REPLACED), dict):
+        result[_REPLACED] = {
+            name: _fingerprints(given, base, fingerprint_of_replacement) for name, given in table[_REPLACED].items()
+        }
+    return result
 
 
-def _fingerprint(name: object, base: Path) -> str:
-    text = fields.text(name, "simulated_root", 4096)
+def _fingerprints(named: object, base: Path, read: Callable[[bytes], bytes]) -> list[str]:
+    """Return the SHA-256 of root certificates, which a policy names so or by their files, one or several."""
+    names = fields.list_of(named, "roots", MAX_ROOTS) if isinstance(named, list) else [named]
+    return [_fingerprint(fields.text(name, "root", 4096), base, read) for name in names]
+
+
+def _fingerprint(text: str, base: Path, read: Callable[[bytes], bytes]) -> str:
     if re.fullmatch(r"[0-9a-f]{64}", text):
         return text
-    return fingerprint_of_simulated(read_bounded(base / text, MAX_POLICY)).hex()
+    return read(read_bounded(base / text, MAX_POLICY)).hex()
+
+
+def _feed(value: object, base: Path) -> str:
+    """Return the one text of a list of broken hardware, which a policy names by its file, or holds once loaded."""
+    text = fields.of_type(value, "broken_hardware", str)
+    if text.startswith("{"):
+        return normalise(text)
+    path = base / fields.text(text, "broken_hardware", 4096)
+    with concerning(path):
+        return normalise(read_bounded(path, 2 * MAX_FEED).decode("utf-8", "replace"))

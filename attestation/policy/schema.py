@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from attestation.errors import PolicyCode, PolicyError
+from attestation.validity import parse_rfc3339
 from manifests import fields, signing
 
 T = TypeVar("T", bound="Table")
@@ -93,6 +94,21 @@ def dotted(parts: int, default: str | None = None) -> Any:
     return _declared(functools.partial(_dotted, parts=parts), default)
 
 
+def named_hexes(sizes: Mapping[str, int]) -> Any:
+    """Declare a table of `hexes` lists by name, each of byte strings of the size of its name.  Kept as sorted pairs."""
+    return _declared(functools.partial(_named_hexes, sizes=sizes), ())
+
+
+def moment() -> Any:
+    """Declare a point in time as text of the form "2024-11-13T00:00:00Z"; None leaves it open."""
+    return _declared(_moment, None)
+
+
+def long_text(limit: int) -> Any:
+    """Declare text of several lines and at most `limit` characters; None leaves it out."""
+    return _declared(functools.partial(_long_text, limit=limit), None)
+
+
 _REQUIRED = dataclasses.MISSING
 
 
@@ -148,6 +164,29 @@ def _dotted(value: Any, name: str, *, parts: int) -> str:
         if len(numbers) == parts and max(numbers) <= U8:
             return str(text)
     refuse(PolicyCode.POLICY_MALFORMED, f"{name} takes {parts} numbers up to 255, such as {'.'.join('1' * parts)!r}")
+
+
+def _named_hexes(value: Any, name: str, *, sizes: Mapping[str, int]) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
+    table = fields.closed_map(value, name, (), sizes)
+    if not table:
+        refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty table", remedy=f"name one of {', '.join(sizes)}")
+    return tuple(sorted((key, _hexes(item, f"{name}.{key}", size=sizes[key])) for key, item in table.items()))
+
+
+def _moment(value: Any, name: str) -> str:
+    text = fields.text(value, name, MAX_TEXT)
+    try:
+        parse_rfc3339(text)
+    except ValueError:
+        refuse(PolicyCode.POLICY_MALFORMED, f"{name} takes a time such as '2024-11-13T00:00:00Z'")
+    return text
+
+
+def _long_text(value: Any, name: str, *, limit: int) -> str:
+    text = fields.of_type(value, name, str)
+    if len(text) > limit:
+        refuse(PolicyCode.POLICY_MALFORMED, f"{name} is longer than {limit} characters")
+    return text
 
 
 def _hex(value: object, name: str, *, size: int) -> bytes:

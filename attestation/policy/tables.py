@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from attestation.errors import PolicyCode
+from attestation.errors import PolicyCode, PolicyError
 from attestation.intel.tcb import TcbStatus
+from attestation.policy.feed import MAX_FEED, HardwareFeed, open_feed
+from attestation.policy.platforms import id_sizes
 from attestation.policy.schema import (
     Table,
     flag,
+    hex_value,
     hexes,
     keys,
+    long_text,
+    moment,
+    named_hexes,
     number,
     refuse,
     required_number,
     required_texts,
     texts,
 )
+from attestation.roots import Hierarchy
+from manifests import signing
+
+ANY = "*"
+
+HIERARCHIES: Final = {
+    "intel": Hierarchy.INTEL,
+    "amd": Hierarchy.AMD,
+    "nitro": Hierarchy.NITRO,
+    "nvidia_device": Hierarchy.NVIDIA_DEVICE,
+    "nvidia_rim": Hierarchy.NVIDIA_RIM,
+}
+"""Whose pinned roots a policy can replace, by the name in `dangerous_replacement_roots`."""
 
 _STATUSES = tuple(str(status) for status in TcbStatus)
+_FEED_FIELDS = frozenset({"broken_hardware_key", "broken_hardware_max_age", "broken_hardware_serial_min"})
 
 
 def refuse_roots(*, simulation: bool) -> NoReturn:
@@ -37,7 +57,10 @@ class EvidencePolicy(Table):
 
     simulation: accept simulated platforms, and ONLY those under `simulated_root` (SHA-256 of DER certificates).
     max_collateral_age: seconds since the oldest document was issued; None: as long as it is valid.
-    tcb_evaluation_min: least tcbEvaluationDataNumber; None: any.
+    tcb_evaluation_min: least tcbEvaluationDataNumber; None: any.  tcb_date_min: RFC 3339; None: any.
+    advisories_refused: only beside the accepted "*".  platforms_denied: ids in bytes by the name of their kind.
+    broken_hardware: the signed list's text, its key, the most seconds since it was issued, its least serial number.
+    dangerous_replacement_roots: SHA-256 of DER certificates by vendor, each in the place of that vendor's own roots.
     """
 
     tcb_status: tuple[str, ...] = required_texts(*_STATUSES)
@@ -46,13 +69,74 @@ class EvidencePolicy(Table):
     advisories_accepted: tuple[str, ...] = texts()
     max_collateral_age: int | None = number(None, 1)
     tcb_evaluation_min: int | None = number(None)
+    advisories_refused: tuple[str, ...] = texts()
+    tcb_date_min: str | None = moment()
+    platforms_denied: tuple[tuple[str, tuple[bytes, ...]], ...] = named_hexes(id_sizes())
+    broken_hardware: str | None = long_text(2 * MAX_FEED)
+    broken_hardware_key: bytes | None = hex_value(32, None)
+    broken_hardware_max_age: int | None = number(None, 1)
+    broken_hardware_serial_min: int | None = number(None, 1)
+    dangerous_replacement_roots: tuple[tuple[str, tuple[bytes, ...]], ...] = named_hexes(dict.fromkeys(HIERARCHIES, 32))
+
+    @property
+    def feed(self) -> HardwareFeed | None:
+        """The list of broken hardware, whose signature holds; None where the policy names none."""
+        if self.broken_hardware is None or self.broken_hardware_key is None:
+            return None
+        return open_feed(self.broken_hardware, self.broken_hardware_key)
+
+    @property
+    def replacement_roots(self) -> frozenset[bytes]:
+        """SHA-256 of every root that stands in the place of a vendor's."""
+        return frozenset(root for _, roots in self.dangerous_replacement_roots for root in roots)
 
     def check(self, given: frozenset[str]) -> None:
-        """Refuse what no policy accepts, and a simulated platform without its name."""
+        """Refuse what no policy accepts, a simulated platform without its name, and a list that anyone can write."""
         if TcbStatus.REVOKED in self.tcb_status:
             refuse(PolicyCode.POLICY_CONTRADICTION, "a revoked TCB is accepted by no policy")
         if self.simulation != ("simulated_root" in given):
             refuse_roots(simulation=self.simulation)
+        if self.simulation and self.dangerous_replacement_roots:
+            refuse(PolicyCode.POLICY_CONTRADICTION, "a simulated platform has no vendor whose roots could be replaced")
+        self._check_advisories()
+        self._check_feed(given)
+
+    def _check_advisories(self) -> None:
+        accepts_any = ANY in self.advisories_accepted
+        if accepts_any and len(self.advisories_accepted) > 1:
+            refuse(PolicyCode.POLICY_CONTRADICTION, 'advisories_accepted is a list of ids, or the single entry "*"')
+        if self.advisories_refused and not accepts_any:
+            refuse(
+                PolicyCode.POLICY_VACUOUS,
+                "advisories_refused says nothing, because what advisories_accepted does not name is refused anyway",
+                remedy='leave it out, or accept all others with advisories_accepted = ["*"]',
+            )
+
+    def _check_feed(self, given: frozenset[str]) -> None:
+        if self.broken_hardware is None:
+            if given & _FEED_FIELDS:
+                refuse(
+                    PolicyCode.POLICY_VACUOUS,
+                    f"{min(given & _FEED_FIELDS)} stands there without a list",
+                    remedy="name the list's file in broken_hardware",
+                )
+            return
+        if self.broken_hardware_key is None:
+            refuse(
+                PolicyCode.POLICY_VACUOUS,
+                "a list of broken hardware without broken_hardware_key could be anyone's",
+                remedy="set broken_hardware_key to the Ed25519 key that signs the list",
+            )
+        signing.check_public_key(self.broken_hardware_key)
+        feed, least = open_feed(self.broken_hardware, self.broken_hardware_key), self.broken_hardware_serial_min
+        if least is not None and feed.serial < least:
+            raise PolicyError(
+                PolicyCode.FEED_ROLLED_BACK,
+                PolicyCode.FEED_ROLLED_BACK.meaning,
+                expected=f"serial number {least} or later",
+                found=feed.serial,
+                remedy="get the newest list from whoever signs it",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as TOML would have them: one root by itself, several as a list."""
@@ -94,5 +178,5 @@ class ReleasePolicy(Table):
 
     def check(self, given: frozenset[str]) -> None:  # noqa: ARG002 - what is given does not matter here
         """Refuse a list that names everything and something."""
-        if "*" in self.models and len(self.models) > 1:
+        if ANY in self.models and len(self.models) > 1:
             refuse(PolicyCode.POLICY_CONTRADICTION, 'models is a list of names, or the single entry "*"')

@@ -1,0 +1,87 @@
+"""Named sets of defaults: `preset = "production"` in a policy.  docs/policy.md has them as a table.
+
+A preset fills in fields of [evidence] that the policy leaves out, and refuses what its name promises not to accept.
+None of them names code: which measurements are accepted is the policy's own to say, always.  The policy's digest
+covers what results, not the preset's name, so a later release may not change a preset: it gets another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from attestation.errors import PolicyCode
+from attestation.policy.schema import refuse
+from manifests import fields
+
+DAY: Final = 86400
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Defaults of [evidence]; those of the list of broken hardware, where one is named; and what cannot stand beside.
+
+    refuses: fields of [evidence].  debug: whether a TEE's table may accept what a debugger can read.
+    """
+
+    evidence: Mapping[str, Any]
+    feed: Mapping[str, Any] = field(default_factory=dict)
+    refuses: tuple[str, ...] = ()
+    debug: bool = False
+
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    "strict": Preset(
+        evidence={"tcb_status": ["UpToDate"], "max_collateral_age": 7 * DAY},
+        feed={"broken_hardware_max_age": 7 * DAY},
+        refuses=("simulation", "dangerous_replacement_roots", "advisories_accepted"),
+    ),
+    "production": Preset(
+        evidence={"tcb_status": ["UpToDate", "SWHardeningNeeded"], "max_collateral_age": 30 * DAY},
+        feed={"broken_hardware_max_age": 30 * DAY},
+        refuses=("simulation", "dangerous_replacement_roots"),
+    ),
+    "simulation": Preset(
+        evidence={"simulation": True, "tcb_status": ["UpToDate"]},
+        refuses=("dangerous_replacement_roots",),
+        debug=True,
+    ),
+}
+
+
+def with_preset(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a policy's map with its preset's defaults in place and `preset` gone; raises PolicyError.
+
+    What the policy says itself goes before the preset.  Raises ManifestError for a preset or table of a wrong type.
+    """
+    result = dict(policy)
+    if "preset" not in result:
+        return result
+    name = fields.text(result.pop("preset"), "preset", 64)
+    if name not in PRESETS:
+        refuse(PolicyCode.POLICY_MALFORMED, f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    preset = PRESETS[name]
+    given = fields.of_type(result.get("evidence", {}), "[evidence]", dict)
+    feed = preset.feed if "broken_hardware" in given else {}
+    result["evidence"] = {**preset.evidence, **feed, **given}
+    _check(name, preset, result)
+    return result
+
+
+def _check(name: str, preset: Preset, policy: Mapping[str, Any]) -> None:
+    """Refuse what the preset's name promises not to accept."""
+    for refused in preset.refuses:
+        if policy["evidence"].get(refused, False):
+            _contradiction(name, f"[evidence] {refused}")
+    for table, values in policy.items():
+        if not preset.debug and isinstance(values, dict) and values.get("debug", False):
+            _contradiction(name, f"[{table}] debug")
+
+
+def _contradiction(name: str, what: str) -> None:
+    refuse(
+        PolicyCode.POLICY_CONTRADICTION,
+        f'preset = "{name}" excludes {what}',
+        remedy="leave one of them out: without a preset, a policy may say everything that docs/policy.md has",
+    )
