@@ -240,6 +240,7 @@ class BrokerCode(ErrorCode):
 
     MODEL_UNKNOWN = "model-not-held", Fault.USAGE, "the broker holds no such model"
     MODEL_HELD = "model-held", Fault.USAGE, "the broker already holds this model"
+    MODEL_LEASED = "model-leased", Fault.REFUSED, "enclaves may still hold an unspent lease on the model"
     POLICY_MISSING = "policy-missing", Fault.USAGE, "no release policy is set, so nothing is released"
     ENCLAVE_UNKNOWN = "enclave-not-known", Fault.USAGE, "the broker has given no key to such an enclave"
     REVOCATION_VACUOUS = "revocation-vacuous", Fault.USAGE, "the revocation would change nothing"

@@ -15,13 +15,13 @@ from manifests import draft, keyfile
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, exists, read_bounded, write_atomically
 from manifests.model import MAX_MANIFEST, ModelManifest
+from manifests.rewrap_cli import change_options, read_change
 from manifests.sealed import RecipientKey, SealedInfo, inspect_sealed, recipients
 from manifests.sealed import rewrap as rewrap_model
 from manifests.sealed import seal as seal_model
-from manifests.show import print_facts
+from manifests.show import print_facts, print_sealed
 from manifests.signing import Signer
 
-OWNER_ENTRY = "strongroom-owner"
 _FILE = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -68,7 +68,7 @@ def seal_command(
             progress=progress,
             overwrite=force,
         )
-    _print_info(info, as_json=as_json)
+    print_sealed(info, as_json=as_json)
 
 
 @click.command()
@@ -79,38 +79,24 @@ def inspect(sealed: Path, owner: Path | None, as_json: bool) -> None:
     """Show a sealed model and verify its signature, chunks and digest; needs no key."""
     info = inspect_sealed(sealed)
     if owner is not None:
-        _check_owner(info, keyfile.read_card_entry(owner, OWNER_ENTRY))
-    _print_info(info, as_json=as_json)
+        _check_owner(info, keyfile.read_card_entry(owner, keyfile.OWNER_ENTRY))
+    print_sealed(info, as_json=as_json)
 
 
 @click.command()
-@click.argument("sealed", type=_FILE)
+@change_options
 @click.option("--key", type=_FILE, required=True, help="Key file of a present recipient.")
-@click.option("--add", type=_FILE, multiple=True, help="Card of a recipient to add.")
-@click.option("--remove", type=_FILE, multiple=True, help="Card, or key id, of a recipient to remove.")
-@click.option("-o", "--output", type=_FILE, help="Write here in place of changing the file.")
 @keyfile.passphrase_option
 @_json
-def rewrap(
-    *,
-    sealed: Path,
-    key: Path,
-    add: tuple[Path, ...],
-    remove: tuple[Path, ...],
-    output: Path | None,
-    passphrase_file: Path | None,
-    as_json: bool,
-) -> None:
+def rewrap(*, key: Path, passphrase_file: Path | None, as_json: bool, **words: Any) -> None:
     """Change the recipients of a sealed model without touching a chunk.
 
-    Who is removed may have kept the data key: to shut somebody out, seal the model again.
+    Who is removed may have kept the data key: to shut somebody out, seal the model again.  Where the recipient is a
+    broker, use `strongroom broker rewrap`.
     """
-    if not add and not remove:
-        raise click.UsageError("name a recipient with --add or --remove")
+    change = read_change(**words)
     private = RecipientKey.from_bytes(keyfile.read_key_file(key, "recipient", keyfile.read_passphrase(passphrase_file)))
-    publics = [keyfile.read_card_entry(card, recipients.CARD_ENTRY) for card in add]
-    gone = [_key_id(item) for item in remove]
-    _print_info(rewrap_model(sealed, private=private, add=publics, remove=gone, destination=output), as_json=as_json)
+    print_sealed(rewrap_model(**change, private=private), as_json=as_json)
 
 
 @click.group()
@@ -146,7 +132,7 @@ def draft_command(model_file: Path, name: str | None, output: Path | None, as_js
 
 @click.group()
 def owner() -> None:
-    """Make and show the keys of owners and recipients."""
+    """Make and show the keys of owners, recipients and clients."""
 
 
 @owner.command("init")
@@ -156,7 +142,7 @@ def owner() -> None:
 def owner_init(key: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """Make an owner's key: a key file under a passphrase, and a card with the public key beside it."""
     signer = Signer.generate()
-    card = _write_pair(key, "owner", signer.seed(), {OWNER_ENTRY: signer.public}, passphrase_file)
+    card = _write_pair(key, "owner", signer.seed(), {keyfile.OWNER_ENTRY: signer.public}, passphrase_file)
     _print_table({"owner": signer.public.hex(), "key": str(key), "card": str(card)}, as_json=as_json)
 
 
@@ -171,11 +157,22 @@ def owner_recipient(key: Path, passphrase_file: Path | None, as_json: bool) -> N
     _print_table({"key_id": private.key_id.hex(), "key": str(key), "card": str(card)}, as_json=as_json)
 
 
+@owner.command("client")
+@click.option("--key", type=_FILE, default="client.key", show_default=True, help="Key file to write.")
+@keyfile.passphrase_option
+@_json
+def owner_client(key: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Make a client's key pair, for `infer --client-key`; a broker names it with `broker credential --client CARD`."""
+    signer = Signer.generate()
+    card = _write_pair(key, "client", signer.seed(), {keyfile.CLIENT_ENTRY: signer.public}, passphrase_file)
+    _print_table({"client": signer.public.hex(), "key": str(key), "card": str(card)}, as_json=as_json)
+
+
 @owner.command("show")
 @click.argument("card", type=_FILE)
 @_json
 def owner_show(card: Path, as_json: bool) -> None:
-    """Show the public keys of a card: owners by their key, recipients by their key id."""
+    """Show the public keys of a card: recipients by their key id, owners and others by their key."""
     entries = keyfile.read_card(card)
     table = {name: value.hex() for name, value in entries.items() if name != recipients.CARD_ENTRY}
     if recipients.CARD_ENTRY in entries:
@@ -201,14 +198,6 @@ def _named(part: str) -> tuple[str, Path]:
     if not (name and equals and file):
         raise click.BadParameter(f"{part!r} is not NAME=FILE", param_hint="--part")
     return name, Path(file)
-
-
-def _key_id(item: Path) -> bytes:
-    """Take a recipient's key id in hexadecimal, or the card that holds its public key."""
-    with contextlib.suppress(ValueError):
-        if len(key_id := bytes.fromhex(str(item))) == recipients.KEY_ID_SIZE:
-            return key_id
-    return recipients.key_id(keyfile.read_card_entry(item, recipients.CARD_ENTRY))
 
 
 def _check_owner(info: SealedInfo, expected: bytes) -> None:
@@ -245,24 +234,6 @@ def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("seal", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_info(info: SealedInfo, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(info.to_dict(), indent=2))
-        return
-    core = info.core
-    table: dict[str, object] = {
-        "model": f"{core.name} (epoch {core.epoch})",
-        "digest": info.digest.hex(),
-        "owner": core.owner.hex(),
-        "signature": "verified",
-        "parts": "\n".join(f"{part.name}  {part.size:,} bytes" for part in core.parts),
-        "chunks": f"{core.chunk_count} of {core.chunk_size:,} bytes",
-        "recipients": "\n".join(key_id.hex() for key_id in info.recipients),
-        "file": f"{info.file_size:,} bytes",
-    }
-    _print_table(table, as_json=False)
 
 
 def _print_table(table: dict[str, Any], *, as_json: bool) -> None:

@@ -80,6 +80,19 @@ def exists(path: Path) -> bool:
         return path.is_symlink() or path.exists()
 
 
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse at once what `write_atomically(replace=overwrite)` would refuse after the work is done.
+
+    Raises ManifestError `file-exists` or `file-unavailable`.
+    """
+    if not overwrite and exists(path):
+        raise ManifestError(
+            ManifestCode.FILE_EXISTS,
+            f"{path} already exists",
+            remedy="choose another name, or say that it may be replaced: --force, in Python overwrite=True",
+        )
+
+
 @contextlib.contextmanager
 def concerning(path: Path, remedy: str | None = None) -> Iterator[None]:
     """Have every error of the body name the file that it is about, and `remedy` where it says nothing of its own."""

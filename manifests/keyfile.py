@@ -35,9 +35,13 @@ from manifests.files import concerning, read_bounded, write_atomically
 MAX_KEY_FILE = 64 * 1024
 """A recipient's public key takes 1,216 bytes; no key file or card holds more than a few."""
 MAX_PASSPHRASE = 4096
+OWNER_ENTRY = "strongroom-owner"
+CLIENT_ENTRY = "strongroom-client"
+"""What an owner's and a client's card call their public key, 32 bytes each."""
 PASSPHRASE_VARIABLE = "STRONGROOM_PASSPHRASE"  # noqa: S105 - the variable's name, not its value
 
 _CARD_REMEDY = "give a card (.pub) as `strongroom owner init`, `owner recipient` or `broker init` writes it"
+_KIND_REMEDIES = {"broker": "a broker's keys are used through `strongroom broker ... --home DIR`, such as `rewrap`"}
 _FORMAT = "strongroom-key"
 _HEADER = ("format", "kind", "public", "kdf")
 _KDF = ("name", "operations", "memory", "salt")
@@ -69,7 +73,7 @@ def write_key_file(
     public: Mapping[str, bytes] | None = None,
     cost: Cost = RECOMMENDED,
 ) -> None:
-    """Write a secret of some kind ("owner", "broker", "recipient") under a passphrase, readable by its owner alone.
+    """Write a secret of some kind ("owner", "broker" ...) under a passphrase, readable by its owner alone.
 
     `public` values can be read without the passphrase.  Raises ManifestError `file-exists`, `disk-full`,
     `file-unavailable`, or `passphrase-wrong` for an empty passphrase.
@@ -196,7 +200,13 @@ def _load(path: Path, kind: str) -> tuple[dict[str, Any], bytes]:
             raise
         raise refuse(f"{path} is not a key file: {error.message}") from None
     if header["kind"] != kind:
-        raise refuse(f"{path} holds a key of another kind", expected=kind, found=header["kind"])
+        raise ManifestError(
+            ManifestCode.KEY_INVALID,
+            f"{path} holds a key of another kind",
+            expected=kind,
+            found=header["kind"],
+            remedy=_KIND_REMEDIES.get(header["kind"], f"give the key file of the {kind}"),
+        )
     return header, box
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import click
+
+from manifests.sealed.header import SealedInfo
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
@@ -18,6 +21,26 @@ def print_facts(facts: Mapping[str, object]) -> None:
         click.echo(click.style(name, bold=True) + " " * (width - len(name)) + first)
         for line in rest:
             click.echo(" " * width + line)
+
+
+def print_sealed(info: SealedInfo, *, as_json: bool) -> None:
+    """Print what a sealed model shows to anybody; whoever made `info` has verified the owner's signature."""
+    if as_json:
+        click.echo(json.dumps({**info.to_dict(), "signature_verified": True}, indent=2))
+        return
+    core = info.core
+    print_facts(
+        {
+            "model": f"{core.name} (epoch {core.epoch})",
+            "digest": info.digest.hex(),
+            "owner": core.owner.hex(),
+            "signature": "verified",
+            "parts": "\n".join(f"{part.name}  {part.size:,} bytes" for part in core.parts),
+            "chunks": f"{core.chunk_count} of {core.chunk_size:,} bytes",
+            "recipients": "\n".join(key_id.hex() for key_id in info.recipients),
+            "file": f"{info.file_size:,} bytes",
+        }
+    )
 
 
 def print_rows(rows: Iterable[Sequence[str]], colors: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What an administrator does with a broker: models, policies, enclaves that ended, credentials."""
+"""What an administrator does with a broker: delegations, policies, enclaves that ended, credentials."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ from pathlib import Path
 
 from attestation.broker.audit import EventKind
 from attestation.broker.home import Home
-from attestation.broker.keystore import CARD_SIGNING, BrokerKeys, KeyContext, wipe
+from attestation.broker.keystore import CARD_SIGNING, BrokerKeys
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.policy import NO_PREVIOUS, PolicyDocument, lineage_of, policy_digest, rules_of
-from attestation.broker.schema import EnclaveRow, LeaseRow, ModelRow, PolicyRow
+from attestation.broker.schema import EnclaveRow, LeaseRow, PolicyRow
 from attestation.broker.state import State
-from attestation.broker.terms import open_delegation
 from attestation.errors import BrokerCode, BrokerError
 from attestation.policy import Policy, load_policy
-from attestation.types import Credential, Delegation, Right, document_digest
+from attestation.types import Credential, Delegation, Right
 from manifests import fields
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import concerning, read_bounded
-from manifests.keyfile import RECOMMENDED, Cost, read_card_entry
-from manifests.sealed import FileSource, read_header, recover_dek
+from manifests.keyfile import CLIENT_ENTRY, RECOMMENDED, Cost, read_card_entry
 from manifests.signing import Signer, check_public_key
 
-MAX_DELEGATION = 16 * 1024
-"""An enclave's claims carry the delegation, and admit this much."""
 EVERY = "*"
 MIN_DIGITS = 16
 """Of a boot id, as `list` shows it."""
-CARD_CLIENT = "strongroom-client"
 
 
 def init_home(folder: Path, passphrase: bytes, now: int, *, cost: Cost = RECOMMENDED) -> BrokerKeys:
@@ -61,86 +55,6 @@ def delegate(owner: Signer, card: Path, *, models: Sequence[str], rights: Sequen
     document = delegation.sign(owner)
     Delegation.open(document, owner.public)  # what would be refused later is refused now
     return document
-
-
-def add_model(ledger: Ledger, sealed: Path, delegation_file: Path, now: int) -> ModelRow:
-    """Take in the key of a sealed model that names the broker as a recipient.
-
-    The owner is the one whose signature the model carries, and who must have signed the delegation.  A model that is
-    held already takes a new delegation.  Raises ManifestError (`sealed-*`, `signature-invalid`), or BrokerError
-    `model-held`, `epoch-superseded` for a new model below the highest epoch held of its owner and name,
-    `delegation-broker`, `delegation-right`, `delegation-model`, `epoch-below-delegation`.
-    """
-    with FileSource(sealed) as source:
-        core, digest = read_header(source)
-        document = read_bounded(delegation_file, MAX_DELEGATION)
-        with concerning(delegation_file, "give the file that `strongroom broker delegate` wrote"):
-            delegation = open_delegation(document, core.owner)
-        _check_delegation(delegation, ledger.keys, core.name, core.epoch)
-        key = recover_dek(source, ledger.keys.recipient)
-    try:
-        lineage = lineage_of(ledger.keys.signer.public)
-        wrapped = ledger.keys.store.wrap(key, KeyContext(core.owner, digest, lineage))
-    finally:
-        wipe(key)
-    row = ModelRow(digest, core.owner, core.name, core.epoch, lineage, wrapped, document, now)
-    ledger.record(now, lambda state: _addition(state, row))
-    return row
-
-
-def _addition(state: State, row: ModelRow) -> Plan:
-    known = state.model(row.digest)
-    if known is not None and known.delegation == row.delegation:
-        raise BrokerError(BrokerCode.MODEL_HELD, "the broker holds this model under this delegation", found=row.name)
-    newer = state.newer_epochs(row)
-    if known is None and newer:
-        raise BrokerError(
-            BrokerCode.EPOCH_SUPERSEDED,
-            "the broker holds a newer epoch of this model",
-            expected=f"at least {newer[-1]}",
-            found=row.epoch,
-            remedy="seal the model under a higher epoch",
-        )
-    event = {
-        "model": row.digest,
-        "owner": row.owner,
-        "name": row.name,
-        "epoch": row.epoch,
-        "delegation": document_digest(row.delegation),
-    }
-    return Plan(EventKind.MODEL_ADDED, event, (row,))
-
-
-def _check_delegation(delegation: Delegation, keys: BrokerKeys, name: str, epoch: int) -> None:
-    """Refuse at once a delegation under which nothing could be released."""
-    if delegation.broker != keys.signer.public:
-        raise BrokerError(
-            BrokerCode.DELEGATION_BROKER,
-            "the delegation names another broker",
-            expected=keys.signer.public.hex(),
-            found=delegation.broker.hex(),
-        )
-    if Right.PROVISION not in delegation.rights:
-        raise BrokerError(
-            BrokerCode.DELEGATION_RIGHT,
-            "the delegation does not let this broker provision",
-            expected=str(Right.PROVISION),
-            found=", ".join(delegation.rights),
-        )
-    if epoch < delegation.epoch_floor:
-        raise BrokerError(
-            BrokerCode.EPOCH_BELOW_DELEGATION,
-            "the model is older than the delegation allows",
-            expected=f"at least {delegation.epoch_floor}",
-            found=epoch,
-        )
-    if not delegation.covers(name, epoch):
-        raise BrokerError(
-            BrokerCode.DELEGATION_MODEL,
-            "the delegation does not cover this model",
-            expected=", ".join(delegation.models),
-            found=name,
-        )
 
 
 def read_policy(path: Path) -> Policy:
@@ -223,5 +137,5 @@ def client_key(text: str) -> bytes:
     try:
         key = bytes.fromhex(text)
     except ValueError:
-        return check_public_key(read_card_entry(Path(text), CARD_CLIENT))
+        return check_public_key(read_card_entry(Path(text), CLIENT_ENTRY))
     return check_public_key(key)

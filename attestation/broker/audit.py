@@ -39,6 +39,8 @@ class EventKind(StrEnum):
 
     CREATED = "created"
     MODEL_ADDED = "model-added"
+    MODEL_REMOVED = "model-removed"
+    REWRAPPED = "rewrapped"
     POLICY_SET = "policy-set"
     RELEASE = "release"
     RENEWAL = "renewal"

@@ -11,9 +11,7 @@ import click
 from attestation.broker import admin, reports, revoking
 from attestation.broker.audit_cli import audit
 from attestation.broker.console import (
-    FILE,
     FOLDER,
-    home_option,
     json_option,
     now,
     open_ledger,
@@ -22,15 +20,12 @@ from attestation.broker.console import (
     unlocking,
     when,
 )
+from attestation.broker.documents_cli import card, credential, delegate
 from attestation.broker.events import TROUBLE, Event
 from attestation.broker.home import Home
+from attestation.broker.models_cli import add, remove, rewrap
 from attestation.broker.policy_cli import policy
-from attestation.types import Right
-from manifests.files import write_atomically
-from manifests.keyfile import passphrase_option, read_key_file, read_passphrase
-from manifests.signing import Signer
-
-ALL_RIGHTS = (Right.PROVISION, Right.HEARTBEAT, Right.REVOKE)
+from manifests.keyfile import read_passphrase
 
 
 @click.group()
@@ -38,8 +33,8 @@ def broker() -> None:
     """Hold model keys and release them to attested enclaves."""
 
 
-broker.add_command(policy)
-broker.add_command(audit)
+for command in (policy, audit, add, remove, rewrap, card, delegate, credential):
+    broker.add_command(command)
 
 
 @broker.command()
@@ -52,66 +47,6 @@ def init(*, home: Path, passphrase_file: Path | None, as_json: bool) -> None:
     keys = admin.init_home(home, read_passphrase(passphrase_file, confirm=True), now())
     facts = {"home": str(home), "card": str(place.card), "broker": keys.signer.public.hex()}
     show_facts({**facts, "recipient": keys.recipient.key_id.hex()}, as_json=as_json)
-
-
-@broker.command()
-@home_option
-@click.option("-o", "--output", type=FILE, help="Write the card here.")
-@json_option
-def card(*, home: Path, output: Path | None, as_json: bool) -> None:
-    """Show the broker's card, which owners need for `delegate` and `seal --recipient`."""
-    text = reports.card_text(Home(home))
-    if output is not None:
-        write_atomically(output, text.encode("ascii"))
-    if as_json:
-        show_facts(reports.card_facts(Home(home)), as_json=True)
-    elif output is None:
-        click.echo(text, nl=False)
-
-
-@broker.command()
-@click.option("--owner-key", type=FILE, required=True, help="The owner's key file.")
-@click.option("--broker", "card_file", type=FILE, required=True, help="The broker's card.")
-@click.option("--model", "models", multiple=True, required=True, help='Name of a model, or "*" for every one.')
-@click.option(
-    "--right",
-    "rights",
-    multiple=True,
-    type=click.Choice([str(right) for right in Right]),
-    help="What the broker may do; without any: provision, heartbeat and revoke.",
-)
-@click.option("--epoch-floor", type=click.IntRange(min=0), default=0, show_default=True, help="Lowest epoch covered.")
-@click.option("-o", "--output", type=FILE, required=True, help="The delegation to write.")
-@passphrase_option
-def delegate(
-    *,
-    owner_key: Path,
-    card_file: Path,
-    models: tuple[str, ...],
-    rights: tuple[str, ...],
-    epoch_floor: int,
-    output: Path,
-    passphrase_file: Path | None,
-) -> None:
-    """Sign, as the owner, what a broker may do with which models."""
-    owner = Signer.from_seed(read_key_file(owner_key, "owner", read_passphrase(passphrase_file)))
-    chosen = [Right(right) for right in rights] or list(ALL_RIGHTS)
-    document = admin.delegate(owner, card_file, models=models, rights=chosen, epoch_floor=epoch_floor)
-    write_atomically(output, document)
-    click.echo(f"{output}: {', '.join(sorted(chosen))} for {', '.join(sorted(models))}")
-
-
-@broker.command()
-@click.argument("sealed", type=FILE)
-@click.option("--delegation", type=FILE, required=True, help="The owner's delegation to this broker.")
-@unlocking
-@json_option
-def add(*, sealed: Path, delegation: Path, home: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Take in the key of a sealed model that names this broker as a recipient."""
-    with open_ledger(home, passphrase_file) as ledger:
-        row = admin.add_model(ledger, sealed, delegation, now())
-    facts = {"model": row.name, "epoch": row.epoch, "digest": row.digest.hex(), "owner": row.owner.hex()}
-    show_facts(facts, as_json=as_json)
 
 
 @broker.command("list")
@@ -195,18 +130,6 @@ def forget(*, boot_id: str, home: Path, passphrase_file: Path | None, as_json: b
     with open_ledger(home, passphrase_file) as ledger:
         row, leases = admin.forget_enclave(ledger, boot_id, now())
     show_facts({"forgotten": row.boot_id.hex(), "leases": leases}, as_json=as_json)
-
-
-@broker.command()
-@click.option("--client", required=True, metavar="KEY", help="The client's public key: 64 hex digits, or its card.")
-@click.option("--name", required=True, help="Name of the identity.")
-@click.option("-o", "--output", type=FILE, required=True, help="The credential to write.")
-@unlocking
-def credential(*, client: str, name: str, output: Path, home: Path, passphrase_file: Path | None) -> None:
-    """Sign a credential that names a client's key as an identity."""
-    key = admin.client_key(client)
-    with open_ledger(home, passphrase_file) as ledger:
-        write_atomically(output, admin.issue_credential(ledger, key, name, now()))
 
 
 def _json_line(event: Event) -> None:

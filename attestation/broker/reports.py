@@ -29,6 +29,18 @@ def card_facts(home: Home) -> dict[str, str]:
     return {"broker": keys[CARD_SIGNING].hex(), "recipient": key_id(keys[CARD_RECIPIENT]).hex()}
 
 
+def delegation_facts(document: bytes, owner: bytes) -> dict[str, Any]:
+    """Return what an owner's delegation lets a broker do."""
+    delegation = open_delegation(document, owner)
+    return {
+        "owner": delegation.owner.hex(),
+        "broker": delegation.broker.hex(),
+        "rights": [str(right) for right in delegation.rights],
+        "models": list(delegation.models),
+        "epoch_floor": delegation.epoch_floor,
+    }
+
+
 def listing(state: State) -> dict[str, list[dict[str, Any]]]:
     """Return every model and enclave."""
     return {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from attestation.broker.audit import EventKind
 from attestation.broker.ledger import Ledger, Plan
+from attestation.broker.models import named_model
 from attestation.broker.schema import ModelRow, RevocationRow
 from attestation.broker.state import State
 from attestation.broker.terms import known_model, open_delegation
@@ -13,8 +14,6 @@ from attestation.errors import BrokerCode, BrokerError
 from attestation.types import Revocation, Right, document_digest
 
 EVERY = "*"
-MIN_DIGITS = 16
-"""Of a digest: fewer could be met by chance when models are many."""
 
 
 def revoke(ledger: Ledger, owner: bytes, name: str, *, epoch: int, digests: Sequence[bytes], now: int) -> RevocationRow:
@@ -59,22 +58,9 @@ def revoke_named(
         return [revoke(ledger, _only_owner(models, name), name, epoch=below, digests=[], now=now)]
     meant: dict[tuple[bytes, str], list[bytes]] = {}
     for digest in digests:
-        row = _meant(models, digest)
+        row = named_model(models, digest)
         meant.setdefault((row.owner, row.name), []).append(row.digest)
     return [revoke(ledger, *key, epoch=0, digests=found, now=now) for key, found in meant.items()]
-
-
-def _meant(models: Sequence[ModelRow], digest: str) -> ModelRow:
-    found = [row for row in models if row.digest.hex().startswith(digest.lower())]
-    if len(found) != 1 or len(digest) < MIN_DIGITS:
-        raise BrokerError(
-            BrokerCode.MODEL_UNKNOWN,
-            "the digest does not name one model that the broker holds",
-            expected=f"{MIN_DIGITS} to 128 hexadecimal digits",
-            found=f"{digest[:160]}: {len(found)} models",
-            remedy="see `strongroom broker list`",
-        )
-    return found[0]
 
 
 def _only_owner(models: Sequence[ModelRow], name: str) -> bytes:

@@ -56,12 +56,14 @@ def rewrap(
     add: Sequence[bytes] = (),
     remove: Sequence[bytes] = (),
     destination: Path | None = None,
+    overwrite: bool = False,
 ) -> SealedInfo:
-    """Rewrite the recipients of a sealed model, in place or to another file; everything else is copied as it is.
+    """Rewrite the recipients of a sealed model, in place or to `destination`; everything else is copied as it is.
 
     `add` are public keys (1,216 bytes; one that is there already gets a new entry), `remove` are key ids (16 bytes).
     Who was removed may have kept the data key: to shut somebody out, seal again.  Raises as `recover_dek`, and
-    ManifestError `sealed-recipients`, `key-invalid`, `disk-full` or `file-unavailable`.
+    ManifestError `sealed-recipients`, `key-invalid`, `disk-full`, `file-unavailable`, or `file-exists` for a
+    destination that is there, without `overwrite`.
     """
     with open_source(path) as source:
         header = load_header(source)
@@ -72,7 +74,8 @@ def rewrap(
         finally:
             stream.wipe(dek)
         section = keys.encode_section(recipients, header.digest)
-        write_atomically(destination or path, _copy(source, header.recipients_offset, section))
+        blocks = _copy(source, header.recipients_offset, section)
+        write_atomically(destination or path, blocks, replace=destination is None or overwrite)
     return SealedInfo(header.core, header.digest, sorted(recipients), header.recipients_offset + len(section))
 
 
@@ -84,7 +87,8 @@ def _recover(header: Header, recipients: Recipients, private: RecipientKey) -> b
             "the model was not sealed for this key",
             expected=private.key_id.hex(),
             found=", ".join(key_id.hex() for key_id in recipients),
-            remedy="ask one of its recipients to rewrap the model for this key",
+            remedy="have a recipient add this key's card: `strongroom rewrap MODEL --key KEY --add CARD`, where that is"
+            " a broker `strongroom broker rewrap MODEL --home DIR --add CARD`",
         )
     dek = private.unseal(sealed_key, header.digest)
     stream.check_commitment(dek, header.core.salt, header.core.commitment)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from manifests import draft
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import concerning, exists, read_bounded
+from manifests.files import concerning, read_bounded, require_free
 from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.sealed import exporters, parties
 from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, check_part_name
@@ -61,7 +61,7 @@ def seal(
     `field-invalid`, `model-malformed`, `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`,
     and as `write_sealed`.  After an error the destination is what it was before.
     """
-    _check_free(Path(destination), overwrite=overwrite)
+    require_free(Path(destination), overwrite=overwrite)
     signer = parties.owner_signer(owner_key, passphrase)
     publics = parties.recipient_publics(recipients)
     source = _load(model, example_input)
@@ -88,16 +88,6 @@ def seal(
         progress=progress,
         overwrite=overwrite,
     )
-
-
-def _check_free(destination: Path, *, overwrite: bool) -> None:
-    """Say at once what the writing would say after minutes of work."""
-    if not overwrite and exists(destination):
-        raise ManifestError(
-            ManifestCode.FILE_EXISTS,
-            f"{destination} already exists",
-            remedy="choose another name, or say that it may be replaced: --force, in Python overwrite=True",
-        )
 
 
 def _check(manifest: ModelManifest, graph: onnx.ModelProto, owner_key: Signer) -> None:

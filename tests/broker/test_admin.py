@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from attestation.broker.admin import (
-    add_model,
     client_key,
     delegate,
     init_home,
@@ -18,6 +17,7 @@ from attestation.broker.admin import (
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
 from attestation.broker.ledger import Ledger
+from attestation.broker.models import add_model
 from attestation.broker.policy import NO_PREVIOUS, PolicyDocument, active_policy, lineage_of, policy_digest
 from attestation.broker.releases import Granted, release
 from attestation.errors import BrokerCode, BrokerError, PolicyCode, PolicyError

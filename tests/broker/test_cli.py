@@ -17,6 +17,7 @@ from attestation.broker.schema import EnclaveRow, LeaseRow
 from attestation.errors import BrokerCode, PolicyCode
 from attestation.types import Credential, Delegation, Right
 from manifests import keyfile
+from manifests.cli import rewrap
 from manifests.errors import ManifestCode, StrongroomError
 from manifests.sealed.recipients import RecipientKey
 from tests.broker.conftest import Sealing
@@ -210,6 +211,72 @@ def test_a_credential_is_written(console: Console) -> None:
     console.good("credential", "--home", console.home, "--client", OWNER.public.hex(), "--name", "ward 7", "-o", path)
     issuer = Home(console.home).public_keys()["strongroom-broker-signing"]
     assert Credential.open(path.read_bytes(), issuer).name == "ward 7"
+
+
+def test_the_credential_of_a_card_is_shown_for_programs(console: Console) -> None:
+    keyfile.write_card(console.folder / "client.pub", {"strongroom-client": OWNER.public})
+    words = ("credential", "--home", console.home, "--client", console.folder / "client.pub", "--name", "ward 7")
+    made = console.json(*words, "-o", console.folder / "credential")
+    issuer = Home(console.home).public_keys()["strongroom-broker-signing"]
+    assert made == {
+        "file": str(console.folder / "credential"),
+        "client": OWNER.public.hex(),
+        "name": "ward 7",
+        "issuer": issuer.hex(),
+    }
+
+
+def test_a_delegation_is_shown_for_programs(console: Console) -> None:
+    words = ("delegate", "--owner-key", console.folder / "owner.key", "--broker", console.home / "broker.pub")
+    made = console.json(*words, "--model", "a", "--right", "provision", "-o", console.folder / "d")
+    assert (made["rights"], made["models"], made["epoch_floor"]) == (["provision"], ["a"], 0)
+    assert made["owner"] == OWNER.public.hex()
+
+
+@pytest.mark.parametrize("command", ["card", "delegate", "credential", "rewrap"])
+def test_a_file_that_is_there_is_replaced_by_force_alone(console: Console, sealed: Sealing, command: str) -> None:
+    output = console.folder / "there"
+    output.write_text("precious")
+    card = console.home / "broker.pub"
+    words: dict[str, tuple[object, ...]] = {
+        "card": ("--home", console.home),
+        "delegate": ("--owner-key", console.folder / "owner.key", "--broker", card, "--model", "*"),
+        "credential": ("--home", console.home, "--client", OWNER.public.hex(), "--name", "ward 7"),
+        "rewrap": (sealed(recipient(console)), "--home", console.home, "--add", card),
+    }
+    rows = len(console.json("audit", "show", "--home", console.home))
+    error = console.fails(command, *words[command], "-o", output)
+    assert error.code is ManifestCode.FILE_EXISTS
+    assert "--force" in str(error.remedy)
+    assert output.read_text() == "precious"
+    assert len(console.json("audit", "show", "--home", console.home)) == rows, "nothing was decided either"
+    console.good(command, *words[command], "-o", output, "--force")
+    assert output.read_bytes() != b"precious"
+
+
+def test_a_model_for_the_brokers_card_is_rewrapped_with_the_brokers_home(console: Console, sealed: Sealing) -> None:
+    model, other = sealed(recipient(console)), RecipientKey.generate()
+    keyfile.write_card(console.folder / "other.pub", {"strongroom-recipient": other.public})
+    words = ("rewrap", model, "--home", console.home)
+    assert len(console.json(*words, "--add", console.folder / "other.pub")["recipients"]) == 2
+    assert len(console.json(*words, "--remove", other.key_id.hex())["recipients"]) == 1
+    assert console.run(*words).exit_code == 2
+
+
+def test_a_brokers_key_file_is_refused_with_the_command_that_takes_it(console: Console, sealed: Sealing) -> None:
+    words = [sealed(recipient(console)), "--key", console.home / "broker.key", "--add", console.home / "broker.pub"]
+    error = CliRunner().invoke(rewrap, [str(word) for word in words], env={"STRONGROOM_PASSPHRASE": "x"}).exception
+    assert isinstance(error, StrongroomError)
+    assert error.code is ManifestCode.KEY_INVALID
+    assert "strongroom broker" in str(error.remedy)
+
+
+def test_a_model_that_was_added_by_mistake_is_taken_out(console: Console, sealed: Sealing) -> None:
+    added = console.add(sealed(recipient(console)))
+    assert console.json("remove", "--home", console.home, "--model", added["digest"][:16]) == added
+    assert console.json("list", "--home", console.home)["models"] == []
+    error = console.fails("remove", "--home", console.home, "--model", added["digest"])
+    assert error.code is BrokerCode.MODEL_UNKNOWN
 
 
 def test_serving_an_unreachable_host_once_fails_with_its_code(console: Console) -> None:

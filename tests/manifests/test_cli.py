@@ -16,8 +16,10 @@ from attestation.cli import attest
 from manifests.cli import inspect, model, owner, rewrap, seal_command
 from manifests.errors import ManifestCode, ManifestError
 from manifests.gramine.cli import manifest
-from manifests.keyfile import read_card
-from manifests.sealed import inspect_sealed
+from manifests.keyfile import read_card, read_key_file
+from manifests.sealed import RecipientKey, inspect_sealed
+from manifests.sealed import rewrap as rewrap_model
+from manifests.signing import Signer
 from tests.manifests.graphs import doubling
 
 ENVIRONMENT = {"STRONGROOM_PASSPHRASE": "correct horse", "COLUMNS": "80"}
@@ -109,8 +111,8 @@ def test_draft_seal_and_inspect(keys: Path, graph: Path, tmp_path: Path) -> None
         "--json",
     )
     info = inspect_sealed(path)
-    assert json.loads(printed) == info.to_dict()
-    assert json.loads(done(inspect, path, "--json")) == info.to_dict()
+    assert json.loads(printed) == {**info.to_dict(), "signature_verified": True}
+    assert json.loads(done(inspect, path, "--json")) == {**info.to_dict(), "signature_verified": True}
     assert [part.name for part in info.core.parts] == ["manifest", "model.onnx", "table"]
     assert info.core.name == "doubling"
     assert len(info.recipients) == 2
@@ -149,6 +151,27 @@ def test_rewrap_adds_and_removes(keys: Path, sealed: Path, tmp_path: Path) -> No
     assert inspect_sealed(sealed).recipients == inspect_sealed(copy).recipients
     error = refused(rewrap, sealed, "--key", keys / "one.key", "--add", keys / "two.pub")
     assert error.code is ManifestCode.SEALED_RECIPIENT
+
+
+def test_a_rewrap_to_a_file_that_is_there_needs_force(keys: Path, sealed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.sealed"
+    copy.write_text("precious")
+    arguments = [sealed, "--key", keys / "one.key", "--add", keys / "two.pub", "-o", copy]
+    assert refused(rewrap, *arguments).code is ManifestCode.FILE_EXISTS
+    private = RecipientKey.from_bytes(read_key_file(keys / "one.key", "recipient", b"correct horse"))
+    with pytest.raises(ManifestError) as error:
+        rewrap_model(sealed, private=private, add=[private.public], destination=copy)
+    assert error.value.code is ManifestCode.FILE_EXISTS
+    assert copy.read_text() == "precious"
+    done(rewrap, *arguments, "--force")
+    assert len(inspect_sealed(copy).recipients) == 2
+
+
+def test_a_clients_key_comes_with_a_card(tmp_path: Path) -> None:
+    made = json.loads(done(owner, "client", "--key", tmp_path / "ward.key", "--json"))
+    assert read_card(tmp_path / "ward.pub")["strongroom-client"].hex() == made["client"]
+    seed = read_key_file(tmp_path / "ward.key", "client", b"correct horse")
+    assert Signer.from_seed(seed).public.hex() == made["client"]
 
 
 def test_a_wrong_passphrase_is_refused(keys: Path, sealed: Path, tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""`strongroom broker add`, `remove` and `rewrap`: the models of a broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attestation.broker import models
+from attestation.broker.console import FILE, json_option, now, open_ledger, show_facts, unlocking
+from attestation.broker.schema import ModelRow
+from manifests.rewrap_cli import change_options, read_change
+from manifests.show import print_sealed
+
+
+@click.command()
+@click.argument("sealed", type=FILE)
+@click.option("--delegation", type=FILE, required=True, help="The owner's delegation to this broker.")
+@unlocking
+@json_option
+def add(*, sealed: Path, delegation: Path, home: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Take in the key of a sealed model that names this broker as a recipient."""
+    with open_ledger(home, passphrase_file) as ledger:
+        row = models.add_model(ledger, sealed, delegation, now())
+    show_facts(_facts(row), as_json=as_json)
+
+
+@click.command()
+@click.option("--model", "digest", required=True, metavar="DIGEST", help="Digest, or its first 16 digits.")
+@click.option("--force", is_flag=True, help="Also while enclaves may hold a lease: they serve on until it is used up.")
+@unlocking
+@json_option
+def remove(*, digest: str, force: bool, home: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Take out a model and delete its key here; enclaves that hold it are told nothing, which `revoke` does."""
+    with open_ledger(home, passphrase_file) as ledger:
+        row = models.remove_model(ledger, digest, now(), force=force)
+    show_facts(_facts(row), as_json=as_json)
+
+
+@click.command()
+@change_options
+@unlocking
+@json_option
+def rewrap(*, home: Path, passphrase_file: Path | None, as_json: bool, **words: Any) -> None:
+    """Change the recipients of a model that is sealed for this broker, without touching a chunk.
+
+    Who is removed may have kept the data key: to shut somebody out, seal the model again.
+    """
+    change = read_change(**words)
+    with open_ledger(home, passphrase_file) as ledger:
+        info = models.rewrap_model(ledger, now=now(), **change)
+    print_sealed(info, as_json=as_json)
+
+
+def _facts(row: ModelRow) -> dict[str, object]:
+    return {"model": row.name, "epoch": row.epoch, "digest": row.digest.hex(), "owner": row.owner.hex()}
