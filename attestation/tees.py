@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from attestation.amd import abi as snp
+from attestation.amd.checks import snp_checks
+from attestation.amd.verify import collateral_key as snp_collateral_key
+from attestation.amd.verify import verify_report
 from attestation.collateral import CollateralKey
 from attestation.findings import Finding
 from attestation.intel import abi
@@ -43,6 +47,15 @@ TEES: tuple[Tee, ...] = (
         collateral_key=collateral_key,
         verify=verify_quote,
         checks=sgx_checks,
+    ),
+    Tee(
+        name="snp",
+        title="AMD SEV-SNP",
+        recognise=snp.looks_like_report,
+        parse=snp.parse_report,
+        collateral_key=snp_collateral_key,
+        verify=verify_report,
+        checks=snp_checks,
     ),
 )
 

@@ -10,9 +10,13 @@ from attestation.errors import EvidenceCode, EvidenceError
 _FORMS = {
     "sgx": (r"[0-9a-f]{12}", r"processor|platform"),
     "tdx": (r"[0-9a-f]{12}", r"processor|platform"),
-    "snp": (r"milan|genoa|turin", r"vcek-(?:[0-9a-f]{16}|[0-9a-f]{128})-[0-9a-f]{16}|vlek-[0-9a-f]{16}"),
+    "snp": (r"milan|genoa|turin|unnamed", r"vcek-(?:[0-9a-f]{16}|[0-9a-f]{128})-[0-9a-f]{16}|vlek-[0-9a-f]{16}"),
 }
 """By TEE, the form of family and unit.  Both become parts of a file's name, so each is closed."""
+
+_UNNAMED = "unnamed"
+_BEFORE_NAMES = ("milan", "genoa")
+"""The products of AMD's that make reports of version 2, which do not name their product."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class CollateralKey:
 
     tee: "sgx", "tdx" or "snp".  family: the platform family: Intel's FMSPC in hex, or AMD's product.  unit: what within
     the family: the CA that certifies its platforms ("processor", "platform"), or for AMD the kind of key, the chip's
-    id and its TCB version in hex.  It comes from evidence that is not verified yet, so each part is held to its form
-    before it names a file.
+    id and its TCB version in hex.  Family "unnamed" is of reports that do not name theirs: see `candidates`.  It comes
+    from evidence that is not verified yet, so each part is held to its form before it names a file.
     """
 
     tee: str
@@ -35,6 +39,13 @@ class CollateralKey:
         if re.fullmatch(family, self.family) is None or re.fullmatch(unit, self.unit) is None:
             found = " ".join(repr(part[:32]) for part in (self.tee, self.family, self.unit))
             raise EvidenceError(EvidenceCode.COLLATERAL_KEY, "the key names no collateral", found=found)
+
+    @property
+    def candidates(self) -> tuple[CollateralKey, ...]:
+        """The keys to look under, in this order: itself, or one for each product where the evidence names none."""
+        if self.family != _UNNAMED:
+            return (self,)
+        return tuple(CollateralKey(self.tee, family, self.unit) for family in _BEFORE_NAMES)
 
     def __str__(self) -> str:
         return f"{self.tee}-{self.family}-{self.unit}"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from attestation.collateral.document import MAX_COLLATERAL, Collateral
 from attestation.collateral.key import CollateralKey
-from attestation.collateral.kinds import KINDS
 from attestation.errors import EvidenceCode, EvidenceError
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import exists, naming, read_bounded
@@ -18,15 +17,18 @@ class CollateralSource(ABC):
 
     def fetch(self, key: CollateralKey) -> Collateral:
         """Return the collateral filed under `key`; raises EvidenceError `collateral-missing` and others."""
-        data = self._fetch(key)
-        if data is None:
-            raise EvidenceError(
-                EvidenceCode.COLLATERAL_MISSING,
-                f"no collateral is held for {key}",
-                expected=str(key),
-                remedy="fetch the vendor's collateral for this platform and put it there",
-            )
-        return KINDS[key.tee].from_json(data)
+        from attestation.collateral.kinds import KINDS  # the kinds are subclasses of what this package declares
+
+        for candidate in key.candidates:
+            data = self._fetch(candidate)
+            if data is not None:
+                return KINDS[key.tee].from_json(data)
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_MISSING,
+            f"no collateral is held for {key}",
+            expected=" or ".join(map(str, key.candidates)),
+            remedy="fetch the vendor's collateral for this platform and put it there",
+        )
 
     @abstractmethod
     def _fetch(self, key: CollateralKey) -> bytes | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from attestation.policy.schema import Table
 from attestation.policy.sgx import SgxPolicy
+from attestation.policy.snp import SnpPolicy
 from attestation.policy.tables import EvidencePolicy, ReleasePolicy, ServicePolicy
 from manifests import canonical, signing
 
@@ -16,6 +17,7 @@ VERSION = 1
 
 TEE_TABLES: Mapping[str, type[Table]] = {
     "sgx": SgxPolicy,
+    "snp": SnpPolicy,
 }
 """The table of each TEE, under the TEE's name."""
 

@@ -84,7 +84,7 @@ def floors(*names: str, high: int = U8) -> Any:
     return _declared(functools.partial(_floors, names=names, high=high), ())
 
 
-def grouped_floors(*, required: bool = False, high: int = U8, **groups: tuple[str, ...]) -> Any:
+def grouped_floors(groups: Mapping[str, tuple[str, ...]], *, required: bool = False, high: int = U8) -> Any:
     """Declare a table of `floors` tables, by group: each group has components of its own.  Kept as sorted pairs."""
     return _declared(functools.partial(_grouped, groups=groups, high=high), _REQUIRED if required else ())
 
@@ -148,7 +148,7 @@ def _floors(value: Any, name: str, *, names: tuple[str, ...], high: int) -> tupl
     return tuple(sorted((key, fields.number(item, f"{name}.{key}", 0, high)) for key, item in table.items()))
 
 
-def _grouped(value: Any, name: str, *, groups: dict[str, tuple[str, ...]], high: int) -> tuple[tuple[str, Any], ...]:
+def _grouped(value: Any, name: str, *, groups: Mapping[str, tuple[str, ...]], high: int) -> tuple[tuple[str, Any], ...]:
     table = fields.closed_map(value, name, (), groups)
     if not table:
         refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty table", remedy=f"name one of {', '.join(groups)}")
