@@ -41,11 +41,7 @@ def platform_checks(verified: Verified, policy: EvidencePolicy, now: int) -> Ite
 
 
 def _denied(verified: Verified, policy: EvidencePolicy) -> Finding:
-    named = [
-        (name, [item.hex() for item in ids])
-        for name, ids in policy.platforms_denied
-        if verified.tee in PLATFORM_IDS[name].tees
-    ]
+    named = [(name, ids) for name, ids in policy.platforms_denied if verified.tee in PLATFORM_IDS[name].tees]
     hits = [_shown(verified, name) for name, ids in named if _is_among(verified, name, ids)]
     shown = [_shown(verified, name) for name in verified.platform_ids]
     return check(
@@ -79,7 +75,7 @@ def _hits(entry: Broken, verified: Verified) -> bool:
 def _is_among(verified: Verified, name: str, ids: Iterable[str]) -> bool:
     """Tell whether the evidence shows one of these ids, or hides which it has."""
     found = verified.platform_ids.get(name, "")
-    return not found.strip("0") or found in ids
+    return found in ids if found.strip("0") else PLATFORM_IDS[name].everywhere
 
 
 def _is_below(verified: Verified, name: str, least: int) -> bool:

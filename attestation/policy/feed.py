@@ -41,7 +41,7 @@ Pairs = tuple[tuple[str, Any], ...]
 class Broken:
     """One entry: what is broken since when, and why.  It hits where every condition that it has holds.
 
-    tees: whose evidence it is about.  platforms: by name of an id, the ids in hex.  below: by component, the least
+    tees: whose evidence it is about.  platforms: by the kind of an id, those that are.  below: by component, the least
     security version that is good; one component below it is enough.  advisories: one that applies is enough.
     """
 
@@ -180,8 +180,8 @@ def _platforms(value: Any, tees: tuple[str, ...]) -> Pairs:
     table = _filled(fields.closed_map(value, "platforms", (), known), "platforms")
     for name, ids in table.items():
         for item in _words(ids, name):
-            if not re.fullmatch(rf"[0-9a-f]{{{2 * PLATFORM_IDS[name].size}}}", item):
-                raise _malformed(f"{name} takes {PLATFORM_IDS[name].size} bytes as lower-case hex digits")
+            if not PLATFORM_IDS[name].admits(item):
+                raise _malformed(f"{name} takes {PLATFORM_IDS[name]}")
     return tuple(sorted((name, tuple(sorted(ids))) for name, ids in table.items()))
 
 

@@ -6,27 +6,47 @@ name that is mistyped would otherwise refuse nothing, and nobody would notice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+MAX_TEXT: Final = 128
+
 _INTEL = frozenset({"sgx", "tdx"})
+_AMD = frozenset({"snp"})
 
 
 @dataclass(frozen=True)
 class PlatformId:
-    """One kind of id: its size in bytes, and the TEEs whose evidence shows it."""
+    """One kind of id, and the TEEs whose evidence shows it.
 
-    size: int
+    size: in bytes, which show as hex; None for text.  everywhere: whether each platform of these TEEs has one, so that
+    evidence which does not show it hides it.
+    """
+
+    size: int | None
     tees: frozenset[str]
+    everywhere: bool = True
+
+    def admits(self, value: str) -> bool:
+        """Tell whether a text is an id of this kind."""
+        if self.size is None:
+            return 0 < len(value) <= MAX_TEXT and value.isprintable()
+        return re.fullmatch(rf"[0-9a-f]{{{2 * self.size}}}", value) is not None
+
+    def __str__(self) -> str:
+        return "text" if self.size is None else f"{self.size} bytes as lower-case hex digits"
 
 
 PLATFORM_IDS: Final[Mapping[str, PlatformId]] = {
     "fmspc": PlatformId(6, _INTEL),
     "ppid": PlatformId(16, _INTEL),
-    "chip_id": PlatformId(64, frozenset({"snp"})),
+    "product": PlatformId(None, _AMD),
+    "chip_id": PlatformId(64, _AMD),
+    "csp_id": PlatformId(None, _AMD, everywhere=False),
 }
-"""By the vendor's name: Intel's family of platforms and one platform of it; AMD's chip."""
+"""By the vendor's name: Intel's family of platforms and one platform of it; AMD's product, chip, and cloud provider."""
 
 _SGX_COMPONENTS = frozenset({"pcesvn", *(f"sgxtcbcomp{index:02}svn" for index in range(1, 17))})
 
@@ -36,8 +56,3 @@ TCB_COMPONENTS: Final[Mapping[str, frozenset[str]]] = {
     "snp": frozenset({"bootloader", "tee", "snp", "microcode", "fmc"}),
 }
 """By TEE, the security versions that its evidence shows."""
-
-
-def id_sizes() -> dict[str, int]:
-    """Return the size in bytes of every kind of id."""
-    return {name: each.size for name, each in PLATFORM_IDS.items()}

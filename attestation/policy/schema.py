@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from attestation.errors import PolicyCode, PolicyError
+from attestation.policy.platforms import PLATFORM_IDS
 from attestation.validity import parse_rfc3339
 from manifests import fields, signing
 
@@ -20,6 +21,8 @@ T = TypeVar("T", bound="Table")
 MAX_ITEMS = 4096
 """Room for one entry per machine of a large fleet."""
 MAX_TEXT = 128
+MAX_ID = 256
+"""The id of an AMD chip takes 128 hex digits."""
 
 U8, U16, U32, U64 = ((1 << bits) - 1 for bits in (8, 16, 32, 64))
 
@@ -99,6 +102,11 @@ def named_hexes(sizes: Mapping[str, int]) -> Any:
     return _declared(functools.partial(_named_hexes, sizes=sizes), ())
 
 
+def platform_ids() -> Any:
+    """Declare a table of lists of platforms' ids, by the name of their kind.  Kept as sorted pairs of texts."""
+    return _declared(_platform_ids, ())
+
+
 def moment() -> Any:
     """Declare a point in time as text of the form "2024-11-13T00:00:00Z"; None leaves it open."""
     return _declared(_moment, None)
@@ -133,8 +141,8 @@ def _keys(value: Any, name: str) -> tuple[bytes, ...]:
     return tuple(signing.check_public_key(key) for key in _hexes(value, name, size=signing.KEY_SIZE))
 
 
-def _texts(value: Any, name: str, *, known: tuple[str, ...], least: int = 0) -> tuple[str, ...]:
-    found = tuple(sorted({fields.text(item, name, MAX_TEXT) for item in _items(value, name, least=least)}))
+def _texts(value: Any, name: str, *, known: tuple[str, ...], least: int = 0, limit: int = MAX_TEXT) -> tuple[str, ...]:
+    found = tuple(sorted({fields.text(item, name, limit) for item in _items(value, name, least=least)}))
     unknown = set(found) - set(known) if known else set()
     if unknown:
         refuse(PolicyCode.POLICY_MALFORMED, f"{name} knows no {min(unknown)!r}; it takes {', '.join(known)}")
@@ -171,6 +179,17 @@ def _named_hexes(value: Any, name: str, *, sizes: Mapping[str, int]) -> tuple[tu
     if not table:
         refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty table", remedy=f"name one of {', '.join(sizes)}")
     return tuple(sorted((key, _hexes(item, f"{name}.{key}", size=sizes[key])) for key, item in table.items()))
+
+
+def _platform_ids(value: Any, name: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    table = fields.closed_map(value, name, (), PLATFORM_IDS)
+    if not table:
+        refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty table", remedy=f"name one of {', '.join(PLATFORM_IDS)}")
+    lists = {kind: _texts(items, f"{name}.{kind}", known=(), least=1, limit=MAX_ID) for kind, items in table.items()}
+    for kind, ids in lists.items():
+        if not all(map(PLATFORM_IDS[kind].admits, ids)):
+            refuse(PolicyCode.POLICY_MALFORMED, f"{name}.{kind} takes {PLATFORM_IDS[kind]}")
+    return tuple(sorted(lists.items()))
 
 
 def _moment(value: Any, name: str) -> str:

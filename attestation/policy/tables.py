@@ -8,7 +8,6 @@ from typing import Any, Final, NoReturn
 from attestation.errors import PolicyCode, PolicyError
 from attestation.intel.tcb import TcbStatus
 from attestation.policy.feed import MAX_FEED, HardwareFeed, open_feed
-from attestation.policy.platforms import id_sizes
 from attestation.policy.schema import (
     Table,
     flag,
@@ -19,6 +18,7 @@ from attestation.policy.schema import (
     moment,
     named_hexes,
     number,
+    platform_ids,
     refuse,
     required_number,
     required_texts,
@@ -58,7 +58,7 @@ class EvidencePolicy(Table):
     simulation: accept simulated platforms, and ONLY those under `simulated_root` (SHA-256 of DER certificates).
     max_collateral_age: seconds since the oldest document was issued; None: as long as it is valid.
     tcb_evaluation_min: least tcbEvaluationDataNumber; None: any.  tcb_date_min: RFC 3339; None: any.
-    advisories_refused: only beside the accepted "*".  platforms_denied: ids in bytes by the name of their kind.
+    advisories_refused: only beside the accepted "*".  platforms_denied: ids by the name of their kind.
     broken_hardware: the signed list's text, its key, the most seconds since it was issued, its least serial number.
     dangerous_replacement_roots: SHA-256 of DER certificates by vendor, each in the place of that vendor's own roots.
     """
@@ -71,7 +71,7 @@ class EvidencePolicy(Table):
     tcb_evaluation_min: int | None = number(None)
     advisories_refused: tuple[str, ...] = texts()
     tcb_date_min: str | None = moment()
-    platforms_denied: tuple[tuple[str, tuple[bytes, ...]], ...] = named_hexes(id_sizes())
+    platforms_denied: tuple[tuple[str, tuple[str, ...]], ...] = platform_ids()
     broken_hardware: str | None = long_text(2 * MAX_FEED)
     broken_hardware_key: bytes | None = hex_value(32, None)
     broken_hardware_max_age: int | None = number(None, 1)
