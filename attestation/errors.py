@@ -162,6 +162,8 @@ class FindingCode(ErrorCode):
     FEED_AGE = "hardware-feed-age", Fault.REFUSED, "the list of broken hardware is no older than the policy allows"
     FMSPC = "platform-fmspc", Fault.REFUSED, "the platform family is one that the policy names"
     PPID = "platform-ppid", Fault.REFUSED, "the platform is one that the policy names"
+    TCB_COMPONENTS = "tcb-components", Fault.REFUSED, "each component of the TCB reaches the policy's floor for it"
+    QE_ISV_SVN = "qe-isv-svn", Fault.REFUSED, "the quoting enclave's security version reaches the policy's floor"
     REPORT_DATA = "report-data", Fault.REFUSED, "the quote is bound to this session and these claims"
     MRENCLAVE = "sgx-mrenclave", Fault.REFUSED, "the enclave's measurement is one that the policy names"
     MRSIGNER = "sgx-mrsigner", Fault.REFUSED, "the enclave's signer is one that the policy names"

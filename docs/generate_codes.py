@@ -14,6 +14,7 @@ MODULES = (
     "manifests.errors",
     "manifests.gramine.errors",
     "attestation.errors",
+    "attestation.intel.errors",
     "attestation.amd.errors",
     "enclave.errors",
     "host.errors",

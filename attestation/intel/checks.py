@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from attestation.errors import FindingCode
 from attestation.findings import Finding, check, one_of
 from attestation.intel.abi import Attributes, ReportBody
+from attestation.intel.machine_checks import bit_text, machine_checks, mask_check
 from attestation.intel.verified import SgxVerified
 from attestation.policy import SgxPolicy
 
@@ -18,20 +19,12 @@ _REQUIRED = ((FindingCode.INIT, Attributes.INIT), (FindingCode.MODE64, Attribute
 
 def sgx_checks(verified: SgxVerified, policy: SgxPolicy) -> Iterator[Finding]:
     """Hold the machine and the enclave's report against the policy."""
-    yield from _machine(verified, policy)
+    yield from machine_checks(verified, policy)
     yield from _measurements(verified.quote.body, policy)
     yield from _versions(verified.quote.body, policy)
     yield from _named_attributes(verified.quote.body, policy)
     yield from _masks(verified.quote.body, policy)
     yield from _configuration(verified.quote.body, policy)
-
-
-def _machine(verified: SgxVerified, policy: SgxPolicy) -> Iterator[Finding]:
-    for code, found, allowed in (
-        (FindingCode.FMSPC, verified.pck.fmspc, policy.fmspc),
-        (FindingCode.PPID, verified.pck.ppid, policy.ppid),
-    ):
-        yield check(code, passed=not allowed or found in allowed, expected=one_of(allowed), found=found.hex())
 
 
 def _measurements(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
@@ -58,7 +51,7 @@ def _versions(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
 def _named_attributes(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
     for code, bit in _REQUIRED:
         present = bool(body.flags & bit)
-        yield check(code, passed=present, expected="set", found=_set(present=present))
+        yield check(code, passed=present, expected="set", found=bit_text(present=present))
     for code, bit, allowed in (
         (FindingCode.DEBUG, Attributes.DEBUG, policy.debug),
         (FindingCode.PROVISION_KEY, Attributes.PROVISION_KEY, policy.provision_key),
@@ -69,7 +62,7 @@ def _named_attributes(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
             code,
             passed=allowed or not present,
             expected="either" if allowed else "not set",
-            found=_set(present=present),
+            found=bit_text(present=present),
             dangerous=present,
         )
 
@@ -77,11 +70,11 @@ def _named_attributes(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
 def _masks(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
     judged = Attributes.INIT | Attributes.MODE64BIT | Attributes.DEBUG
     judged |= Attributes.PROVISION_KEY | Attributes.EINITTOKEN_KEY
-    yield _mask(FindingCode.ATTRIBUTES, body.flags & ~int(judged), policy.attributes_mask)
+    yield mask_check(FindingCode.ATTRIBUTES, body.flags & ~int(judged), policy.attributes_mask)
     basic = body.xfrm & _BASIC_XFRM == _BASIC_XFRM
-    yield _mask(FindingCode.XFRM, body.xfrm, policy.xfrm_allowed, also=basic)
-    yield _mask(FindingCode.MISCSELECT, body.misc_select, policy.miscselect_allowed)
-    yield _mask(FindingCode.CET_ATTRIBUTES, body.cet_attributes, policy.cet_attributes_allowed)
+    yield mask_check(FindingCode.XFRM, body.xfrm, policy.xfrm_allowed, also=basic)
+    yield mask_check(FindingCode.MISCSELECT, body.misc_select, policy.miscselect_allowed)
+    yield mask_check(FindingCode.CET_ATTRIBUTES, body.cet_attributes, policy.cet_attributes_allowed)
 
 
 def _configuration(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
@@ -97,13 +90,3 @@ def _configuration(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
         (FindingCode.ISV_FAMILY_ID, body.isv_family_id.hex(), policy.isv_family_id.hex()),
     ):
         yield check(code, passed=found == expected, expected=expected, found=found)
-
-
-def _mask(code: FindingCode, found: int, allowed: int, *, also: bool = True) -> Finding:
-    return check(
-        code, passed=also and not found & ~allowed, expected=f"no bit outside {allowed:#x}", found=f"{found:#x}"
-    )
-
-
-def _set(*, present: bool) -> str:
-    return "set" if present else "not set"

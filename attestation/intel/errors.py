@@ -31,7 +31,6 @@ class TdxFinding(ErrorCode):
     MRSEAM = "tdx-mrseam", Fault.REFUSED, "the TDX module is one that the policy names"
     MRSIGNERSEAM = "tdx-mrsignerseam", Fault.REFUSED, "the TDX module is Intel's: its signer is zero"
     SEAM_ATTRIBUTES = "tdx-seam-attributes", Fault.REFUSED, "the TDX module has no attributes"
-    TEE_TCB_SVN = "tdx-tee-tcb-svn", Fault.REFUSED, "each component of TEE_TCB_SVN reaches the policy's floor"
     DEBUG = "tdx-debug", Fault.REFUSED, "the TD is not under debug or profiling, unless the policy says so"
     SEPT_VE = "tdx-sept-ve", Fault.REFUSED, "the host cannot cause #VE on the TD's own pages, unless the policy says so"
     MIGRATABLE = "tdx-migratable", Fault.REFUSED, "the TD cannot be migrated, unless the policy says so"

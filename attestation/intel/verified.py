@@ -47,6 +47,12 @@ class IntelVerified(Verified):
         return self.tcb.evaluation_number
 
     @property
+    def tcb_components(self) -> dict[str, int]:
+        """The PCK's component SVNs and PCESVN, under the names that Intel's API has for them."""
+        components = {f"sgxtcbcomp{index:02}svn": svn for index, svn in enumerate(self.pck.components, 1)}
+        return components | {"pcesvn": self.pck.pce_svn}
+
+    @property
     def platform_ids(self) -> dict[str, str]:
         """FMSPC, the platform's family, and PPID, the platform."""
         return {"fmspc": self.pck.fmspc.hex(), "ppid": self.pck.ppid.hex()}
@@ -82,6 +88,12 @@ class TdxVerified(IntelVerified):
     def measurement(self) -> bytes:
         """MRTD, 48 bytes: what the TD was built from.  What it started since is in the RTMRs."""
         return self.quote.body.mr_td
+
+    @property
+    def tcb_components(self) -> dict[str, int]:
+        """Those of the platform, and TEE_TCB_SVN: the components under which the TD was launched."""
+        launch = enumerate(self.quote.body.tee_tcb_svn, 1)
+        return super().tcb_components | {f"tdxtcbcomp{index:02}svn": svn for index, svn in launch}
 
     def details(self) -> dict[str, Any]:
         """Return the statuses apart, with the TDX module's and the one of now, and the PCK certificate's extension."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from attestation.errors import PolicyCode
 from attestation.intel.abi import Attributes
-from attestation.policy.schema import U16, Table, flag, hex_value, hexes, mask, number, refuse, texts
+from attestation.policy.platforms import TCB_COMPONENTS
+from attestation.policy.schema import U16, Table, flag, floors, hex_value, hexes, mask, number, refuse, texts
 
 KNOWN_XFRM = 0x602FF
 """x87, SSE, AVX, MPX, AVX-512, PKRU and AMX: what the SDM defines for enclaves."""
@@ -37,6 +38,8 @@ class SgxPolicy(Table):
     config_svn: int = number(0, 0, U16)
     isv_ext_prod_id: bytes = hex_value(16, bytes(16))
     isv_family_id: bytes = hex_value(16, bytes(16))
+    tcb_components_min: tuple[tuple[str, int], ...] = floors(*sorted(TCB_COMPONENTS["sgx"]), high=U16)
+    qe_isv_svn_min: int | None = number(None, 0, U16)
     fmspc: tuple[bytes, ...] = hexes(6)
     ppid: tuple[bytes, ...] = hexes(16)
 
