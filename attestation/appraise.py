@@ -43,14 +43,14 @@ def _part(verified: Verified, policy: Policy, now: int) -> Iterator[Finding]:
     """Run every check of one part: those of all TEEs, and those of its own."""
     table = policy.table(verified.tee)
     yield check(FindingCode.TEE, passed=table is not None, expected=one_of(tuple(policy.tables)), found=verified.tee)
-    yield from _platform(verified, policy.evidence)
+    yield from _platform(verified, policy.evidence, table.anchors if table else ())
     yield from platform_checks(verified, policy.evidence, now)
     yield from _collateral(verified, policy.evidence, now)
     if table is not None:
         yield from BY_NAME[verified.tee].checks(verified, table)
 
 
-def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
+def _platform(verified: Verified, policy: EvidencePolicy, anchors: tuple[bytes, ...]) -> Iterator[Finding]:
     wanted = PlatformClass.SIMULATED if policy.simulation else PlatformClass.HARDWARE
     yield check(
         FindingCode.CLASS,
@@ -59,7 +59,7 @@ def _platform(verified: Verified, policy: EvidencePolicy) -> Iterator[Finding]:
         found=verified.platform,
         dangerous=policy.simulation,
     )
-    yield _root(verified.root, policy)
+    yield _root(verified.root, policy, anchors)
     if verified.tcb_status is not None:
         yield from _status(verified, verified.tcb_status, policy)
 
@@ -101,12 +101,15 @@ def _expected_advisories(policy: EvidencePolicy) -> str:
     return f"none but {', '.join(policy.advisories_accepted)}" if policy.advisories_accepted else "none"
 
 
-def _root(found: bytes, policy: EvidencePolicy) -> Finding:
+def _root(found: bytes, policy: EvidencePolicy, anchors: tuple[bytes, ...]) -> Finding:
     """Hold the root against the one that the policy names, whichever roots the caller has verified under.
 
     A policy for hardware names none, or the replacements of some vendor's.  A replacement is shown as a warning, also
-    where only the caller asked for it, which takes the name of a danger.
+    where only the caller asked for it, which takes the name of a danger.  `anchors` are what the TEE's own table
+    names, because no vendor stands above it.
     """
+    if found in anchors:
+        return check(FindingCode.ROOT, passed=True, expected=one_of(anchors), found=found.hex())
     named = policy.simulated_root
     replacements = policy.dangerous_replacement_roots
     instead = "".join(f", or instead of {name}'s {one_of(roots)}" for name, roots in replacements)

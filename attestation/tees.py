@@ -12,10 +12,17 @@ from attestation.amd.verify import collateral_key as snp_collateral_key
 from attestation.amd.verify import verify_report
 from attestation.collateral import CollateralKey
 from attestation.findings import Finding
-from attestation.intel import abi
+from attestation.intel import abi, td_abi
 from attestation.intel.checks import sgx_checks
+from attestation.intel.td_checks import tdx_checks
 from attestation.intel.verify import collateral_key, verify_quote
+from attestation.nitro.checks import nitro_checks
+from attestation.nitro.document import is_document, parse_document
+from attestation.nitro.verify import verify_document
 from attestation.roots import Roots
+from attestation.tpm.abi import is_evidence, parse_evidence
+from attestation.tpm.checks import tpm_checks
+from attestation.tpm.verify import verify_evidence
 from attestation.verified import Evidence, Verified
 
 
@@ -49,6 +56,15 @@ TEES: tuple[Tee, ...] = (
         checks=sgx_checks,
     ),
     Tee(
+        name="tdx",
+        title="Intel TDX",
+        recognise=lambda data: abi.is_quote(data, *td_abi.VERSIONS),
+        parse=td_abi.parse_td_quote,
+        collateral_key=collateral_key,
+        verify=verify_quote,
+        checks=tdx_checks,
+    ),
+    Tee(
         name="snp",
         title="AMD SEV-SNP",
         recognise=snp.looks_like_report,
@@ -56,6 +72,24 @@ TEES: tuple[Tee, ...] = (
         collateral_key=snp_collateral_key,
         verify=verify_report,
         checks=snp_checks,
+    ),
+    Tee(
+        name="nitro",
+        title="AWS Nitro Enclaves",
+        recognise=is_document,
+        parse=parse_document,
+        collateral_key=lambda _: None,
+        verify=verify_document,
+        checks=nitro_checks,
+    ),
+    Tee(
+        name="tpm",
+        title="TPM 2.0",
+        recognise=is_evidence,
+        parse=parse_evidence,
+        collateral_key=lambda _: None,
+        verify=verify_evidence,
+        checks=tpm_checks,
     ),
 )
 

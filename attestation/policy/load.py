@@ -51,11 +51,17 @@ def load_policy(source: Path | str | bytes | Mapping[str, Any], *, base: Path | 
 def roots_for(policy: Policy) -> Roots:
     """Return the roots that a policy demands: the vendors', or the one simulated platform that it names.
 
-    Where the policy names replacements, they stand in the place of that vendor's roots.
+    Where the policy names replacements, they stand in the place of that vendor's roots.  The keys and roots of TPMs
+    that it names come on top.
     """
-    if policy.evidence.simulation:
-        return Roots.simulated_fingerprints(*policy.evidence.simulated_root)
-    replaced = {HIERARCHIES[name]: roots for name, roots in policy.evidence.dangerous_replacement_roots}
+    named = [anchor for table in policy.tables.values() for anchor in table.anchors]
+    return _platform_roots(policy.evidence).with_tpm(named)
+
+
+def _platform_roots(evidence: EvidencePolicy) -> Roots:
+    if evidence.simulation:
+        return Roots.simulated_fingerprints(*evidence.simulated_root)
+    replaced = {HIERARCHIES[name]: roots for name, roots in evidence.dangerous_replacement_roots}
     return Roots.vendor().dangerously_replaced(replaced) if replaced else Roots.vendor()
 
 

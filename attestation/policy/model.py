@@ -7,17 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from attestation.policy.nitro import NitroPolicy
 from attestation.policy.schema import Table
 from attestation.policy.sgx import SgxPolicy
 from attestation.policy.snp import SnpPolicy
 from attestation.policy.tables import EvidencePolicy, ReleasePolicy, ServicePolicy
+from attestation.policy.tdx import TdxPolicy
+from attestation.policy.tpm import TpmPolicy
 from manifests import canonical, signing
 
 VERSION = 1
 
 TEE_TABLES: Mapping[str, type[Table]] = {
     "sgx": SgxPolicy,
+    "nitro": NitroPolicy,
+    "tdx": TdxPolicy,
     "snp": SnpPolicy,
+    "tpm": TpmPolicy,
 }
 """The table of each TEE, under the TEE's name."""
 

@@ -44,9 +44,11 @@ PLATFORM_IDS: Final[Mapping[str, PlatformId]] = {
     "ppid": PlatformId(16, _INTEL),
     "product": PlatformId(None, _AMD),
     "chip_id": PlatformId(64, _AMD),
+    "ak": PlatformId(32, frozenset({"tpm"})),
     "csp_id": PlatformId(None, _AMD, everywhere=False),
 }
-"""By the vendor's name: Intel's family of platforms and one platform of it; AMD's product, chip, and cloud provider."""
+"""By the vendor's name: Intel's family of platforms and one platform of it; AMD's product, chip, and cloud provider;
+a TPM's attestation key."""
 
 _SGX_COMPONENTS = frozenset({"pcesvn", *(f"sgxtcbcomp{index:02}svn" for index in range(1, 17))})
 

@@ -230,6 +230,11 @@ class Table:
         """What identifies the accepted code, for people; empty for a table that is not of a TEE."""
         return ()
 
+    @property
+    def anchors(self) -> tuple[bytes, ...]:
+        """SHA-256 of what trust may end in besides the vendors' pinned roots; empty for all TEEs that have some."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as TOML would have them, leaving out what is unset or empty."""
         return {name: _plain(value) for name, value in vars(self).items() if value is not None and value != ()}
