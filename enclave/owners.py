@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from attestation.types import Delegation, Grant, Heartbeat, OwnerState, Revocation
+from attestation.types import EVERY, Delegation, Grant, Heartbeat, OwnerState, Revocation
 from attestation.types.claims import MAX_CLAIMS, MAX_OWNERS
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.models import LoadedModel
@@ -30,7 +30,6 @@ KEPT_EPOCHS = 2
 
 _CLAIMS_ROOM = MAX_CLAIMS - 4096
 """What keys, boot id, admitted owners and their framing leave for the owners' documents."""
-EVERY = "*"
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,6 @@ class Sign:
     heartbeat: bytes = b""
     epoch: int = 0
     order: int = 0
-
-    @property
-    def is_owner_wide(self) -> bool:
-        """Whether the delegation reaches all names, so that what is signed under it may speak for the owner."""
-        return self.delegation.models == (EVERY,)
 
     def covers(self, models: Iterable[LoadedModel]) -> bool:
         """Tell whether the delegation reaches all of these models."""
@@ -313,7 +307,7 @@ class Owners:
             sign = record.sign(delegation, chain)
             sign.time, sign.heartbeat, sign.epoch = heartbeat.time, document, heartbeat.epoch
             sign.order = challenge.order
-            if sign.is_owner_wide:
+            if delegation.is_owner_wide:
                 record.epoch = max(record.epoch, heartbeat.epoch)
 
     def apply_revocation(self, revocation: Revocation, delegation: Delegation) -> list[LoadedModel] | None:
@@ -327,14 +321,16 @@ class Owners:
                 raise EnclaveError(
                     EnclaveCode.PROVISION_LIMIT, "too many digests are revoked; raise the epoch", expected=MAX_REVOKED
                 )
-            ended = [model for model in record.models.values() if _ends(revocation, model)]
+            # a floor that a newer epoch has raised does not end an older one
+            models = record.models.values()
+            ended = [model for model in models if revocation.ends(model.name, model.epoch, model.digest)]
             if not ended and _is_known(record, revocation):
                 return None
             if revocation.epoch:
                 record.raise_floor(revocation.name, revocation.epoch)
             for digest in revocation.models:
                 record.revoked.setdefault(digest, set()).add(revocation.name)
-            if delegation.models == (EVERY,):
+            if delegation.is_owner_wide:
                 record.epoch = max(record.epoch, revocation.epoch)
             for model in ended:
                 del record.models[model.digest]
@@ -348,12 +344,6 @@ class Owners:
         rooms[owner] = max(len(delegation), rooms.get(owner, 0))
         if len(delegation) > MAX_DELEGATION or sum(rooms.values()) + len(rooms) * (MAX_HEARTBEAT + 128) > _CLAIMS_ROOM:
             raise EnclaveError(EnclaveCode.PROVISION_LIMIT, "the owners' documents outgrow the claims")
-
-
-def _ends(revocation: Revocation, model: LoadedModel) -> bool:
-    """Tell whether a revocation names a model; a floor that a newer epoch has raised does not end an older one."""
-    is_named = revocation.name in {EVERY, model.name}
-    return is_named and (model.epoch < revocation.epoch or model.digest in revocation.models)
 
 
 def _is_known(record: OwnerRecord, revocation: Revocation) -> bool:

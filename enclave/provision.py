@@ -28,7 +28,7 @@ from enclave.channel import Channel, ChannelSource
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.log import Event, log
 from enclave.models import LoadedModel, ModelLoader
-from enclave.owners import EVERY, MAX_DELEGATION, MAX_HEARTBEAT, Challenge, Owners
+from enclave.owners import MAX_DELEGATION, MAX_HEARTBEAT, Challenge, Owners
 from manifests import canonical, fields
 from manifests.errors import StrongroomError
 from manifests.signing import KEY_SIZE, MAX_DOCUMENT, public_key_field, split_document
@@ -205,7 +205,7 @@ class Provisioner:
         document = fields.bounded_bytes(value["revocation"], "revocation", MAX_DOCUMENT)
         revocation = Revocation.open(document, chain.delegation.broker)
         chain.bind(revocation.owner, revocation.delegation)
-        if chain.delegation.models != (EVERY,) and revocation.name not in chain.delegation.models:
+        if not chain.delegation.names(revocation.name):
             raise EnclaveError(EnclaveCode.DELEGATION_SCOPE, "the delegation does not cover what is revoked")
         ended = self._owners.apply_revocation(revocation, chain.delegation)
         if ended is None:

@@ -64,7 +64,7 @@ def draft_manifest(
 
 
 def _fitting(name: str) -> str:
-    return "".join("-" if character == "/" or not character.isprintable() else character for character in name)[
+    return "".join("-" if character in "/*" or not character.isprintable() else character for character in name)[
         :MAX_NAME
     ]
 

@@ -75,6 +75,7 @@ class ModelManifest:
     post: tuple[PostStep, ...] = ()
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         for what, tensors in (("inputs", self.inputs), ("outputs", self.outputs)):
             names = [tensor.name for tensor in tensors]
             if not names or len(set(names)) != len(names):
@@ -164,7 +165,7 @@ class ModelManifest:
         fields.number(table.get("format", _FORMAT), "format", _FORMAT, _FORMAT)
         axes = read_axes(table.get("axes", {}))
         return cls(
-            name=check_name(table["name"]),
+            name=table["name"],
             version=fields.text(table["version"], "version", MAX_NAME),
             epoch=fields.number(table["epoch"], "epoch", 0),
             owner=signing.check_public_key(fields.fixed_bytes(table.get("owner"), "owner", signing.KEY_SIZE)),
@@ -178,8 +179,19 @@ class ModelManifest:
 
 
 def check_name(value: object) -> str:
-    """Return a model's name: 1 to 128 printable characters without "/"; raises ManifestError `field-invalid`."""
+    """Return a model's name: 1 to 128 printable characters without "/", and not "*", which stands for every model.
+
+    Raises ManifestError `field-invalid`.
+    """
     name = fields.text(value, "name", MAX_NAME)
+    if name == "*":
+        raise ManifestError(
+            ManifestCode.FIELD_INVALID,
+            "the model's name is '*', which stands for every model",
+            expected="a name other than '*'",
+            found=name,
+            remedy="choose another name",
+        )
     if "/" in name:
         raise ManifestError(
             ManifestCode.FIELD_INVALID,

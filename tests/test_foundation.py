@@ -267,7 +267,38 @@ def test_a_delegation_covers_names_from_its_epoch_floor() -> None:
     assert some.covers("a", 3)
     assert not some.covers("a", 2)
     assert not some.covers("b", 3)
-    assert dataclasses.replace(some, models=("*",)).covers("b", 3)
+    assert not some.names("*")
+    every = dataclasses.replace(some, models=("*",))
+    assert every.covers("b", 3)
+    assert every.names("*")
+    assert not every.covers("b", 2)
+
+
+def test_a_delegation_of_every_model_names_no_other() -> None:
+    """Else readers could disagree on whether it reaches a third one."""
+    for models in (("*", "a"), ("!", "*")):
+        mixed = Delegation(OWNER.public, BROKER.public, (Right.PROVISION,), models, 0)
+        assert code_of(Delegation.open, mixed.sign(OWNER), OWNER.public) is ManifestCode.FIELD_INVALID
+        assert not mixed.is_owner_wide
+        assert not mixed.covers("third", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "models", "ended"),
+    [
+        ("a", 5, (), True),
+        ("*", 5, (), True),
+        ("b", 5, (), False),
+        ("a", 4, (), False),
+        ("a", 0, (b"d" * 64,), True),
+        ("*", 0, (b"d" * 64,), True),
+        ("b", 0, (b"d" * 64,), False),
+        ("a", 0, (b"e" * 64,), False),
+    ],
+)
+def test_a_revocation_ends_what_it_names(name: str, epoch: int, models: tuple[bytes, ...], ended: bool) -> None:
+    revocation = Revocation(OWNER.public, bytes(64), name, epoch, models, 1)
+    assert revocation.ends("a", 4, b"d" * 64) is ended
 
 
 # ------------------------------------------------------------------------------------ claims, evidence

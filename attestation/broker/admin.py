@@ -21,7 +21,6 @@ from manifests.errors import ManifestCode, ManifestError
 from manifests.keyfile import CLIENT_ENTRY, RECOMMENDED, Cost, read_card_entry
 from manifests.signing import Signer, check_public_key
 
-EVERY = "*"
 MIN_DIGITS = 16
 """Of a boot id, as `list` shows it."""
 
@@ -43,8 +42,6 @@ def delegate(owner: Signer, card: Path, *, models: Sequence[str], rights: Sequen
 
     `models` are names, or "*" alone.
     """
-    if EVERY in models and len(set(models)) > 1:
-        raise ManifestError(ManifestCode.FIELD_INVALID, "'*' covers every model, so it stands alone")
     delegation = Delegation(
         owner=owner.public,
         broker=check_public_key(read_card_entry(card, CARD_SIGNING)),

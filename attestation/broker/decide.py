@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from attestation.broker.schema import LeaseRow, ModelRow
 from attestation.errors import BrokerCode
-from attestation.types import Delegation, PlatformClass, Right
+from attestation.types import EVERY, Delegation, PlatformClass, Right
 from manifests.errors import ErrorCode
 
 MAX_TEXT = 256
@@ -191,7 +191,7 @@ def _policy(_evidence: Evidence, rules: Rules, standing: Standing, request: Requ
     An enclave that already has the key of a model that was superseded may go on with it until it is revoked.
     """
     model = request.model
-    if not {"*", model.name, model.digest.hex()} & set(rules.models):
+    if not {EVERY, model.name, model.digest.hex()} & set(rules.models):
         yield unmet(BrokerCode.MODEL_NOT_IN_POLICY, ", ".join(rules.models), f"{model.name} {model.digest.hex()}")
     if model.epoch < rules.min_epoch:
         yield unmet(BrokerCode.EPOCH_BELOW_POLICY, f"at least {rules.min_epoch}", model.epoch)
@@ -209,7 +209,7 @@ def _delegation(_evidence: Evidence, _rules: Rules, _standing: Standing, request
         yield unmet(BrokerCode.DELEGATION_BROKER, request.broker.hex(), delegation.broker.hex())
     if request.right not in delegation.rights:
         yield unmet(BrokerCode.DELEGATION_RIGHT, request.right, ", ".join(delegation.rights))
-    if not {"*", model.name} & set(delegation.models):
+    if not delegation.names(model.name):
         yield unmet(BrokerCode.DELEGATION_MODEL, model.name, ", ".join(delegation.models))
     if model.epoch < delegation.epoch_floor:
         yield unmet(BrokerCode.EPOCH_BELOW_DELEGATION, f"at least {delegation.epoch_floor}", model.epoch)

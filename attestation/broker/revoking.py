@@ -11,9 +11,7 @@ from attestation.broker.schema import ModelRow, RevocationRow
 from attestation.broker.state import State
 from attestation.broker.terms import known_model, open_delegation
 from attestation.errors import BrokerCode, BrokerError
-from attestation.types import Revocation, Right, document_digest
-
-EVERY = "*"
+from attestation.types import EVERY, Revocation, Right, document_digest
 
 
 def revoke(ledger: Ledger, owner: bytes, name: str, *, epoch: int, digests: Sequence[bytes], now: int) -> RevocationRow:
@@ -82,7 +80,7 @@ def _check_revocation(state: State, owner: bytes, name: str, epoch: int, digests
     if not any(model.owner == owner and name in {EVERY, model.name} for model in state.models()):
         raise BrokerError(BrokerCode.MODEL_UNKNOWN, "the broker holds no model of this owner and name", found=name)
     before = [item.document for item in state.revocations() if item.document.owner == owner]
-    floor = max((item.epoch for item in before if item.name in {EVERY, name}), default=0)
+    floor = max((item.epoch for item in before if item.names(name)), default=0)
     ended = {digest for item in before for digest in item.models}
     if epoch <= floor and set(digests) <= ended:
         raise BrokerError(
@@ -98,6 +96,6 @@ def _revoking_delegation(state: State, owner: bytes, name: str) -> bytes:
     models = sorted((row for row in state.models() if row.owner == owner), key=lambda row: row.added, reverse=True)
     for row in models:
         delegation = open_delegation(row.delegation, owner)
-        if Right.REVOKE in delegation.rights and {EVERY, name} & set(delegation.models):
+        if Right.REVOKE in delegation.rights and delegation.names(name):
             return row.delegation
     return models[0].delegation

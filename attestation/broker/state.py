@@ -24,10 +24,7 @@ class Revoked:
 
     def covers(self, model: ModelRow) -> bool:
         """Tell whether it ends this model: by digest, or by name and epoch."""
-        if model.owner != self.document.owner:
-            return False
-        named = self.document.name in {"*", model.name} and model.epoch < self.document.epoch
-        return named or model.digest in self.document.models
+        return model.owner == self.document.owner and self.document.ends(model.name, model.epoch, model.digest)
 
 
 class _Holders:

@@ -87,7 +87,7 @@ def standing(state: State, policy: ActivePolicy, evidence: Evidence, model: Mode
     revocations = [item.document for item in state.revocations() if item.document.owner == model.owner]
     return Standing(
         revoked=any(model.digest in document.models for document in revocations),
-        epoch_floor=max((d.epoch for d in revocations if d.name in {"*", model.name}), default=0),
+        epoch_floor=max((d.epoch for d in revocations if d.names(model.name)), default=0),
         owner_epoch=state.owner_epoch(model.owner),
         holders=state.holders(model.digest, besides=evidence.boot_id),
         lease=state.lease(evidence.boot_id, model.digest),

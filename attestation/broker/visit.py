@@ -244,7 +244,7 @@ def unexpected(message: str) -> BrokerError:
 def _may_be_told(item: Revoked, owner: bytes) -> bool:
     """Tell whether the delegation lets an enclave act on this revocation; without it, leases run out."""
     delegation = open_delegation(item.row.delegation, owner)
-    return Right.REVOKE in delegation.rights and bool({"*", item.document.name} & set(delegation.models))
+    return Right.REVOKE in delegation.rights and delegation.names(item.document.name)
 
 
 def _groups(models: Sequence[ModelRow]) -> Iterator[list[ModelRow]]:

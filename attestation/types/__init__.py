@@ -6,6 +6,7 @@ raw bytes; times are Unix seconds; epochs only ever grow.
 
 from attestation.types.claims import Claims, EvidenceRecord, OwnerState
 from attestation.types.documents import (
+    EVERY,
     Delegation,
     Grant,
     Heartbeat,
@@ -17,6 +18,7 @@ from attestation.types.documents import (
 from attestation.types.identity import ClientAuthentication, Credential
 
 __all__ = [
+    "EVERY",
     "Claims",
     "ClientAuthentication",
     "Credential",

@@ -11,6 +11,8 @@ from manifests import fields, signing
 from manifests.errors import ManifestCode, ManifestError
 
 MAX_NAME = 128
+EVERY = "*"
+"""Stands for every model of an owner, in delegations and revocations; no model has this name."""
 
 DELEGATION = signing.label("delegation")
 GRANT = signing.label("grant")
@@ -67,6 +69,8 @@ class Delegation:
         models = [fields.text(item, "models", MAX_NAME) for item in fields.list_of(value["models"], "models", 1024)]
         if not rights or not models:
             raise ManifestError(ManifestCode.FIELD_INVALID, "a delegation without rights or models means nothing")
+        if EVERY in models and len(models) > 1:
+            raise ManifestError(ManifestCode.FIELD_INVALID, "'*' covers every model, so it stands alone")
         fields.ascending([str(right) for right in rights], "rights")
         fields.ascending(models, "models")
         if value["owner"] != owner:
@@ -79,9 +83,18 @@ class Delegation:
             epoch_floor=fields.number(value["epoch_floor"], "epoch_floor", 0),
         )
 
+    @property
+    def is_owner_wide(self) -> bool:
+        """Whether the delegation reaches every name, so that what is signed under it may speak for the owner."""
+        return self.models == (EVERY,)
+
+    def names(self, name: str) -> bool:
+        """Tell whether the delegation reaches models of this name, or all of them for "*"."""
+        return self.is_owner_wide or name in self.models
+
     def covers(self, name: str, epoch: int) -> bool:
         """Tell whether the delegation reaches a model of this name and epoch."""
-        return epoch >= self.epoch_floor and (self.models == ("*",) or name in self.models)
+        return epoch >= self.epoch_floor and self.names(name)
 
 
 def document_digest(document: bytes) -> bytes:
@@ -189,6 +202,14 @@ class Revocation:
     epoch: int
     models: tuple[bytes, ...]
     time: int
+
+    def names(self, name: str) -> bool:
+        """Tell whether the revocation is about models of this name."""
+        return self.name in {EVERY, name}
+
+    def ends(self, name: str, epoch: int, digest: bytes) -> bool:
+        """Tell whether the revocation ends a model of its owner."""
+        return self.names(name) and (epoch < self.epoch or digest in self.models)
 
     def sign(self, broker_key: signing.Signer) -> bytes:
         """Return the signed document."""

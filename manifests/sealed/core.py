@@ -19,7 +19,7 @@ from typing import Any
 
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestCode, ManifestError
-from manifests.model import MAX_NAME
+from manifests.model import check_name
 
 MAGIC = b"STRGROOM"
 FORMAT = 1
@@ -103,7 +103,7 @@ class Core:
     @classmethod
     def _from_map(cls, value: dict[str, Any]) -> Core:
         core = cls(
-            name=fields.text(value["name"], "name", MAX_NAME),
+            name=check_name(value["name"]),
             owner=signing.check_public_key(fields.fixed_bytes(value["owner"], "owner", signing.KEY_SIZE)),
             epoch=fields.number(value["epoch"], "epoch", 0),
             parts=tuple(_part(item) for item in fields.list_of(value["parts"], "parts", MAX_PARTS)),

@@ -89,9 +89,10 @@ def test_names_that_could_not_be_printed_are_made_printable() -> None:
     model = doubling()
     assert draft_manifest(model, owner=OWNER.public).name == "drawn"
     assert draft_manifest(model, owner=OWNER.public, suggested="a\n/" + "c" * 200).name == "a--" + "c" * 125
+    assert draft_manifest(model, owner=OWNER.public, suggested="*").name == "-"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "c" * 129, 7])
+@pytest.mark.parametrize("name", ["", "a/b", "*", "a\nb", "c" * 129, 7])
 def test_a_name_that_was_chosen_is_taken_as_it_is_or_refused(name: Any) -> None:
     with pytest.raises(ManifestError) as caught:
         draft_manifest(doubling(), owner=OWNER.public, name=name)

@@ -298,3 +298,17 @@ def test_static_axes_are_those_of_one_length() -> None:
     assert static(Axis("n", 3, 3), 3)
     assert not static(Axis("n", 1, 3), 3)
     assert not static(4, 3)
+
+
+def test_no_model_has_the_name_that_stands_for_all() -> None:
+    """In a delegation, a revocation or an enclave's floors its epoch would bind every other model of its owner."""
+    manifest = read(COMPLETE)
+    for refused in (
+        lambda: dataclasses.replace(manifest, name="*"),
+        lambda: read(COMPLETE.replace(f'name = "{manifest.name}"', 'name = "*"', 1)),
+        lambda: ModelManifest.decode(canonical.encode(manifest.to_map() | {"name": "*"})),
+    ):
+        with pytest.raises(ManifestError, match="every model") as caught:
+            refused()
+        assert caught.value.code is ManifestCode.FIELD_INVALID
+        assert caught.value.remedy

@@ -122,6 +122,7 @@ REFUSED: dict[str, tuple[dict[str, Any], ManifestCode]] = {
     "a missing part": ({"extra_parts": {"x": Path("no such file")}}, ManifestCode.FILE_UNAVAILABLE),
     "a name with a line end": ({"name": "a/b\n"}, ManifestCode.FIELD_INVALID),
     "a name like a path": ({"name": "a/b"}, ManifestCode.FIELD_INVALID),
+    "the name of all models": ({"name": "*"}, ManifestCode.FIELD_INVALID),
     "an empty name": ({"name": ""}, ManifestCode.FIELD_INVALID),
     "an empty version": ({"version": ""}, ManifestCode.FIELD_INVALID),
     "an epoch that is no number": ({"epoch": "1"}, ManifestCode.FIELD_INVALID),

@@ -308,6 +308,7 @@ CORES = {
     "no name": {"name": ""},
     "a long name": {"name": "n" * 129},
     "a name with a line end": {"name": "a\nb"},
+    "the name of all models": {"name": "*"},
 }
 
 
