@@ -17,7 +17,6 @@ from attestation.errors import BrokerCode, BrokerError
 from attestation.policy import Policy, load_policy
 from attestation.types import Credential, Delegation, Right
 from manifests import fields
-from manifests.errors import ManifestCode, ManifestError
 from manifests.keyfile import CLIENT_ENTRY, RECOMMENDED, Cost, read_card_entry
 from manifests.signing import Signer, check_public_key
 
