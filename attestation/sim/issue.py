@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.pem import encode_chain
 from attestation.intel.tcb import TcbStatus
-from attestation.sim.pki import DAY, Pki, revocation_list
+from attestation.sim.pki import DAY, Authority, Pki, revocation_list
 from attestation.sim.state import DOCUMENTS, UNLISTED, State
 from attestation.validity import rfc3339
 
@@ -38,11 +39,29 @@ def spans(state: State, now: int) -> dict[str, Span]:
     return result
 
 
+@dataclass(frozen=True)
+class Publication:
+    """What a vendor publishes beside certificates, and who signs it.  Change a field to make a deviation.
+
+    tcb_info, qe_identity: the documents without their dates.  signer: of both.
+    """
+
+    tcb_info: Mapping[str, Any]
+    qe_identity: Mapping[str, Any]
+    signer: Authority
+
+
 def issue(pki: Pki, qe_signer: bytes, state: State, dates: Mapping[str, Span]) -> IntelCollateral:
-    """Issue collateral in `state`; `dates` as of `spans`, `qe_signer` is the quoting enclave's MRSIGNER."""
-    tcb_info = _document(_tcb_info(pki, state), dates["tcb-info"])
-    qe_identity = _document(_qe_identity(qe_signer, state), dates["qe-identity"])
-    signers = encode_chain(pki.tcb_signing.der, pki.root.der)
+    """Issue SGX collateral in `state`; `dates` as of `spans`, `qe_signer` is the quoting enclave's MRSIGNER."""
+    identity = qe_identity("QE", QE_ISV_PROD_ID, qe_signer, state)
+    return publish(pki, Publication(_tcb_info(pki, state), identity, pki.tcb_signing), state, dates)
+
+
+def publish(pki: Pki, publication: Publication, state: State, dates: Mapping[str, Span]) -> IntelCollateral:
+    """Sign and date a publication, and the revocation lists that go with it."""
+    info = _document(publication.tcb_info, dates["tcb-info"])
+    identity = _document(publication.qe_identity, dates["qe-identity"])
+    signers = encode_chain(publication.signer.der, pki.root.der)
     authorities = {"pck-ca": pki.pck_ca, "tcb-signing": pki.tcb_signing}
     revoked = [a.certificate.serial_number for name, a in authorities.items() if name in state.revoked]
     leaves = [pki.pck.certificate.serial_number] if "pck" in state.revoked else []
@@ -51,18 +70,18 @@ def issue(pki: Pki, qe_signer: bytes, state: State, dates: Mapping[str, Span]) -
         root_ca_crl=revocation_list(pki.root, revoked, *dates["root-crl"]),
         pck_crl=revocation_list(pki.pck_ca, leaves, *dates["pck-crl"]),
         tcb_info_issuer_chain=signers,
-        tcb_info=tcb_info,
-        tcb_info_signature=pki.tcb_signing.sign_raw(tcb_info),
+        tcb_info=info,
+        tcb_info_signature=publication.signer.sign_raw(info),
         qe_identity_issuer_chain=signers,
-        qe_identity=qe_identity,
-        qe_identity_signature=pki.tcb_signing.sign_raw(qe_identity),
+        qe_identity=identity,
+        qe_identity_signature=publication.signer.sign_raw(identity),
     )
 
 
-def _document(body: dict[str, Any], span: Span) -> bytes:
-    kind = {"id": body.pop("id"), "version": body.pop("version")}
+def _document(body: Mapping[str, Any], span: Span) -> bytes:
+    kind = {name: body[name] for name in ("id", "version") if name in body}
     dates = {"issueDate": rfc3339(span[0]), "nextUpdate": rfc3339(span[1])}
-    return json.dumps(kind | dates | body, separators=(",", ":")).encode("ascii")
+    return json.dumps(kind | dates | dict(body), separators=(",", ":")).encode("ascii")
 
 
 def _tcb_info(pki: Pki, state: State) -> dict[str, Any]:
@@ -79,13 +98,14 @@ def _tcb_info(pki: Pki, state: State) -> dict[str, Any]:
         "pceId": platform.pce_id.hex().upper(),
         "tcbType": 0,
         "tcbEvaluationDataNumber": state.evaluation_number,
-        "tcbLevels": _levels(state.tcb_status, tcb(newer), tcb(platform.components), state.advisories),
+        "tcbLevels": levels(state.tcb_status, tcb(newer), tcb(platform.components), state.advisories),
     }
 
 
-def _qe_identity(qe_signer: bytes, state: State) -> dict[str, Any]:
+def qe_identity(name: str, product: int, qe_signer: bytes, state: State) -> dict[str, Any]:
+    """Return the identity of a quoting enclave, whose id is `name`, without dates."""
     return {
-        "id": "QE",
+        "id": name,
         "version": 2,
         "tcbEvaluationDataNumber": state.evaluation_number,
         "miscselect": "00000000",
@@ -93,12 +113,12 @@ def _qe_identity(qe_signer: bytes, state: State) -> dict[str, Any]:
         "attributes": "11000000000000000000000000000000",
         "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
         "mrsigner": qe_signer.hex().upper(),
-        "isvprodid": QE_ISV_PROD_ID,
-        "tcbLevels": _levels(state.qe_status, {"isvsvn": QE_ISV_SVN + 1}, {"isvsvn": QE_ISV_SVN}, ()),
+        "isvprodid": product,
+        "tcbLevels": levels(state.qe_status, {"isvsvn": QE_ISV_SVN + 1}, {"isvsvn": QE_ISV_SVN}, ()),
     }
 
 
-def _levels(
+def levels(
     status: str, newer: dict[str, Any], own: dict[str, Any], advisories: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """Return the levels, newest first, that give the platform's own security versions this status."""
