@@ -10,6 +10,7 @@ from attestation.policy.load import MAX_POLICY, load_policy, roots_for
 from attestation.policy.model import TEE_TABLES, Policy
 from attestation.policy.sgx import SgxPolicy
 from attestation.policy.tables import EvidencePolicy, ReleasePolicy, ServicePolicy
+from attestation.policy.tdx import TdxPolicy
 
 __all__ = [
     "MAX_POLICY",
@@ -19,6 +20,7 @@ __all__ = [
     "ReleasePolicy",
     "ServicePolicy",
     "SgxPolicy",
+    "TdxPolicy",
     "load_policy",
     "roots_for",
 ]
