@@ -40,6 +40,7 @@ from attestation.amd.errors import SnpCode
 from attestation.amd.signatures import verify_report as verify_signature
 from attestation.amd.tcb import Product, Tcb
 from attestation.amd.verified import SnpTcb, SnpVerified
+from attestation.collateral.document import Collateral
 from attestation.collateral.key import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import pem
@@ -110,7 +111,7 @@ def collateral_key(report: Report) -> CollateralKey:
 
 
 def verify_report(
-    report: Report, collateral: SnpCollateral | ValidatedEndorsement | None, roots: Roots, now: int
+    report: Report, collateral: Collateral | ValidatedEndorsement | None, roots: Roots, now: int
 ) -> SnpVerified:
     """Verify a report at `now` (Unix seconds), steps C1 to C6 and 2 to 8.
 
@@ -126,6 +127,14 @@ def verify_report(
         )
     if isinstance(collateral, SnpCollateral):
         collateral = prepare(collateral, roots, now)
+    if not isinstance(collateral, ValidatedEndorsement):
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_TEE,
+            EvidenceCode.COLLATERAL_TEE.meaning,
+            expected="collateral of an SEV-SNP report",
+            found=type(collateral).__name__,
+            remedy="use collateral that was fetched for this report",
+        )
     if collateral.roots != roots:
         raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
     reported = _check_endorsement(report, collateral)  # 2 to 5
