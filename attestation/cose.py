@@ -1,0 +1,72 @@
+"""COSE_Sign1: a payload under one signature.
+
+Source: RFC 9052, sections 2, 4.2 and 4.4; RFC 9053, section 2.1 for the algorithms.
+
+    COSE_Sign1 = [protected: bstr, unprotected: map, payload: bstr, signature: bstr]      tagged 18, or untagged
+    signed     = ["Signature1", protected, external_aad: bstr, payload]
+
+The payload is attached always, and nothing but its signature's algorithm is in the headers: a header that nothing
+signs would be a place to write into without breaking the message, so the unprotected one is empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from attestation import cbor
+from attestation.errors import EvidenceCode, EvidenceError
+
+ES256: Final = -7
+ES384: Final = -35
+EDDSA: Final = -8
+
+_TAG: Final = 18
+_ALGORITHM: Final = 1
+
+
+@dataclass(frozen=True)
+class Sign1:
+    """A parsed message; its signature is not verified.
+
+    algorithm: its COSE number.  payload, signature: as they stand in the message.  tagged: whether it has its tag.
+    """
+
+    algorithm: int
+    payload: bytes
+    signature: bytes
+    tagged: bool = False
+
+    @property
+    def protected(self) -> bytes:
+        """The protected header, encoded."""
+        return cbor.encode({_ALGORITHM: self.algorithm})
+
+    def signed(self, external: bytes = b"") -> bytes:
+        """Return what the signature covers; `external` is the application's own additional data."""
+        return cbor.encode(["Signature1", self.protected, external, self.payload])
+
+    def serialize(self) -> bytes:
+        """Return the message; `parse` is the inverse."""
+        items = [self.protected, {}, self.payload, self.signature]
+        return cbor.encode(cbor.Tag(_TAG, items) if self.tagged else items)
+
+
+def parse(data: bytes, *, max_size: int) -> Sign1:
+    """Parse a message that uses up `data`; raises EvidenceError `cbor-malformed` or `cose-malformed`."""
+    value = cbor.decode(data, max_size=max_size)
+    tagged = isinstance(value, cbor.Tag)
+    items = value.value if isinstance(value, cbor.Tag) and value.number == _TAG else value
+    if not isinstance(items, list) or [type(item) for item in items] != [bytes, dict, bytes, bytes]:
+        raise _malformed("it is not an array of header, map, payload and signature")
+    protected, unprotected, payload, signature = items
+    if unprotected:
+        raise _malformed("it has unprotected headers")
+    header = cbor.decode(protected, max_size=len(protected))
+    if not isinstance(header, dict) or header.keys() != {_ALGORITHM} or type(header[_ALGORITHM]) is not int:
+        raise _malformed("its protected header is not the signature's algorithm alone")
+    return Sign1(header[_ALGORITHM], payload, signature, tagged)
+
+
+def _malformed(why: str) -> EvidenceError:
+    return EvidenceError(EvidenceCode.COSE_MALFORMED, f"the COSE_Sign1 message is not usable: {why}")
