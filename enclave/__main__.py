@@ -66,7 +66,7 @@ def _serve(path: Path) -> None:
     from manifests.gramine.settings import load_settings
 
     settings = load_settings(path)
-    attester = open_attester(settings.attester)
+    attester = open_attester(settings)
     show_platform(attester.platform)
     channel = Channel(_host_stream())
     freeze_imports()

@@ -5,6 +5,11 @@
     owners = "first"                # or "any", or a list of owners' public keys in hexadecimal
     [limits]                        # each is optional; the defaults are those of `Limits`
     threads = 4
+    [tpm]                           # with attester = "tpm", and only then
+    key = 0x81010002                # persistent handle of the attestation key
+    parent = 0x81010001             # persistent handle of its parent, or the hierarchy of a primary key
+    bank = "sha256"
+    pcrs = [0, 2, 4, 7]
 
 Gramine's schema has no room for tables of others, hence a file of its own.
 """
@@ -26,8 +31,9 @@ from manifests.signing import check_public_key
 
 MAX_SETTINGS = 64 * 1024
 MAX_OWNERS = 16
-ATTESTERS = ("simulator", "gramine", "tdx", "snp", "nitro")
-"""The attesters that exist: the simulator, Gramine's on SGX, the kernel's for TDX and SEV-SNP, and Nitro's."""
+ATTESTERS = ("simulator", "gramine", "tdx", "snp", "nitro", "tpm")
+"""The attesters that exist: the simulator, Gramine's on SGX, the kernel's for TDX and SEV-SNP, Nitro's, a TPM's."""
+TPM_BANKS = ("sha256", "sha384", "sha512")
 
 FIRST = "first"
 """The first valid grant fixes the one owner of this process."""
@@ -76,17 +82,47 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class TpmSettings:
+    """Which key of the TPM quotes which PCRs.
+
+    key: persistent handle.  parent: persistent handle, or the handle of a hierarchy (0x4000....).  pcrs: ascending.
+    """
+
+    key: int
+    parent: int
+    pcrs: tuple[int, ...]
+    bank: str = "sha256"
+
+    def __post_init__(self) -> None:
+        """Refuse what no TPM has; raises GramineError `enclave-settings-invalid`."""
+        for name, handle, kinds in (("key", self.key, (0x81,)), ("parent", self.parent, (0x40, 0x81))):
+            if type(handle) is not int or handle >> 24 not in kinds:
+                raise _invalid(f"tpm.{name}", "a handle such as 0x81010002")
+        if self.bank not in TPM_BANKS:
+            raise _invalid("tpm.bank", f"one of {', '.join(TPM_BANKS)}")
+        known = all(type(index) is int and 0 <= index < 24 for index in self.pcrs)
+        if not self.pcrs or not known or list(self.pcrs) != sorted(set(self.pcrs)):
+            raise _invalid("tpm.pcrs", "different numbers from 0 to 23 in ascending order")
+
+
+@dataclass(frozen=True)
 class EnclaveSettings:
-    """The settings: attester's name, admitted owners ("first", "any", or ascending 32-byte keys), and limits."""
+    """The settings: attester's name, admitted owners ("first", "any", or ascending 32-byte keys), and limits.
+
+    tpm: with the attester "tpm", and only then.
+    """
 
     owners: tuple[bytes, ...] | str
     attester: str = "simulator"
     limits: Limits = field(default_factory=Limits)
+    tpm: TpmSettings | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing; raises GramineError `enclave-settings-invalid`."""
         if self.attester not in ATTESTERS:
             raise _invalid("attester", f"one of {', '.join(ATTESTERS)}")
+        if (self.attester == "tpm") != (self.tpm is not None):
+            raise _invalid("tpm", 'a table with attester = "tpm", and only then')
         if isinstance(self.owners, str):
             if self.owners not in {FIRST, ANY}:
                 raise _invalid("owners", "'first', 'any' or a list of keys")
@@ -97,6 +133,8 @@ class EnclaveSettings:
         """Return the settings file."""
         owners = self.owners if isinstance(self.owners, str) else [key.hex() for key in self.owners]
         tables = {"version": 1, "attester": self.attester, "owners": owners, "limits": asdict(self.limits)}
+        if self.tpm is not None:
+            tables["tpm"] = {**asdict(self.tpm), "pcrs": list(self.tpm.pcrs)}
         return tomli_w.dumps(tables).encode("utf-8")
 
 
@@ -107,12 +145,17 @@ def parse_settings(data: bytes) -> EnclaveSettings:
     except (ValueError, RecursionError):
         raise _invalid("the file", "TOML") from None
     check_version(tables, "the settings file")
-    unknown = tables.keys() - {"version", "attester", "owners", "limits"}
-    if unknown or tables.keys() < {"version", "attester", "owners"}:
-        raise _invalid("the file", "version, attester, owners and limits, and nothing else")
+    unknown = tables.keys() - {"version", "attester", "owners", "limits", "tpm"}
+    if unknown or not tables.keys() >= {"version", "attester", "owners"}:
+        raise _invalid("the file", "version, attester, owners, limits and tpm, and nothing else")
     if type(tables["version"]) is not int or tables["version"] != 1:
         raise _invalid("version", "1")
-    return EnclaveSettings(_owners(tables["owners"]), _attester(tables["attester"]), _limits(tables.get("limits", {})))
+    return EnclaveSettings(
+        owners=_owners(tables["owners"]),
+        attester=_attester(tables["attester"]),
+        limits=_limits(tables.get("limits", {})),
+        tpm=_tpm(tables["tpm"]) if "tpm" in tables else None,
+    )
 
 
 def load_settings(path: Path) -> EnclaveSettings:
@@ -143,6 +186,19 @@ def _owner(value: object) -> bytes:
         return check_public_key(bytes.fromhex(str(value)))
     except (ValueError, ManifestError):
         raise _invalid("owners", "Ed25519 public keys as 64 hexadecimal digits") from None
+
+
+def _tpm(value: Any) -> TpmSettings:
+    if not isinstance(value, dict) or not {"key", "parent", "pcrs"} <= value.keys() <= {
+        "key",
+        "parent",
+        "pcrs",
+        "bank",
+    }:
+        raise _invalid("tpm", "key, parent, pcrs and bank")
+    if not isinstance(value["pcrs"], list):
+        raise _invalid("tpm.pcrs", "a list")
+    return TpmSettings(**{**value, "pcrs": tuple(value["pcrs"])})
 
 
 def _limits(value: Any) -> Limits:

@@ -16,11 +16,16 @@ from enclave.attesters import ATTESTERS, open_attester
 from enclave.attesters.files import KernelFiles
 from enclave.attesters.gramine import GramineAttester
 from enclave.attesters.nitro import NSM_IOCTL_RAW, NitroAttester
+from enclave.attesters.tpm import TpmAttester
 from enclave.attesters.tsm import TsmAttester, exact_quote
 from enclave.errors import EnclaveError
+from manifests import canonical
 from manifests.gramine import settings
+from manifests.gramine.errors import GramineError
+from manifests.gramine.settings import EnclaveSettings, TpmSettings, parse_settings
 
 REPORT_DATA = bytes(range(64))
+TPM = TpmSettings(key=0x81010002, parent=0x81010001, pcrs=(0, 7))
 
 
 def failed(call: Callable[[], object]) -> EnclaveError:
@@ -33,16 +38,12 @@ def test_the_attesters_are_those_that_settings_can_name() -> None:
     assert tuple(ATTESTERS) == settings.ATTESTERS
 
 
-@pytest.mark.parametrize("name", ["gramine", "tdx", "snp", "nitro"])
+@pytest.mark.parametrize("name", ["gramine", "tdx", "snp", "nitro", "tpm"])
 def test_a_machine_without_what_the_settings_name_is_told_so(name: str) -> None:
-    error = failed(lambda: open_attester(name))
+    error = failed(lambda: open_attester(EnclaveSettings("first", attester=name, tpm=TPM if name == "tpm" else None)))
     assert str(error.code) == "enclave-start-failed"
     assert name in error.message
     assert error.remedy
-
-
-def test_an_unknown_attester_is_refused() -> None:
-    assert str(failed(lambda: open_attester("abacus")).code) == "enclave-start-failed"
 
 
 # ------------------------------------------------------------------------------------------ plain files
@@ -291,3 +292,116 @@ def test_a_module_that_fails_costs_one_quote(device: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     assert str(failed(lambda: NitroAttester(device, FakeNsm(fail)).quote(REPORT_DATA)).code) == "quote-unavailable"
+
+
+# ------------------------------------------------------------------------------------------ TPM
+
+
+class FakeTpm:
+    """Gives prepared answers; what a TPM answers in truth is tested with a software TPM (tests/tpm)."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+
+    def exchange(self, command: bytes) -> bytes:
+        assert int.from_bytes(command[2:6], "big") == len(command)
+        return self.answers.pop(0)
+
+
+def answer(body: bytes, tag: int = 0x8001, code: int = 0) -> bytes:
+    return tag.to_bytes(2, "big") + (10 + len(body)).to_bytes(4, "big") + code.to_bytes(4, "big") + body
+
+
+def sized(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+
+
+PUBLIC = answer(sized(b"public", b"name", b"qualified"))
+SELECTION = b"\0\0\0\1\0\x0b\3\x81\0\0"
+
+
+def pcrs(fill: int, size: int = 32) -> bytes:
+    return answer(bytes(4) + SELECTION + b"\0\0\0\2" + sized(bytes([fill]) * size, bytes([fill + 1]) * size))
+
+
+QUOTE = answer((21).to_bytes(4, "big") + sized(b"message") + b"a signature!", tag=0x8002)
+
+
+def test_pcrs_that_are_extended_meanwhile_are_quoted_anew() -> None:
+    tpm = FakeTpm(PUBLIC, PUBLIC, pcrs(1), QUOTE, pcrs(2), pcrs(2), QUOTE, pcrs(2))
+    evidence = canonical.decode(TpmAttester(TPM, tpm).quote(REPORT_DATA), max_size=4096)
+    assert isinstance(evidence, dict)
+    assert evidence["pcrs"] == [b"\2" * 32, b"\3" * 32]
+    assert (evidence["message"], evidence["signature"]) == (b"message", b"a signature!")
+    assert (evidence["key"], evidence["parent"]) == (sized(b"public"), b"qualified")
+    assert tpm.answers == []
+
+
+def test_a_tpm_that_asks_for_patience_gets_the_command_again() -> None:
+    tpm = FakeTpm(PUBLIC, PUBLIC, answer(b"", code=0x922), answer(b"", code=0x90A), pcrs(1), QUOTE, pcrs(1))
+    assert TpmAttester(TPM, tpm).quote(REPORT_DATA)
+    assert tpm.answers == []
+
+
+def test_pcrs_that_never_stand_still_are_not_quoted() -> None:
+    changing = [part for turn in range(3) for part in (pcrs(turn), QUOTE, pcrs(turn + 1))]
+    attester = TpmAttester(TPM, FakeTpm(PUBLIC, PUBLIC, *changing))
+    assert str(failed(lambda: attester.quote(REPORT_DATA)).code) == "quote-unavailable"
+
+
+def test_a_primary_key_needs_no_parent_in_the_tpm() -> None:
+    tpm = FakeTpm(PUBLIC, pcrs(1), QUOTE, pcrs(1))
+    settings = TpmSettings(key=0x81010002, parent=0x40000001, pcrs=(0, 7))
+    evidence = canonical.decode(TpmAttester(settings, tpm).quote(REPORT_DATA), max_size=4096)
+    assert isinstance(evidence, dict)
+    assert evidence["parent"] == b"\x40\0\0\1"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        b"\x80\1",
+        answer(b"", code=0x18B),
+        pcrs(1)[:-1],
+        pcrs(1, size=20),
+        pcrs(1) + b"\0",
+        answer(b"", tag=0x8002),
+        answer(bytes(4) + b"\0\0\0\1\0\x0b\3\x01\0\0" + bytes(4)),
+    ],
+    ids=["nothing", "half a head", "an error", "cut", "short digests", "too long", "another tag", "a missing PCR"],
+)
+def test_an_answer_of_the_tpm_that_is_none_costs_one_quote(wrong: bytes) -> None:
+    attester = TpmAttester(TPM, FakeTpm(PUBLIC, PUBLIC, wrong))
+    assert str(failed(lambda: attester.quote(REPORT_DATA)).code) == "quote-unavailable"
+
+
+def test_a_key_that_the_tpm_does_not_hold_is_named() -> None:
+    error = failed(lambda: TpmAttester(TPM, FakeTpm(answer(b"", code=0x18B))))
+    assert str(error.code) == "enclave-start-failed"
+    assert "0x81010002" in error.message
+    assert "TPM_RC 0x18b" in error.message
+
+
+def test_the_settings_of_a_tpm_are_read_and_written() -> None:
+    full = EnclaveSettings("first", attester="tpm", tpm=TPM)
+    assert parse_settings(full.to_toml()) == full
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "",
+        "[tpm]\nkey = 1\nparent = 0x81010001\npcrs = [0]",
+        "[tpm]\nkey = 0x81010002\nparent = 2\npcrs = [0]",
+        "[tpm]\nkey = 0x81010002\nparent = 0x81010001\npcrs = []",
+        "[tpm]\nkey = 0x81010002\nparent = 0x81010001\npcrs = [24]",
+        "[tpm]\nkey = 0x81010002\nparent = 0x81010001\npcrs = [7, 0]",
+        "[tpm]\nkey = 0x81010002\nparent = 0x81010001\npcrs = 7",
+        "[tpm]\nkey = 0x81010002\nparent = 0x81010001\npcrs = [0]\nbank = 'sha1'",
+        "[tpm]\nkey = 0x81010002\nparent = 0x81010001\npcrs = [0]\nmore = 1",
+    ],
+)
+def test_settings_of_no_tpm_are_refused(table: str) -> None:
+    with pytest.raises(GramineError):
+        parse_settings(f"version = 1\nattester = 'tpm'\nowners = 'first'\n{table}\n".encode())
