@@ -13,51 +13,26 @@ gives every VCEK the serial number 0; RFC 5280 forbids that, and general X.509 p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from attestation.amd.signatures import PSS_ALGORITHMS, split_signed, verify_pss
+from attestation.amd.signatures import split_signed, verify_pss
 from attestation.amd.tcb import Product
+from attestation.amd.x509 import Extensions, Fields, encode_oid, parse_certificate
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.intel.der import BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, DerReader
 from attestation.roots import SIMULATION_EXTENSION, Anchor, Hierarchy, Roots
 from attestation.validity import Validity
 
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 _MALFORMED = EvidenceCode.CERTIFICATE_MALFORMED
-_V3 = 2
-_MAX_SERIAL = (1 << 160) - 1
-_VERSION_TAG = 0xA0
-_EXTENSIONS_TAG = 0xA3
-_SET = 0x31
-_UTC_TIME = 0x17
-_GENERALIZED_TIME = 0x18
-_STRINGS = frozenset({0x0C, 0x13})
-"""UTF8String and PrintableString."""
-_COMMON_NAME = bytes.fromhex("550403")
 _RSA_BITS = 4096
 _RSA_EXPONENT = 65537
-
-
-def encode_oid(dotted: str) -> bytes:
-    """Return the DER content of an object identifier."""
-    first, second, *rest = (int(part) for part in dotted.split("."))
-    return b"".join(_base128(number) for number in (40 * first + second, *rest))
-
-
-def _base128(number: int) -> bytes:
-    parts = [number & 0x7F]
-    while number := number >> 7:
-        parts.append(number & 0x7F | 0x80)
-    return bytes(reversed(parts))
 
 
 AMD: Final = encode_oid("1.3.6.1.4.1.3704.1")
@@ -103,7 +78,7 @@ _OPTIONAL = frozenset({SUBJECT_KEY_ID, AUTHORITY_KEY_ID, CRL_POINTS, SIMULATION}
 class Certificate:
     """A certificate that an anchor vouches for.  Its dates are in `validity`, still to be held against a time.
 
-    issuer, subject: DER names.  extensions: by the DER content of their identifiers, whether critical and the value.
+    issuer, subject: DER names.
     """
 
     role: Role
@@ -114,7 +89,7 @@ class Certificate:
     subject: bytes
     key: PublicKey
     validity: Validity
-    extensions: Mapping[bytes, tuple[bool, bytes]]
+    extensions: Extensions
 
     @property
     def rsa_key(self) -> rsa.RSAPublicKey:
@@ -135,7 +110,7 @@ def read_root(der: bytes, roots: Roots) -> tuple[Certificate, Anchor]:
     """Return the root of a chain and the anchor that pins it; raises EvidenceError."""
     anchor = roots.anchor(Hierarchy.AMD, der)
     tbs, algorithm, _ = split_signed(der, _MALFORMED)
-    fields = _parse(tbs, algorithm, ARK)
+    fields = parse_certificate(tbs, algorithm)
     for product in Product:
         if fields.name == ARK.name.format(product.label):
             root = _build(der, fields, ARK, product, anchor)
@@ -149,7 +124,7 @@ def read_issued(der: bytes, issuer: Certificate, roles: tuple[Role, ...], anchor
     tbs, algorithm, signature = split_signed(der, _MALFORMED)
     what = f"the {' or '.join(role.title for role in roles)} certificate"
     verify_pss(issuer.rsa_key, signature, tbs, EvidenceCode.CHAIN_SIGNATURE, what)
-    fields = _parse(tbs, algorithm, roles[0])
+    fields = parse_certificate(tbs, algorithm)
     for role in roles:
         if fields.name == role.name.format(issuer.product.label):
             certificate = _build(der, fields, role, issuer.product, anchor)
@@ -158,97 +133,7 @@ def read_issued(der: bytes, issuer: Certificate, roles: tuple[Role, ...], anchor
     raise _wrong_role(roles, issuer.product.label, fields.name)
 
 
-# ------------------------------------------------------------------------------------------------ reading
-
-
-@dataclass(frozen=True)
-class _Fields:
-    serial: int
-    issuer: bytes
-    start: int
-    end: int
-    subject: bytes
-    name: str
-    key: bytes
-    extensions: Mapping[bytes, tuple[bool, bytes]]
-
-
-def _parse(tbs: bytes, algorithm: bytes, role: Role) -> _Fields:
-    """Read the to-be-signed part of a certificate of version 3 (RFC 5280, 4.1.2)."""
-    reader = DerReader(tbs, _MALFORMED).inside(SEQUENCE)
-    version = reader.inside(_VERSION_TAG)
-    if version.integer(_V3) != _V3:
-        raise _malformed(role, "it is not of version 3")
-    version.finish()
-    serial = reader.integer(_MAX_SERIAL)
-    inner = reader.element(SEQUENCE)
-    if inner != algorithm or inner not in PSS_ALGORITHMS:
-        raise _malformed(role, "its two signature algorithms differ")
-    issuer = reader.element(SEQUENCE)
-    dates = reader.inside(SEQUENCE)
-    start, end = _time(dates), _time(dates)
-    dates.finish()
-    subject = reader.element(SEQUENCE)
-    key = reader.element(SEQUENCE)
-    outer = reader.inside(_EXTENSIONS_TAG)
-    extensions = _extensions(outer.inside(SEQUENCE))
-    outer.finish()
-    reader.finish()
-    return _Fields(serial, issuer, start, end, subject, _common_name(subject), key, extensions)
-
-
-def _time(reader: DerReader) -> int:
-    """Read UTCTime (for years 1950 to 2049) or GeneralizedTime, in DER's one form of each; returns Unix seconds."""
-    tag = reader.next_tag()
-    if tag not in {_UTC_TIME, _GENERALIZED_TIME}:
-        raise reader.refuse("a date is neither UTCTime nor GeneralizedTime")
-    text = reader.content(tag).decode("latin-1")
-    if tag == _UTC_TIME:
-        text = ("19" if text >= "50" else "20") + text
-    if re.fullmatch("[0-9]{14}Z", text) is None:
-        raise reader.refuse("a date is not in the one form of its kind")
-    try:
-        return int(datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        raise reader.refuse("a date is none") from None
-
-
-def _common_name(name: bytes) -> str:
-    """Return the common name of a DER name; an empty text where it has none or several."""
-    reader = DerReader(name, _MALFORMED).inside(SEQUENCE)
-    found = []
-    while reader.more:
-        attributes = reader.inside(_SET)
-        attribute = attributes.inside(SEQUENCE)
-        attributes.finish()
-        kind = attribute.content(OBJECT_IDENTIFIER)
-        tag = attribute.next_tag()
-        if tag not in _STRINGS:
-            raise attribute.refuse("a name has an attribute of another type than text")
-        text = attribute.content(tag)
-        attribute.finish()
-        if kind == _COMMON_NAME:
-            found.append(text.decode("utf-8", "backslashreplace"))
-    return found[0] if len(found) == 1 else ""
-
-
-def _extensions(reader: DerReader) -> dict[bytes, tuple[bool, bytes]]:
-    found: dict[bytes, tuple[bool, bytes]] = {}
-    while reader.more:
-        extension = reader.inside(SEQUENCE)
-        oid = extension.content(OBJECT_IDENTIFIER)
-        critical = extension.next_tag() == BOOLEAN and extension.boolean()
-        if oid in found:
-            raise reader.refuse("an extension is repeated")
-        found[oid] = (critical, extension.content(OCTET_STRING))
-        extension.finish()
-    return found
-
-
-# ------------------------------------------------------------------------------------------------ judging
-
-
-def _build(der: bytes, fields: _Fields, role: Role, product: Product, anchor: Anchor) -> Certificate:
+def _build(der: bytes, fields: Fields, role: Role, product: Product, anchor: Anchor) -> Certificate:
     _check_mark(fields.extensions, role, anchor)
     _check_extensions(fields.extensions, role)
     return Certificate(
@@ -270,7 +155,7 @@ def _build(der: bytes, fields: _Fields, role: Role, product: Product, anchor: An
     )
 
 
-def _check_mark(extensions: Mapping[bytes, tuple[bool, bytes]], role: Role, anchor: Anchor) -> None:
+def _check_mark(extensions: Extensions, role: Role, anchor: Anchor) -> None:
     """Hold the simulator's mark against the anchor: simulated roots require it, vendors' refuse it."""
     marked = SIMULATION in extensions
     if marked and not anchor.simulated:
@@ -281,7 +166,7 @@ def _check_mark(extensions: Mapping[bytes, tuple[bool, bytes]], role: Role, anch
         )
 
 
-def _check_extensions(extensions: Mapping[bytes, tuple[bool, bytes]], role: Role) -> None:
+def _check_extensions(extensions: Extensions, role: Role) -> None:
     """Hold the critical extensions to the role's, and refuse those that nothing here knows."""
     critical = {oid: value for oid, (is_critical, value) in extensions.items() if is_critical}
     if critical.keys() != role.critical.keys() or any(critical[oid] not in role.critical[oid] for oid in critical):

@@ -9,10 +9,11 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from attestation.amd.certificates import SIMULATION, Role, encode_oid
+from attestation.amd.certificates import SIMULATION, Role
 from attestation.amd.endorsement import CSP_ID, HWID, PRODUCT_NAME, RESERVED_SPL, SPL, STRUCT_VERSION
 from attestation.amd.signatures import PSS_ALGORITHMS
 from attestation.amd.tcb import Product, Tcb
+from attestation.amd.x509 import COMMON_NAME, Extensions, encode_oid
 from attestation.intel.der import BIT_STRING, BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE
 from attestation.sim.amd_keys import sign_pss
 from attestation.sim.extension import element
@@ -28,12 +29,9 @@ _GENERALIZED_TIME = 0x18
 _FIRST_GENERALIZED = 2524608000
 """2050-01-01: from here on, dates are GeneralizedTime (RFC 5280, 4.1.2.5)."""
 _ORGANISATION_OID = encode_oid("2.5.4.10")
-_COMMON_NAME_OID = encode_oid("2.5.4.3")
 _CRL_NUMBER = encode_oid("2.5.29.20")
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-Extensions = dict[bytes, tuple[bool, bytes]]
-"""By the DER content of their identifiers: whether critical, and the value."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class CertificateForm:
     def changed(self, *, extensions: Extensions | None = None, without: tuple[bytes, ...] = (), **changes: Any) -> Any:
         """Return the form with fields replaced, and extensions added, replaced or left out."""
         kept = {oid: value for oid, value in self.extensions.items() if oid not in without}
-        return replace(self, extensions=kept | (extensions or {}), **changes)
+        return replace(self, extensions=kept | dict(extensions or {}), **changes)
 
     def signed_by(self, signer: rsa.RSAPrivateKey) -> bytes:
         """Return the DER certificate."""
@@ -135,7 +133,7 @@ def sign(body: bytes, signer: rsa.RSAPrivateKey, algorithm: bytes) -> bytes:
 
 def encode_name(common_name: str, organisation: str) -> bytes:
     """Return a DER name of two attributes."""
-    pairs = ((_ORGANISATION_OID, organisation), (_COMMON_NAME_OID, common_name))
+    pairs = ((_ORGANISATION_OID, organisation), (COMMON_NAME, common_name))
     return element(SEQUENCE, b"".join(element(_SET, _attribute(oid, text)) for oid, text in pairs))
 
 

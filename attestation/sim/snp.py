@@ -38,6 +38,7 @@ from attestation.amd.endorsement import CHIP_ID_SIZE, HWID_SIZES
 from attestation.amd.tcb import Product, Tcb
 from attestation.amd.verified import OUT_OF_DATE, UP_TO_DATE
 from attestation.amd.verify import collateral_key
+from attestation.amd.x509 import Extensions
 from attestation.collateral.key import CollateralKey
 from attestation.intel.pem import encode_chain
 from attestation.layout import Kind
@@ -275,7 +276,7 @@ class SimulatedSnp:
             extensions=self._endorsement(lent=lent) if name == "vek" else authority_extensions(role),
         )
 
-    def _endorsement(self, *, lent: bool) -> dict[bytes, tuple[bool, bytes]]:
+    def _endorsement(self, *, lent: bool) -> Extensions:
         return endorsement_extensions(
             self.reported,
             self.product.label if lent else _PRODUCT_NAMES[self.product],
