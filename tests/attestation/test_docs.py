@@ -9,12 +9,15 @@ import pytest
 
 from attestation.errors import EvidenceCode, FindingCode
 from attestation.policy import EvidencePolicy, ReleasePolicy, ServicePolicy, SgxPolicy
+from attestation.policy.nitro import NitroPolicy
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 ELSEWHERE = {
     # Explained where they are raised: reading files, and the simulator's own commands.
     EvidenceCode.DER_MALFORMED,
+    EvidenceCode.CBOR_MALFORMED,
+    EvidenceCode.COSE_MALFORMED,
     EvidenceCode.COLLATERAL_MALFORMED,
     EvidenceCode.COLLATERAL_KEY,
     EvidenceCode.COLLATERAL_ROOTS,
@@ -29,7 +32,7 @@ def test_every_code_of_verification_and_appraisal_is_explained(code: str) -> Non
     assert f"`{code}`" in (DOCS / "attestation.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("table", [EvidencePolicy, SgxPolicy, ServicePolicy, ReleasePolicy])
+@pytest.mark.parametrize("table", [EvidencePolicy, SgxPolicy, NitroPolicy, ServicePolicy, ReleasePolicy])
 def test_every_field_of_a_policy_is_explained(table: type) -> None:
     page = (DOCS / "policy.md").read_text(encoding="utf-8")
     assert [item.name for item in dataclasses.fields(table) if f"| `{item.name}` |" not in page] == []
