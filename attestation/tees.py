@@ -10,6 +10,10 @@ from attestation.amd import abi as snp
 from attestation.amd.checks import snp_checks
 from attestation.amd.verify import collateral_key as snp_collateral_key
 from attestation.amd.verify import verify_report
+from attestation.azure import abi as azure
+from attestation.azure.checks import azure_checks
+from attestation.azure.verify import collateral_key as azure_collateral_key
+from attestation.azure.verify import verify_evidence as verify_azure
 from attestation.collateral import CollateralKey
 from attestation.findings import Finding
 from attestation.intel import abi, td_abi
@@ -90,6 +94,24 @@ TEES: tuple[Tee, ...] = (
         collateral_key=lambda _: None,
         verify=verify_evidence,
         checks=tpm_checks,
+    ),
+    Tee(
+        name="azure-snp",
+        title="Azure vTPM on AMD SEV-SNP",
+        recognise=lambda data: azure.looks_like(data, b"vcek"),
+        parse=azure.parse_evidence,
+        collateral_key=azure_collateral_key,
+        verify=verify_azure,
+        checks=azure_checks,
+    ),
+    Tee(
+        name="azure-tdx",
+        title="Azure vTPM on Intel TDX",
+        recognise=lambda data: azure.looks_like(data, b"td_quote"),
+        parse=azure.parse_evidence,
+        collateral_key=azure_collateral_key,
+        verify=verify_azure,
+        checks=azure_checks,
     ),
 )
 

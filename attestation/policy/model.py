@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from attestation.policy.azure import AzurePolicy
 from attestation.policy.nitro import NitroPolicy
 from attestation.policy.schema import Table
 from attestation.policy.sgx import SgxPolicy
@@ -24,6 +25,8 @@ TEE_TABLES: Mapping[str, type[Table]] = {
     "tdx": TdxPolicy,
     "snp": SnpPolicy,
     "tpm": TpmPolicy,
+    "azure-snp": AzurePolicy,
+    "azure-tdx": AzurePolicy,
 }
 """The table of each TEE, under the TEE's name."""
 

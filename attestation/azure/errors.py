@@ -1,0 +1,28 @@
+"""Codes of Azure's evidence: how the vTPM's key hangs on the processor's report, and what the VM is."""
+
+from __future__ import annotations
+
+from manifests.errors import ErrorCode, Fault
+
+
+class AzureCode(ErrorCode):
+    """Codes of Azure's vTPM evidence over SEV-SNP and TDX."""
+
+    EVIDENCE_MALFORMED = "azure-evidence-malformed", Fault.MALFORMED, "the JSON is not Azure's evidence"
+    EVIDENCE_VERSION = "azure-evidence-version", Fault.UNSUPPORTED, "the evidence is of a version that is not handled"
+    HCL_MALFORMED = "azure-hcl-malformed", Fault.MALFORMED, "the paravisor's report breaks its format"
+    HCL_UNSUPPORTED = "azure-hcl-unsupported", Fault.UNSUPPORTED, "the paravisor's report is of a kind not handled"
+    HCL_TEE = "azure-hcl-tee", Fault.REFUSED, "the paravisor's report is of another TEE than the evidence"
+    RUNTIME_DATA = "azure-runtime-data", Fault.REFUSED, "the processor's report does not vouch for the runtime data"
+    RUNTIME_CLAIMS = "azure-runtime-claims", Fault.MALFORMED, "authentic runtime data does not name one vTPM key"
+    TD_REPORT = "azure-td-report", Fault.REFUSED, "the TD report and the TD quote say different things"
+    VCEK = "azure-vcek", Fault.REFUSED, "the collateral was prepared for another chip's certificate"
+    USER_DATA = "azure-user-data", Fault.REFUSED, "the paravisor's user data is not what the vTPM's quote is bound to"
+
+
+class AzureFinding(ErrorCode):
+    """Codes of the checks of an appraisal of Azure's evidence; each shows as passed or failed."""
+
+    VM_ID = "azure-vm-id", Fault.REFUSED, "the virtual machine is one that the policy names"
+    SECURE_BOOT = "azure-secure-boot", Fault.REFUSED, "secure boot is on, unless the policy says so"
+    CONSOLE = "azure-console", Fault.REFUSED, "the host has no console into the machine, unless the policy says so"
