@@ -13,9 +13,11 @@ import click
 from attestation import evidence
 from attestation.appraise import Appraisal, appraise
 from attestation.collateral import open_source
+from attestation.ear.cli import verifier_key, verify_token
 from attestation.intel.abi import MAX_QUOTE
+from attestation.moment import Moment
 from attestation.policy import load_policy, roots_for
-from attestation.validity import parse_rfc3339, rfc3339
+from attestation.validity import rfc3339
 from attestation.verified import Verified
 from manifests.errors import Fault
 from manifests.files import read_bounded, write_atomically
@@ -27,23 +29,13 @@ _MARKS = {"ok": "ok", "warning": "permitted", "refusal": "refused"}
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-class Moment(click.ParamType["int"]):
-    """A point in time: RFC 3339 in UTC ("2025-07-01T00:00:00Z") or Unix seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return Unix seconds."""
-        text = str(value)
-        try:
-            return int(text) if text.isascii() and text.isdigit() else parse_rfc3339(text)
-        except ValueError:
-            self.fail(f"{text!r} is neither 2025-07-01T00:00:00Z nor Unix seconds", param, ctx)
-
-
 @click.group()
 def attest() -> None:
     """Verify and show attestation evidence."""
+
+
+attest.add_command(verifier_key)
+attest.add_command(verify_token)
 
 
 @attest.command()

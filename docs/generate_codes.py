@@ -16,6 +16,7 @@ MODULES = (
     "attestation.errors",
     "attestation.intel.errors",
     "attestation.amd.errors",
+    "attestation.ear.errors",
     "attestation.nitro.errors",
     "enclave.errors",
     "host.errors",
