@@ -23,6 +23,9 @@ from attestation.intel.verify import collateral_key, verify_quote
 from attestation.nitro.checks import nitro_checks
 from attestation.nitro.document import is_document, parse_document
 from attestation.nitro.verify import verify_document
+from attestation.ratls import certificate as ratls
+from attestation.ratls.verify import collateral_key as ratls_collateral_key
+from attestation.ratls.verify import verify_certificate
 from attestation.roots import Roots
 from attestation.tpm.abi import is_evidence, parse_evidence
 from attestation.tpm.checks import tpm_checks
@@ -112,6 +115,15 @@ TEES: tuple[Tee, ...] = (
         collateral_key=azure_collateral_key,
         verify=verify_azure,
         checks=azure_checks,
+    ),
+    Tee(
+        name="ratls",
+        title="RA-TLS certificate",
+        recognise=ratls.looks_like,
+        parse=ratls.parse_certificate,
+        collateral_key=ratls_collateral_key,
+        verify=verify_certificate,
+        checks=lambda _verified, _table: iter(()),  # judged is the evidence inside, under the table of its own TEE
     ),
 )
 

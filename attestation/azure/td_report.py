@@ -51,8 +51,8 @@ TD_REPORT: Final = Layout(
     truncated=AzureCode.HCL_MALFORMED,
     reserved=AzureCode.HCL_MALFORMED,
 )
-_TCB_INFO = slice(256, 256 + 239)
-_TD_INFO = slice(512, 1024)
+TCB_INFO = slice(256, 256 + 239)
+TD_INFO = slice(512, 1024)
 
 UNSIGNED: Final = ("cpu_svn", "mac")
 """Fields that nothing here covers."""
@@ -70,8 +70,8 @@ def check_td_report(raw: bytes, quote: TdQuote) -> None:
     wanted = {name: value for name, value in body.items() if name in report and value is not None} | {
         "type": TDX,
         "type_version": int(any(report["mr_service_td"])),  # 1: service TDs are bound
-        "tee_tcb_info_hash": hashlib.sha384(raw[_TCB_INFO]).digest(),
-        "tee_info_hash": hashlib.sha384(raw[_TD_INFO]).digest(),
+        "tee_tcb_info_hash": hashlib.sha384(raw[TCB_INFO]).digest(),
+        "tee_info_hash": hashlib.sha384(raw[TD_INFO]).digest(),
     }
     wrong = [name for name, value in wanted.items() if report[name] != value]
     if wrong:

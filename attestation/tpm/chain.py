@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.intel.der import BIT_STRING, SEQUENCE, DerReader
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
+from attestation.signed_der import SignedDer
 from attestation.tpm.algorithms import CURVES
 from attestation.tpm.errors import TpmCode
 from attestation.tpm.public import check_rsa_size
@@ -33,18 +31,6 @@ MAX_CHAIN = 6
 MAX_CERTIFICATE = 8 * 1024
 AIK_CERTIFICATE: Final = x509.ObjectIdentifier("2.23.133.8.3")
 """tcg-kp-AIKCertificate."""
-
-_RSA_PREFIX = bytes.fromhex("300d06092a864886f70d0101")
-_ECDSA_PREFIX = bytes.fromhex("300a06082a8648ce3d0403")
-_ALGORITHMS: dict[bytes, tuple[type[PublicKey], hashes.HashAlgorithm]] = {
-    _RSA_PREFIX + bytes.fromhex("0b0500"): (rsa.RSAPublicKey, hashes.SHA256()),
-    _RSA_PREFIX + bytes.fromhex("0c0500"): (rsa.RSAPublicKey, hashes.SHA384()),
-    _RSA_PREFIX + bytes.fromhex("0d0500"): (rsa.RSAPublicKey, hashes.SHA512()),
-    _ECDSA_PREFIX + bytes.fromhex("02"): (ec.EllipticCurvePublicKey, hashes.SHA256()),
-    _ECDSA_PREFIX + bytes.fromhex("03"): (ec.EllipticCurvePublicKey, hashes.SHA384()),
-    _ECDSA_PREFIX + bytes.fromhex("04"): (ec.EllipticCurvePublicKey, hashes.SHA512()),
-}
-"""AlgorithmIdentifiers that may sign a certificate: PKCS #1 v1.5 and ECDSA, from SHA-256 on."""
 
 _CURVES = frozenset(curve.name for curve in CURVES.values())
 
@@ -131,40 +117,10 @@ def _issued(der: bytes, issuer: Certificate, anchor: Anchor, below: int) -> Cert
 
 
 def _check_signature(der: bytes, issuer: Certificate, title: str) -> None:
-    tbs, algorithm, signature = _split(der)
-    if algorithm not in _ALGORITHMS:
-        raise EvidenceError(
-            TpmCode.ALGORITHM,
-            f"the {title} is signed by an algorithm that is not handled",
-            expected="RSA (PKCS #1 v1.5) or ECDSA with SHA-256, SHA-384 or SHA-512",
-            found=algorithm.hex(),
-        )
-    kind, hash_ = _ALGORITHMS[algorithm]
-    if not isinstance(issuer.key, kind) or not _verifies(issuer.key, signature, tbs, hash_):
+    signed = SignedDer.split(der, EvidenceCode.CERTIFICATE_MALFORMED)
+    signed.check_algorithm(TpmCode.ALGORITHM, f"the {title}")
+    if not signed.verifies(issuer.key):
         raise EvidenceError(EvidenceCode.CHAIN_SIGNATURE, f"the {title} is not signed by the next one of its chain")
-
-
-def _verifies(key: PublicKey, signature: bytes, message: bytes, hash_: hashes.HashAlgorithm) -> bool:
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, message, padding.PKCS1v15(), hash_)
-        else:
-            key.verify(signature, message, ec.ECDSA(hash_))
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _split(der: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return (to-be-signed part, AlgorithmIdentifier, signature) of a certificate (RFC 5280, 4.1.1)."""
-    outer = DerReader(der, EvidenceCode.CERTIFICATE_MALFORMED)
-    reader = outer.inside(SEQUENCE)
-    outer.finish()
-    tbs, algorithm, bits = reader.element(SEQUENCE), reader.element(SEQUENCE), reader.content(BIT_STRING)
-    reader.finish()
-    if not bits.startswith(b"\0"):
-        raise reader.refuse("the signature is not a whole number of bytes")
-    return tbs, algorithm, bits[1:]
 
 
 def _load(der: bytes, title: str, anchor: Anchor) -> Certificate:

@@ -1,0 +1,1 @@
+"""RA-TLS certificates: evidence inside a certificate, bound to its key."""
