@@ -59,7 +59,7 @@ def in_state(version: int = 4, **state: Any) -> TdxVerified:
 
 def reporting(version: int = 4, **changes: Any) -> TdxVerified:
     """Verify a TD whose report has these fields."""
-    return verify_sim(platform().evidence(MRTD, REPORT_DATA, version=version, **changes))
+    return verify_sim(platform().evidence(changes.pop("mr_td", MRTD), REPORT_DATA, version=version, **changes))
 
 
 def report(version: int = 4) -> TdReport:
