@@ -8,7 +8,7 @@ from attestation.types import ClientAuthentication, Credential
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.owners import Owners
 from manifests import canonical, fields
-from manifests.errors import ManifestError
+from manifests.errors import ManifestCode, ManifestError
 from manifests.signing import KEY_SIZE, split_document
 
 MAX_IDENTITY = 512
@@ -56,6 +56,9 @@ def _issuer(document: bytes) -> bytes:
     """Return the issuer that an unverified credential names, to look its key up."""
     try:
         body = canonical.decode(split_document(document)[0], max_size=len(document))
+        fields.check_version(body, "the credential")
         return fields.fixed_bytes(fields.of_type(body, "credential", dict).get("issuer"), "issuer", KEY_SIZE)
     except ManifestError as error:
+        if error.code is ManifestCode.VERSION_UNSUPPORTED:
+            raise
         raise EnclaveError(EnclaveCode.CREDENTIAL_REFUSED, f"the credential is malformed: {error.message}") from None

@@ -218,6 +218,7 @@ class Provisioner:
 def _named_owner(document: bytes) -> bytes:
     """Return the owner that an unverified delegation names; its signature is then checked under that very key."""
     body = canonical.decode(split_document(document)[0], max_size=MAX_DELEGATION)
+    fields.check_version(body, "the delegation")
     return public_key_field(fields.of_type(body, "delegation", dict).get("owner"), "owner")
 
 

@@ -72,12 +72,12 @@ def _unknown(what: str, name: str, known: frozenset[str]) -> ManifestError:
     )
 
 
-def check_version(value: object, what: str) -> None:
-    """Raise ManifestError `version-unsupported` if `value` is a map whose `version` is above 1.
+def check_version(value: object, what: str, key: str = "version") -> None:
+    """Raise ManifestError `version-unsupported` if `value` is a map whose entry `key` is above 1.
 
     To be called before anything else is looked at: of a later version nothing is known, not even its fields.
     """
-    version = value.get("version") if isinstance(value, dict) else None
+    version = value.get(key) if isinstance(value, dict) else None
     if type(version) is int and version > VERSION:
         raise ManifestError(
             ManifestCode.VERSION_UNSUPPORTED,

@@ -5,6 +5,7 @@ result keys a BLAKE2b over the canonical encoding of the other fields, so that n
 is the key of the XSalsa20-Poly1305 box (libsodium's secretbox: nonce || ciphertext) which holds the secret.
 
 A card is a text file of lines "name base64".  Empty lines and lines that begin with "#" mean nothing.
+A line "version N" says of which version a card is; without one it is of version 1, and ours leave it out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -127,23 +129,30 @@ def write_card(path: Path, entries: Mapping[str, bytes]) -> None:
 def read_card(path: Path) -> dict[str, bytes]:
     """Return the entries of a card.
 
-    Raises ManifestError `file-unavailable`, `file-too-large`, or `key-invalid` for a line that is not
-    "name base64" or repeats a name.
+    Raises ManifestError `file-unavailable`, `file-too-large`, `version-unsupported`, or `key-invalid` for a line that
+    is not "name base64" or repeats a name.
     """
     with concerning(path, _CARD_REMEDY):
         return _entries(_ascii(read_bounded(path, MAX_KEY_FILE), path), path)
 
 
 def _entries(text: str, path: Path) -> dict[str, bytes]:
+    lines = [line.split() for line in text.splitlines()]
     entries: dict[str, bytes] = {}
-    for line in text.splitlines():
-        name, *rest = line.split() or [""]
-        if not name or name.startswith("#"):
-            continue
+    for name, *rest in _of_this_version([line for line in lines if line and not line[0].startswith("#")]):
         if len(rest) != 1 or name in entries:
             raise ManifestError(ManifestCode.KEY_INVALID, f"{path} is not a card of lines 'name base64'")
         entries[name] = _bytes(rest[0])
     return entries
+
+
+def _of_this_version(lines: list[list[str]]) -> list[list[str]]:
+    """Return a card's lines without the one that tells its version; raises ManifestError `version-unsupported`."""
+    for line in lines:
+        if line[0] == "version" and len(line) == 2 and re.fullmatch("[1-9][0-9]{0,8}", line[1]):
+            fields.check_version({"version": int(line[1])}, "the card")
+            return [other for other in lines if other is not line]
+    return lines
 
 
 def read_card_entry(path: Path, name: str) -> bytes:

@@ -102,12 +102,13 @@ class ModelManifest:
     def from_toml(cls, text: str, *, owner: bytes | None = None) -> ModelManifest:
         """Read an owner's manifest; `owner` fills in, or must equal, the key that the text may name in hex.
 
-        Raises ManifestError `manifest-invalid`, `field-invalid` or `key-invalid`.
+        Raises ManifestError `manifest-invalid`, `version-unsupported`, `field-invalid` or `key-invalid`.
         """
         try:
             table = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # an integer of thousands of digits is a plain ValueError
             raise invalid(f"the manifest is not TOML: {str(error)[:200]}") from None
+        _check_format(table)
         named = table.get("owner")
         table["owner"] = _from_hex(named) if named is not None else owner
         if table["owner"] is None:
@@ -135,7 +136,7 @@ class ModelManifest:
 
     @classmethod
     def decode(cls, data: bytes) -> ModelManifest:
-        """Decode part 0; raises ManifestError `manifest-invalid`, `field-invalid`, `key-invalid` or `encoding-...`."""
+        """Decode part 0; raises ManifestError as `from_map`, or `encoding-...`."""
         manifest = cls.from_map(canonical.decode(data, max_size=MAX_MANIFEST))
         if manifest.encode() != data:
             raise invalid("the manifest spells out a default or an unused axis")
@@ -160,7 +161,11 @@ class ModelManifest:
 
     @classmethod
     def from_map(cls, value: object) -> ModelManifest:
-        """Read the tables; raises ManifestError `manifest-invalid`, `field-invalid` or `key-invalid`."""
+        """Read the tables.
+
+        Raises ManifestError `manifest-invalid`, `version-unsupported`, `field-invalid` or `key-invalid`.
+        """
+        _check_format(value)
         table: Mapping[str, Any] = fields.closed_map(value, "model manifest", _REQUIRED, _OPTIONAL)
         fields.number(table.get("format", _FORMAT), "format", _FORMAT, _FORMAT)
         axes = read_axes(table.get("axes", {}))
@@ -176,6 +181,11 @@ class ModelManifest:
             pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
         )
+
+
+def _check_format(value: object) -> None:
+    """Refuse a later format by name; its `version` is the owner's word, and says nothing of the format."""
+    fields.check_version(value, "the model manifest", "format")
 
 
 def check_name(value: object) -> str:

@@ -23,7 +23,7 @@ from attestation.binding import HASH_SIZE
 from attestation.broker.audit import Head
 from attestation.errors import BrokerCode, BrokerError
 from manifests import fields, signing
-from manifests.errors import ManifestError
+from manifests.errors import ManifestCode, ManifestError
 from manifests.files import naming, read_bounded, write_atomically
 
 ANCHOR = signing.label("audit anchor")
@@ -50,7 +50,8 @@ class Anchor:
     def write(self, head: Head, *, dangerously_lower: bool = False) -> None:
         """Remember a head durably, unless that one or a higher one is remembered already.
 
-        Safe beside other processes, which take turns.  Raises ManifestError `disk-full` or `file-unavailable`.
+        Safe beside other processes, which take turns.  Raises ManifestError `disk-full` or `file-unavailable`, and
+        BrokerError `broker-home-version` where a newer program has written: what it remembers is never overwritten.
         """
         document = self._signer.sign_document(ANCHOR, {"version": 1, "count": head.count, "head": head.digest})
         slot = (_LENGTH.pack(len(document)) + document).ljust(SLOT_SIZE, b"\0")
@@ -78,7 +79,10 @@ class Anchor:
 
 
 def read_anchor(path: Path, broker: bytes) -> Head:
-    """Return the head that an anchor remembers; raises BrokerError `store-rolled-back` if it is lost or altered."""
+    """Return the head that an anchor remembers.
+
+    Raises BrokerError `store-rolled-back` if it is lost or altered, `broker-home-version` if a newer program wrote it.
+    """
     found = "no slot that the broker signed"
     try:
         data = read_bounded(path, FILE_SIZE)
@@ -97,7 +101,10 @@ def read_anchor(path: Path, broker: bytes) -> Head:
 
 
 def _head(slot: bytes, broker: bytes) -> Head | None:
-    """Return what a slot remembers; None for one that does not verify."""
+    """Return what a slot remembers; None for one that does not verify.
+
+    Raises BrokerError `broker-home-version` for one of a later version: it may remember a higher head than any other.
+    """
     if len(slot) != SLOT_SIZE:
         return None
     (length,) = _LENGTH.unpack_from(slot)
@@ -105,7 +112,15 @@ def _head(slot: bytes, broker: bytes) -> Head | None:
         document = slot[_LENGTH.size : _LENGTH.size + length]
         value = signing.open_versioned(broker, ANCHOR, document, ("count", "head"))
         return Head(fields.number(value["count"], "count", 1), fields.fixed_bytes(value["head"], "head", HASH_SIZE))
-    except ManifestError:
+    except ManifestError as error:
+        if error.code is ManifestCode.VERSION_UNSUPPORTED:
+            raise BrokerError(
+                BrokerCode.HOME_VERSION,
+                "a newer version of the program wrote the anchor, so this one cannot tell what it remembers",
+                expected=error.expected,
+                found=error.found,
+                remedy="use that release, or a newer one",
+            ) from None
         return None
 
 

@@ -69,11 +69,11 @@ def _item(file: BinaryIO, position: int) -> bytes:
 
 def _check_header(header: bytes, broker: bytes, path: Path) -> None:
     try:
-        items = fields.list_of(canonical.decode(header, max_size=256), "header", 3)
-        magic, version, key = items if len(items) == 3 else (None, None, None)
-        if magic != MAGIC:
+        items = fields.of_type(canonical.decode(header, max_size=256), "header", list)
+        if items[:1] != [MAGIC]:
             raise BrokerError(BrokerCode.AUDIT_MALFORMED, f"{path} is not an exported audit log")
-        if fields.number(version, "version", VERSION) > VERSION:
+        version = fields.number(items[1] if len(items) > 1 else None, "version", VERSION)
+        if version > VERSION:  # of a later version nothing more is known
             raise BrokerError(
                 BrokerCode.AUDIT_VERSION,
                 f"{path} was exported by a newer version of the program",
@@ -81,7 +81,7 @@ def _check_header(header: bytes, broker: bytes, path: Path) -> None:
                 found=version,
                 remedy="verify it with a newer release",
             )
-        claimed = fields.fixed_bytes(key, "broker", signing.KEY_SIZE)
+        claimed = fields.fixed_bytes(items[2] if len(items) == 3 else None, "broker", signing.KEY_SIZE)
     except ManifestError as error:
         raise BrokerError(BrokerCode.AUDIT_MALFORMED, f"{path} is not an exported audit log: {error.message}") from None
     if claimed != broker:

@@ -66,9 +66,13 @@ class Home:
             )
         found = read_bounded(self.version, 256)
         if found != FORMAT:
-            code = BrokerCode.HOME_VERSION if found.startswith(_FORMAT_STEM) else BrokerCode.HOME_INVALID
+            other = found.startswith(_FORMAT_STEM)
             raise BrokerError(
-                code, f"{self.folder} has another layout", expected=FORMAT.decode().strip(), found=repr(found[:80])
+                BrokerCode.HOME_VERSION if other else BrokerCode.HOME_INVALID,
+                f"{self.folder} has another layout",
+                expected=FORMAT.decode().strip(),
+                found=repr(found[:80]),
+                remedy="use the release that made it, or a newer one" if other else "name a broker's home",
             )
         with naming(self.folder):
             mode = stat.S_IMODE(self.folder.stat().st_mode)

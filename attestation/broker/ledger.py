@@ -37,7 +37,7 @@ from attestation.broker.store import (
     update_row,
 )
 from attestation.errors import BrokerCode, BrokerError
-from manifests.errors import ManifestError
+from manifests.errors import StrongroomError
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ class Ledger:
             yield from read_audit(connection, start)
 
     def write_anchor(self) -> None:
-        """Remember the log's head outside the database; raises ManifestError `disk-full` or `file-unavailable`."""
+        """Remember the log's head outside the database; raises as `Anchor.write`."""
         with self._lock:
             self._anchor.write(self._view.head, dangerously_lower=self._is_restored)
             self._anchored, self._is_restored = self._view.head.count, False
@@ -162,7 +162,7 @@ class Ledger:
         """Remember the head, and close the database."""
         with self._lock:
             if self._anchored != self._view.head.count:
-                with contextlib.suppress(ManifestError):  # the next opening verifies from the older anchor on
+                with contextlib.suppress(StrongroomError):  # the next opening verifies from the older anchor on
                     self.write_anchor()
             self._store.close()
 
@@ -220,7 +220,7 @@ class Ledger:
     def _anchor_recorded(self) -> None:
         try:
             self.write_anchor()
-        except ManifestError as error:
+        except StrongroomError as error:
             raise BrokerError(
                 BrokerCode.ANCHOR_BEHIND,
                 f"audit row {self._view.head.count - 1} is recorded and in force, but not anchored: {error.message}",

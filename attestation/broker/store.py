@@ -79,9 +79,6 @@ class Store:
         with store.read() as connection:
             foreign = list(connection.exec_driver_sql(_FOREIGN).scalars())
             versions = list(connection.execute(select(schema_info.c.version)).scalars())
-        if foreign:
-            store.close()
-            raise altered("the database holds what the broker never makes: triggers or views", ", ".join(foreign))
         if versions != [SCHEMA_VERSION]:
             store.close()
             raise BrokerError(
@@ -89,7 +86,11 @@ class Store:
                 "the database was made by another version of the program",
                 expected=SCHEMA_VERSION,
                 found=versions,
+                remedy="use the release that made it, or a newer one",
             )
+        if foreign:
+            store.close()
+            raise altered("the database holds what the broker never makes: triggers or views", ", ".join(foreign))
         return store
 
     def close(self) -> None:

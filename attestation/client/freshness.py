@@ -17,7 +17,7 @@ from attestation.policy import ServicePolicy
 from attestation.types import Claims, Delegation, Heartbeat, OwnerState, Right, document_digest
 from attestation.types.claims import MAX_OWNERS
 from manifests import fields
-from manifests.errors import ManifestError
+from manifests.errors import ManifestCode, ManifestError
 
 CLOCK_SKEW = 300
 """Seconds by which a broker's clock may be ahead of ours; more would stretch the age that a policy accepts."""
@@ -165,11 +165,16 @@ def parse_beats(value: object) -> dict[bytes, Beat]:
 
 
 def _documents(state: OwnerState) -> tuple[Delegation, Heartbeat | None]:
-    """Open an owner's documents under its own key; raises ClientError `beat-invalid`."""
+    """Open an owner's documents under its own key.
+
+    Raises ClientError `beat-invalid`, or ManifestError `version-unsupported`.
+    """
     try:
         delegation = Delegation.open(state.delegation, state.owner)
         return delegation, Heartbeat.open(state.heartbeat, delegation.broker) if state.heartbeat else None
     except ManifestError as error:
+        if error.code is ManifestCode.VERSION_UNSUPPORTED:
+            raise
         raise _invalid(error.message, state.owner) from None
 
 

@@ -34,6 +34,7 @@ this table against the enclave's own."""
 
 _INTERFACE = "`strongroom infer --list` shows each model's inputs with their dtypes and shapes"
 _REMEDIES = {
+    "version-unsupported": "use a client, a broker and an enclave of the same release",
     "model-unknown": "`strongroom infer --list` shows the models that this enclave serves",
     "lease-exhausted": "ask the model's owner to have its broker renew the lease, and try again",
     "tensor-name": _INTERFACE,

@@ -142,6 +142,7 @@ def parse_evidence(data: bytes) -> TpmEvidence:
             f"the container of TPM evidence: {error.message}",
             expected=error.expected,
             found=error.found,
+            remedy=error.remedy,
         ) from None
     signature = Signature.parse(value["signature"])
     return TpmEvidence(

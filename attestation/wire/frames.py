@@ -9,6 +9,7 @@ host's own control channel.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import struct
@@ -38,6 +39,8 @@ _HEAD = b"\x84\xa4body"
 _BIN_WIDTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 _ROUTE = re.compile(r"!?[A-Za-z0-9._-]{1,63}")
 _MAX_ERROR = 4096
+_MAX_CONTAINERS = 16
+"""Maps and lists that are looked at in a frame of another version."""
 _CACHED_TAILS = 4096
 
 
@@ -109,6 +112,29 @@ def parse_error(body: Buffer) -> tuple[str, str]:
 
 
 def _decode(item: memoryview) -> Frame:
+    try:
+        return _frame(item)
+    except WireError:
+        _check_version(item)
+        raise
+
+
+def _check_version(item: memoryview) -> None:
+    """Name the version of a frame that cannot be read: of another version nothing is known, not even its fields."""
+    with contextlib.suppress(ManifestError):
+        value = canonical.decode(item, max_size=len(item), max_containers=_MAX_CONTAINERS)
+        version = value.get("v") if isinstance(value, dict) else VERSION
+        if type(version) is int and version != VERSION:
+            raise WireError(
+                WireCode.FRAME_VERSION,
+                "a frame is of another version",
+                expected=VERSION,
+                found=version,
+                remedy="use a client and a host of the same release",
+            )
+
+
+def _frame(item: memoryview) -> Frame:
     """Read one frame: the canonical order puts the body first, so that its place follows from its own header."""
     head = bytes(item[: len(_HEAD) + 5])
     width = _BIN_WIDTHS.get(head[len(_HEAD)]) if len(head) > len(_HEAD) else None
@@ -145,15 +171,7 @@ def _decode_tail(tail: bytes) -> tuple[str, int]:
     try:
         value = canonical.decode(b"\x83" + tail, max_size=_OVERHEAD + 1)
         value = fields.closed_map(value, "frame", ("route", "sid", "v"))
-        version = fields.number(value["v"], "v", 0)
-        if version != VERSION:
-            raise WireError(
-                WireCode.FRAME_VERSION,
-                "a frame is of another version",
-                expected=VERSION,
-                found=version,
-                remedy="use a client and a host of the same release",
-            )
+        fields.number(value["v"], "v", VERSION, VERSION)
         route = fields.text(value["route"], "route", MAX_ROUTE)
         sid = fields.number(value["sid"], "sid", 0, MAX_SID)
     except ManifestError as error:

@@ -32,7 +32,7 @@ from attestation.wire.session_states import (
     State,
 )
 from attestation.wire.tickets import TICKET_ID_SIZE, ServerTicket, Ticket, TicketLookup
-from manifests.errors import ManifestError
+from manifests.errors import ManifestCode, ManifestError
 
 __all__ = [
     "ClientSession",
@@ -121,6 +121,10 @@ class ClientSession(SessionCore[ClientEvent]):
         try:
             return Evidence(EvidenceRecord.decode(bytes(message.content)))
         except ManifestError as error:
+            if error.code is ManifestCode.VERSION_UNSUPPORTED:
+                raise WireError(
+                    error.code, error.message, expected=error.expected, found=error.found, remedy=error.remedy
+                ) from None
             raise WireError(WireCode.MESSAGE_MALFORMED, f"the evidence record is malformed: {error.message}") from None
 
 

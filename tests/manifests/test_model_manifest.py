@@ -183,7 +183,6 @@ CONTRADICTIONS = {
     "an unknown field": ('name = "everything"', 'name = "everything"\nnmae = "typo"'),
     "no name": ('name = "everything"', ""),
     "an empty name": ('name = "everything"', 'name = ""'),
-    "a later format": ('name = "everything"', 'name = "everything"\nformat = 2'),
     "an epoch below zero": ("epoch = 7", "epoch = -1"),
     "an epoch that is a float": ("epoch = 7", "epoch = 7.0"),
     "an unknown dtype": ('"uint8"', '"uint7"'),
