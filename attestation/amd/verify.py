@@ -79,6 +79,13 @@ class ValidatedEndorsement:
 
 def prepare(collateral: SnpCollateral, roots: Roots, now: int) -> ValidatedEndorsement:
     """Verify collateral under `roots` at `now` (Unix seconds), steps C1 to C6; raises EvidenceError."""
+    validated = authenticate(collateral, roots)
+    validated.check_dates(now)  # C6
+    return validated
+
+
+def authenticate(collateral: SnpCollateral, roots: Roots) -> ValidatedEndorsement:
+    """Verify collateral at no time in particular, steps C1 to C5: its dates are still to be checked."""
     signer_der, ark_der = pem.decode_chain(collateral.chain, 2)
     ark, anchor = read_root(ark_der, roots)  # C1
     signer = read_issued(signer_der, ark, (ASK, ASVK), anchor)  # C2
@@ -90,9 +97,7 @@ def prepare(collateral: SnpCollateral, roots: Roots, now: int) -> ValidatedEndor
         crl.check(signer)
         crl.check(vek)
     dated = (ark, signer, vek) if crl is None else (ark, signer, vek, crl)
-    validated = ValidatedEndorsement(roots, anchor, vek, endorsement, crl, tuple(item.validity for item in dated))
-    validated.check_dates(now)  # C6
-    return validated
+    return ValidatedEndorsement(roots, anchor, vek, endorsement, crl, tuple(item.validity for item in dated))
 
 
 def collateral_key(report: Report) -> CollateralKey:

@@ -40,6 +40,12 @@ class CollateralKey:
             found = " ".join(repr(part[:32]) for part in (self.tee, self.family, self.unit))
             raise EvidenceError(EvidenceCode.COLLATERAL_KEY, "the key names no collateral", found=found)
 
+    @classmethod
+    def parse(cls, text: str) -> CollateralKey:
+        """Return the key that `str` gave this text; raises EvidenceError `collateral-key`."""
+        tee, family, unit = [*text.split("-", 2), "", "", ""][:3]
+        return cls(tee, family, unit)
+
     @property
     def candidates(self) -> tuple[CollateralKey, ...]:
         """The keys to look under, in this order: itself, or one for each product where the evidence names none."""

@@ -87,6 +87,13 @@ class ValidatedCollateral:
 
 def prepare(collateral: IntelCollateral, roots: Roots, now: int) -> ValidatedCollateral:
     """Verify collateral under `roots` at `now` (Unix seconds), steps C1 to C8; raises EvidenceError."""
+    validated = authenticate(collateral, roots)
+    validated.check_dates(now)  # C8
+    return validated
+
+
+def authenticate(collateral: IntelCollateral, roots: Roots) -> ValidatedCollateral:
+    """Verify collateral at no time in particular, steps C1 to C7: its dates are still to be checked."""
     ca_der, root_der = pem.decode_chain(collateral.pck_crl_issuer_chain, 2)  # C1
     root, anchor = read_root(root_der, roots)
     pck_ca = read_issued(ca_der, root, PCK_CA, anchor)
@@ -107,9 +114,7 @@ def prepare(collateral: IntelCollateral, roots: Roots, now: int) -> ValidatedCol
     _check_tee("QE identity", tcb_info.tee, qe_identity.tee)
     dated = (root, pck_ca, tcb_signer, qe_signer, root_crl, pck_crl, tcb_info, qe_identity)
     validities = tuple(item.validity for item in dated)
-    validated = ValidatedCollateral(roots, anchor, root, pck_ca, root_crl, pck_crl, tcb_info, qe_identity, validities)
-    validated.check_dates(now)  # C8
-    return validated
+    return ValidatedCollateral(roots, anchor, root, pck_ca, root_crl, pck_crl, tcb_info, qe_identity, validities)
 
 
 def _check_tee(what: str, expected: str, found: str) -> None:
