@@ -8,7 +8,7 @@ descriptor and TD report 1.5 of version 5); for TDATTRIBUTES and XFAM the Intel 
     version 5 = header (48) | u16 body type | u32 body size | body | u32 n | signature data
 
 Body types: 2 is a TD report 1.0 (584 bytes), 3 a TD report 1.5 (648).  Type 1, an enclave's report, and the TEE type of
-enclaves are refused: no quoting enclave for SGX makes such quotes, so there is nothing to hold a verifier against.
+enclaves are refused, as is type 4: there is no evidence to hold a verifier of them against.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from attestation.errors import EvidenceCode, FindingCode
-from attestation.policy import EvidencePolicy, ReleasePolicy, ServicePolicy, SgxPolicy
+from attestation.intel.errors import TdxCode, TdxFinding
+from attestation.policy import EvidencePolicy, ReleasePolicy, ServicePolicy, SgxPolicy, TdxPolicy
 from attestation.policy.nitro import NitroPolicy
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -32,7 +33,12 @@ def test_every_code_of_verification_and_appraisal_is_explained(code: str) -> Non
     assert f"`{code}`" in (DOCS / "attestation.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("table", [EvidencePolicy, SgxPolicy, NitroPolicy, ServicePolicy, ReleasePolicy])
+@pytest.mark.parametrize("code", [*TdxCode, *TdxFinding])
+def test_every_code_of_trust_domains_is_explained(code: str) -> None:
+    assert f"`{code}`" in (DOCS / "attestation-tdx.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", [EvidencePolicy, SgxPolicy, TdxPolicy, NitroPolicy, ServicePolicy, ReleasePolicy])
 def test_every_field_of_a_policy_is_explained(table: type) -> None:
     page = (DOCS / "policy.md").read_text(encoding="utf-8")
     assert [item.name for item in dataclasses.fields(table) if f"| `{item.name}` |" not in page] == []
