@@ -47,9 +47,19 @@ _COMMANDS = {
 class CommandCode(ErrorCode):
     """Codes of the command itself."""
 
-    USAGE = "usage", Fault.USAGE, "the command line is wrong"
-    OUTPUT_FAILED = "output-failed", Fault.UNAVAILABLE, "what the command prints cannot be written"
-    INTERNAL = "internal", Fault.INTERNAL, "the program met a defect of its own"
+    USAGE = "usage", Fault.USAGE, "the command line is wrong", "see --help"
+    OUTPUT_FAILED = (
+        "output-failed",
+        Fault.UNAVAILABLE,
+        "what the command prints cannot be written",
+        "free some space, or send the output elsewhere",
+    )
+    INTERNAL = (
+        "internal",
+        Fault.INTERNAL,
+        "the program met a defect of its own",
+        "please report it, with the command you ran",
+    )
 
 
 def _load(target: str) -> Any:
@@ -118,9 +128,7 @@ def _defect(error: Exception) -> StrongroomError:
     """Name a defect of ours by its place and type alone."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119 - a name, no path
-    return StrongroomError(
-        CommandCode.INTERNAL, f"the program has a defect: {place}", remedy="please report it, with the command you ran"
-    )
+    return StrongroomError(CommandCode.INTERNAL, f"the program has a defect: {place}")
 
 
 def _report_usage(error: click.ClickException) -> int:
@@ -128,7 +136,7 @@ def _report_usage(error: click.ClickException) -> int:
     if "--json" not in sys.argv:
         error.show()
         return error.exit_code
-    return _report(StrongroomError(CommandCode.USAGE, error.format_message(), remedy="see --help"))
+    return _report(StrongroomError(CommandCode.USAGE, error.format_message()))
 
 
 def _report(error: StrongroomError) -> int:

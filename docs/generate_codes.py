@@ -13,6 +13,8 @@ PAGE = Path(__file__).with_name("codes.md")
 MODULES = (
     "manifests.errors",
     "manifests.gramine.errors",
+    "attestation.broker.errors",
+    "attestation.client.errors",
     "attestation.errors",
     "attestation.intel.errors",
     "attestation.amd.errors",
@@ -27,7 +29,8 @@ MODULES = (
 HEAD = """# Codes
 
 Every error and every finding carries a stable code. Scripts may rely on the code and on the exit status; messages
-may change. This page is generated from the code tables by `python docs/generate_codes.py`.
+may change. Every error says what to do next: the last column, or something more precise. This page is generated from
+the code tables by `python docs/generate_codes.py`.
 
 | fault | exit status | whose move it is |
 |---|---|---|
@@ -58,8 +61,8 @@ def render() -> str:
     parts = [HEAD]
     for table in tables():
         summary = (inspect.getdoc(table) or "").splitlines()[0]
-        rows = [f"| `{code}` | {code.fault.name.lower()} | {code.meaning} |" for code in table]
-        head = f"\n## {table.__name__}\n\n{summary}\n\n| code | fault | meaning |\n|---|---|---|\n"
+        rows = [f"| `{code}` | {code.fault.name.lower()} | {code.meaning} | {code.remedy or ''} |" for code in table]
+        head = f"\n## {table.__name__}\n\n{summary}\n\n| code | fault | meaning | what to do |\n|---|---|---|---|\n"
         parts.append(head + "\n".join(rows))
     return "\n".join(parts) + "\n"
 

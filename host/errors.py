@@ -4,42 +4,122 @@ from __future__ import annotations
 
 from manifests.errors import ErrorCode, Fault, StrongroomError
 
+_STATUS = "`strongroom host status` tells how the enclave fares"
+_LATER = "try again in a moment"
+_VERSIONS = "render the enclave's manifest with the release that the host runs"
+_INSPECT = "on the host, `strongroom inspect FILE` tells whether the sealed file is whole"
+
 
 class HostCode(ErrorCode):
     """Codes of relay, supervisor, model folder, admin interface and guard."""
 
     # Told to clients in "!error" frames.
-    ROUTE_UNKNOWN = "route-unknown", Fault.REFUSED, "no deployment on this host has that route"
-    ENCLAVE_DOWN = "enclave-down", Fault.UNAVAILABLE, "the deployment has no running enclave at the moment"
-    ENCLAVE_LOST = "enclave-lost", Fault.UNAVAILABLE, "the enclave ended while the session was open"
-    HOST_BUSY = "host-busy", Fault.UNAVAILABLE, "the host carries as much as it is allowed to"
-    HOST_DRAINING = "host-draining", Fault.UNAVAILABLE, "the host finishes its sessions and takes no new ones"
-    STREAMS_EXCEEDED = "streams-exceeded", Fault.REFUSED, "the connection has opened too many streams at once"
-    STREAM_ENDED = "stream-ended", Fault.REFUSED, "a frame arrived for a stream that is over"
-    CLIENT_SLOW = "client-slow", Fault.REFUSED, "the client does not read what it is sent"
-    CLIENT_IDLE = "client-idle", Fault.REFUSED, "the connection was idle, or its frame unfinished, for too long"
+    ROUTE_UNKNOWN = (
+        "route-unknown",
+        Fault.REFUSED,
+        "no deployment on this host has that route",
+        "name a route that `strongroom host status` shows",
+    )
+    ENCLAVE_DOWN = "enclave-down", Fault.UNAVAILABLE, "the deployment has no running enclave at the moment", _STATUS
+    ENCLAVE_LOST = (
+        "enclave-lost",
+        Fault.UNAVAILABLE,
+        "the enclave ended while the session was open",
+        "connect again; `strongroom host status` tells why the enclave ended",
+    )
+    HOST_BUSY = "host-busy", Fault.UNAVAILABLE, "the host carries as much as it is allowed to", _LATER
+    HOST_DRAINING = (
+        "host-draining",
+        Fault.UNAVAILABLE,
+        "the host finishes its sessions and takes no new ones",
+        "ask another host, or wait until this one is up again",
+    )
+    STREAMS_EXCEEDED = (
+        "streams-exceeded",
+        Fault.REFUSED,
+        "the connection has opened too many streams at once",
+        "close sessions that are not in use",
+    )
+    STREAM_ENDED = "stream-ended", Fault.REFUSED, "a frame arrived for a stream that is over", "open a new session"
+    CLIENT_SLOW = (
+        "client-slow",
+        Fault.REFUSED,
+        "the client does not read what it is sent",
+        "read the answers while they come, and connect again",
+    )
+    CLIENT_IDLE = (
+        "client-idle",
+        Fault.REFUSED,
+        "the connection was idle, or its frame unfinished, for too long",
+        "connect again",
+    )
     # Told to enclaves in "!fetch" replies.
-    FETCH_MALFORMED = "fetch-malformed", Fault.MALFORMED, "the fetch request does not follow its format"
-    FETCH_RANGE = "fetch-range", Fault.REFUSED, "the fetch reaches beyond the file or its length bound"
-    FETCH_BUSY = "fetch-busy", Fault.UNAVAILABLE, "too many fetches are waiting for an answer"
-    FETCH_UNKNOWN = "fetch-model-unknown", Fault.UNAVAILABLE, "no sealed model with that digest is in the folder"
-    FETCH_UNREADABLE = "fetch-model-unreadable", Fault.UNAVAILABLE, "the sealed model cannot be read from disk"
+    FETCH_MALFORMED = "fetch-malformed", Fault.MALFORMED, "the fetch request does not follow its format", _VERSIONS
+    FETCH_RANGE = "fetch-range", Fault.REFUSED, "the fetch reaches beyond the file or its length bound", _INSPECT
+    FETCH_BUSY = "fetch-busy", Fault.UNAVAILABLE, "too many fetches are waiting for an answer", _LATER
+    FETCH_UNKNOWN = (
+        "fetch-model-unknown",
+        Fault.UNAVAILABLE,
+        "no sealed model with that digest is in the folder",
+        "put the owner's sealed file into the folder of models; `strongroom host models` shows it",
+    )
+    FETCH_UNREADABLE = (
+        "fetch-model-unreadable",
+        Fault.UNAVAILABLE,
+        "the sealed model cannot be read from disk",
+        _INSPECT,
+    )
     # Told to the operator.
     ADDRESS_IN_USE = "address-in-use", Fault.UNAVAILABLE, "another program listens on the address"
     ADDRESS_UNUSABLE = "address-unusable", Fault.UNAVAILABLE, "the address cannot be listened on"
     SOCKET_PATH_TOO_LONG = "socket-path-too-long", Fault.USAGE, "a Unix socket's path is longer than the kernel takes"
     HOME_RUNNING = "home-running", Fault.UNAVAILABLE, "a host agent already runs in this home folder"
-    HOME_UNUSABLE = "home-unusable", Fault.UNAVAILABLE, "the home folder cannot be used"
+    HOME_UNUSABLE = (
+        "home-unusable",
+        Fault.UNAVAILABLE,
+        "the home folder cannot be used",
+        "choose a folder that this user may write to",
+    )
     HOST_NOT_RUNNING = "host-not-running", Fault.UNAVAILABLE, "no host agent answers in this home folder"
     MODELS_MISSING = "models-missing", Fault.USAGE, "the folder of sealed models does not exist"
     ENCLAVE_MANIFEST_MISSING = "enclave-manifest-missing", Fault.USAGE, "the enclave's manifest does not exist"
     ENCLAVE_NOT_READY = "enclave-not-ready", Fault.UNAVAILABLE, "the enclave did not become ready"
-    ENCLAVE_PROTOCOL = "enclave-protocol", Fault.MALFORMED, "the enclave sent something that is not the protocol"
-    ADMIN_REFUSED = "admin-refused", Fault.REFUSED, "the caller is neither the agent's user nor root"
-    ADMIN_MALFORMED = "admin-malformed", Fault.MALFORMED, "the admin request or answer does not follow its format"
-    CONFIGURATION_INVALID = "host-configuration-invalid", Fault.USAGE, "an option of the host agent is out of range"
-    CHECK_FAILED = "check-failed", Fault.REFUSED, "the machine does not meet a blocking requirement"
-    HOST_FAILED = "host-failed", Fault.INTERNAL, "the host agent ended in a way that it should not"
+    ENCLAVE_PROTOCOL = (
+        "enclave-protocol",
+        Fault.MALFORMED,
+        "the enclave sent something that is not the protocol",
+        _VERSIONS,
+    )
+    ADMIN_REFUSED = (
+        "admin-refused",
+        Fault.REFUSED,
+        "the caller is neither the agent's user nor root",
+        "run the command as the agent's user, or as root",
+    )
+    ADMIN_MALFORMED = (
+        "admin-malformed",
+        Fault.MALFORMED,
+        "the admin request or answer does not follow its format",
+        "use the same release as the running agent",
+    )
+    CONFIGURATION_INVALID = (
+        "host-configuration-invalid",
+        Fault.USAGE,
+        "an option of the host agent is out of range",
+        "docs/operations.md explains each option of `strongroom host up`",
+    )
+    CHECK_FAILED = (
+        "check-failed",
+        Fault.REFUSED,
+        "the machine does not meet a blocking requirement",
+        "do what is said of each blocking finding",
+    )
+    HOST_FAILED = (
+        "host-failed",
+        Fault.INTERNAL,
+        "the host agent ended in a way that it should not",
+        "see the agent's log; please report it",
+    )
 
 
 class HostError(StrongroomError):

@@ -101,7 +101,8 @@ def concerning(path: Path, remedy: str | None = None) -> Iterator[None]:
     except StrongroomError as error:
         if str(path) not in error.message:
             error.message = f"{path}: {error.message}"
-        error.remedy = error.remedy or remedy
+        if remedy is not None and error.remedy == error.code.remedy:
+            error.remedy = remedy
         raise
 
 

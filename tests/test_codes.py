@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
+from attestation.errors import EvidenceCode, EvidenceError
+from manifests.errors import ErrorCode, ManifestCode, ManifestError, StrongroomError
+from manifests.files import concerning
+
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("attestation", "enclave", "evaluation", "host", "manifests")
 
 
 def generator() -> ModuleType:
@@ -46,7 +54,7 @@ def sources(*folders: str) -> str:
 
 def test_every_code_is_raised_somewhere_and_asserted_by_a_test() -> None:
     """A code that nothing raises is a promise, and one that no test names is a refusal that nobody has seen."""
-    program = sources("attestation", "enclave", "evaluation", "host", "manifests")
+    program = sources(*PACKAGES)
     program += (ROOT / "strongroom.py").read_text(encoding="utf-8")
     tests = sources("tests")
     unraised, untested = [], []
@@ -57,3 +65,66 @@ def test_every_code_is_raised_somewhere_and_asserted_by_a_test() -> None:
             if f"{table.__name__}.{code.name}" not in tests and str(code) not in tests:
                 untested.append(str(code))
     assert (unraised, untested) == ([], [])
+
+
+def error_for(code: ErrorCode) -> StrongroomError:
+    """Return the error that a raise without a remedy of its own would make."""
+    kind = StrongroomError if type(code).__module__ in OWN_REMEDIES else EvidenceError
+    return kind(code, "a message")
+
+
+OWN_REMEDIES = {
+    "manifests.errors",
+    "manifests.gramine.errors",
+    "attestation.broker.errors",
+    "attestation.client.errors",
+    "host.errors",
+    "evaluation.demo.errors",
+    "strongroom",
+}
+"""Tables whose errors have no other remedy than their own; those of evidence fall back on the code's fault."""
+
+
+def unhelpful_mentions(names: set[str]) -> set[str]:
+    """Return those of these members ("Table.NAME") that are named outside of a call which gives a remedy."""
+    found: set[str] = set()
+    paths = [path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))]
+    for path in [*paths, ROOT / "strongroom.py"]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        helpful = {
+            inner
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call) and any(word.arg == "remedy" for word in call.keywords)
+            for argument in call.args
+            for inner in ast.walk(argument)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node not in helpful:
+                found.add(ast.unparse(node))
+    return found & names
+
+
+def is_finding(table: type[ErrorCode]) -> bool:
+    """Findings carry a remedy each time that they fail; what an enclave refuses is looked up by its clients."""
+    return "Finding" in table.__name__ or table.__name__ in {"GuardCode", "EnclaveCode"}
+
+
+def test_every_error_says_what_to_do_next() -> None:
+    """By the remedy of its code, or else by one at each place that raises it."""
+    tables = [table for table in generator().tables() if not is_finding(table)]
+    bare = {f"{table.__name__}.{code.name}" for table in tables for code in table if not error_for(code).remedy}
+    assert sorted(unhelpful_mentions(bare)) == []
+
+
+def test_an_error_without_a_remedy_of_its_own_has_that_of_its_code() -> None:
+    plain = StrongroomError(ManifestCode.SEALED_CHUNK, "no")
+    assert plain.to_dict()["remedy"] == ManifestCode.SEALED_CHUNK.remedy
+    assert StrongroomError(ManifestCode.SEALED_CHUNK, "no", remedy="this").remedy == "this"
+    assert EvidenceError(EvidenceCode.CHAIN_ROLE, "no").remedy
+    assert EvidenceError(EvidenceCode.CHAIN_ROLE, "no", remedy="this").remedy == "this"
+
+
+def test_a_place_that_knows_more_replaces_the_codes_own_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError) as error, concerning(tmp_path, "name an ONNX file"):
+        raise ManifestError(ManifestCode.FIELD_INVALID, "no")
+    assert error.value.remedy == "name an ONNX file"

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from attestation.broker.audit import EventKind
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.home import Home
 from attestation.broker.keystore import CARD_SIGNING, BrokerKeys
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.policy import NO_PREVIOUS, PolicyDocument, lineage_of, policy_digest, rules_of
 from attestation.broker.schema import EnclaveRow, LeaseRow, PolicyRow
 from attestation.broker.state import State
-from attestation.errors import BrokerCode, BrokerError
 from attestation.policy import Policy, load_policy
 from attestation.types import Credential, Delegation, Right
 from manifests import fields

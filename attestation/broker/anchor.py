@@ -21,7 +21,7 @@ from pathlib import Path
 
 from attestation.binding import HASH_SIZE
 from attestation.broker.audit import Head
-from attestation.errors import BrokerCode, BrokerError
+from attestation.broker.errors import BrokerCode, BrokerError
 from manifests import fields, signing
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import naming, read_bounded, write_atomically

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any
 
 from attestation.binding import HASH_SIZE
-from attestation.errors import BrokerCode, BrokerError
+from attestation.broker.errors import BrokerCode, BrokerError
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestCode, ManifestError
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 from attestation.appraise import SessionAppraisal
 from attestation.broker.assess import evidence_of
 from attestation.broker.decide import Refusal
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.events import Emit, Event, EventName
 from attestation.broker.ledger import Ledger
 from attestation.broker.policy import ActivePolicy
@@ -19,8 +20,8 @@ from attestation.broker.terms import AttestedSession
 from attestation.broker.visit import Channel, Visit
 from attestation.client.call import Timeouts
 from attestation.client.connection import open_session
+from attestation.client.errors import ClientCode
 from attestation.collateral import CollateralSource
-from attestation.errors import BrokerCode, BrokerError, ClientCode
 from attestation.findings import AppraisalError
 from manifests.errors import Fault, StrongroomError
 
@@ -88,7 +89,7 @@ class Surroundings:
 
 def trouble(address: str, error: StrongroomError) -> Event:
     """Return the event for an error that ended a session, or kept one from being opened."""
-    details: dict[str, Any] = {"code": str(error.code), "message": error.message}
+    details: dict[str, Any] = {"code": str(error.code), "message": error.message, "next": error.remedy or "-"}
     if isinstance(error, AppraisalError):
         details["codes"] = [str(finding.code) for finding in error.failed]
     if error.code in _AWAY:
@@ -182,6 +183,7 @@ class ReleaseRefusedError(BrokerError):
             f"the enclave does not get every key: {', '.join(dict.fromkeys(refusal.codes))}",
             expected="; ".join(f"{item.code}: {item.expected}" for item in refusal.unmet),
             found="; ".join(f"{item.code}: {item.found}" for item in refusal.unmet),
+            remedy=refusal.remedy,
         )
         self.refusal = refusal
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from attestation.broker.errors import BrokerCode
 from attestation.broker.schema import LeaseRow, ModelRow
-from attestation.errors import BrokerCode
 from attestation.types import EVERY, Delegation, PlatformClass, Right
 from manifests.errors import ErrorCode
 
 MAX_TEXT = 256
 """What was expected or found, in an audit row: longer texts are cut."""
+_REMEDIES = {str(code): code.remedy for code in BrokerCode}
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,12 @@ class Refusal:
     def codes(self) -> tuple[str, ...]:
         """The codes in the order of the checks."""
         return tuple(item.code for item in self.unmet)
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do about the broker's own codes; those of the appraisal are explained by its findings."""
+        remedies = (_REMEDIES.get(code) for code in self.codes)
+        return "; ".join(dict.fromkeys(filter(None, remedies))) or None
 
 
 def decide(evidence: Evidence, rules: Rules, standing: Standing, request: Request) -> Release | Refusal:

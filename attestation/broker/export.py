@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from attestation.broker.audit import MAX_BODY, AuditError, AuditRow
-from attestation.errors import BrokerCode, BrokerError
+from attestation.broker.errors import BrokerCode, BrokerError
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestError
 from manifests.files import naming, write_atomically

@@ -13,8 +13,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.keystore import BrokerKeys, create_keys, load_keys
-from attestation.errors import BrokerCode, BrokerError
 from manifests.files import naming, read_bounded, write_atomically
 from manifests.keyfile import RECOMMENDED, Cost, read_public, write_card
 

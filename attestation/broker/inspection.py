@@ -10,12 +10,12 @@ from typing import Any
 from attestation.binding import HASH_SIZE
 from attestation.broker.anchor import read_anchor
 from attestation.broker.audit import AuditRow, Entry, EventKind, Head, genesis, verify_log, verify_row
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.export import read_export, write_export
 from attestation.broker.home import Home
 from attestation.broker.keystore import CARD_SIGNING
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.store import Store, read_audit
-from attestation.errors import BrokerCode, BrokerError
 from manifests.keyfile import read_card_entry
 
 

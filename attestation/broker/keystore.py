@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from attestation.binding import HASH_SIZE
-from attestation.errors import BrokerCode, BrokerError
+from attestation.broker.errors import BrokerCode, BrokerError
 from manifests import canonical, fields, keyfile, signing
 from manifests.errors import ManifestCode, ManifestError
 from manifests.keyfile import RECOMMENDED, Cost

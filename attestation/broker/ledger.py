@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 
 from attestation.broker.anchor import Anchor
 from attestation.broker.audit import AuditError, AuditRow, Entry, EventKind, Head, genesis, next_row, verify_row
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
 from attestation.broker.schema import KINDS, NAMES, Row
@@ -36,7 +37,6 @@ from attestation.broker.store import (
     read_audit,
     update_row,
 )
-from attestation.errors import BrokerCode, BrokerError
 from manifests.errors import StrongroomError
 
 T = TypeVar("T")

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 from attestation.broker.bell import Bell, Woken
 from attestation.broker.call import POLICY_CHANGED, Call, Judge, Surroundings, trouble
+from attestation.broker.errors import BrokerCode
 from attestation.broker.events import Event, EventName
 from attestation.broker.policy import active_policy
 from attestation.broker.releases import refuse_unverified
 from attestation.broker.terms import PolicyChangedError
-from attestation.errors import BrokerCode, EvidenceError
+from attestation.errors import EvidenceError
 from attestation.findings import AppraisalError
 from manifests.errors import ManifestError, StrongroomError
 

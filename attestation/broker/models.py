@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from attestation.broker.audit import EventKind
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.keystore import BrokerKeys, KeyContext, wipe
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.policy import lineage_of
 from attestation.broker.schema import ModelRow
 from attestation.broker.state import State
 from attestation.broker.terms import open_delegation
-from attestation.errors import BrokerCode, BrokerError
 from attestation.types import Delegation, Right, document_digest
 from manifests.files import concerning, read_bounded
 from manifests.sealed import FileSource, SealedInfo, read_header, recipients, recover_dek, rewrap

@@ -18,9 +18,10 @@ from typing import Any, Self
 
 from attestation.binding import HASH_SIZE
 from attestation.broker.decide import Rules
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.schema import PolicyRow
 from attestation.broker.state import State
-from attestation.errors import BrokerCode, BrokerError, PolicyCode, PolicyError
+from attestation.errors import PolicyCode, PolicyError
 from attestation.evidence import Roots
 from attestation.policy import Policy, load_policy, roots_for
 from attestation.types import PlatformClass

@@ -15,13 +15,13 @@ from typing import Any
 
 from attestation.broker.audit import EventKind
 from attestation.broker.decide import MAX_TEXT, Refusal, Unmet
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.keystore import BrokerKeys, KeyContext, wipe
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.policy import ActivePolicy, active_policy
 from attestation.broker.schema import EnclaveRow, LeaseRow, ModelRow
 from attestation.broker.state import State
 from attestation.broker.terms import AttestedSession, Terms, known_model, session_event
-from attestation.errors import BrokerCode, BrokerError
 from attestation.types import Grant, Right, document_digest
 from manifests import canonical
 from manifests.errors import StrongroomError

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attestation.broker.audit import EventKind
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.models import named_model
 from attestation.broker.schema import ModelRow, RevocationRow
 from attestation.broker.state import State
 from attestation.broker.terms import known_model, open_delegation
-from attestation.errors import BrokerCode, BrokerError
 from attestation.types import EVERY, Revocation, Right, document_digest
 
 

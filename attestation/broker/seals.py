@@ -18,9 +18,9 @@ import hmac
 import struct
 from dataclasses import dataclass
 
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.keystore import KeyStore
 from attestation.broker.schema import Row
-from attestation.errors import BrokerCode, BrokerError
 from manifests import canonical, signing
 from manifests.errors import ManifestError
 

@@ -32,9 +32,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from attestation.broker.audit import AuditRow
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.schema import SCHEMA_VERSION, Row, audit_rows, metadata, schema_info
 from attestation.broker.seals import Sealer, altered
-from attestation.errors import BrokerCode, BrokerError
 
 BUSY_TIMEOUT_MS = 10_000
 """A transaction of ours takes about a millisecond; somebody who holds the lock for ten seconds is stuck."""

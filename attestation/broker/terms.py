@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from attestation.broker.decide import Evidence, Refusal, Release, Request, Standing, decide
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.policy import ActivePolicy
 from attestation.broker.schema import ModelRow
 from attestation.broker.state import State
-from attestation.errors import BrokerCode, BrokerError
 from attestation.types import Delegation, Right
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from attestation.binding import HASH_SIZE
 from attestation.broker.decide import Refusal
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.events import Emit, Event, EventName
 from attestation.broker.keystore import wipe
 from attestation.broker.ledger import Ledger
@@ -24,7 +25,6 @@ from attestation.broker.schema import ModelRow
 from attestation.broker.state import Revoked
 from attestation.broker.terms import AttestedSession, open_delegation, require_same_policy
 from attestation.client.refusals import RemoteError
-from attestation.errors import BrokerCode, BrokerError
 from attestation.types import PlatformClass, Right
 from attestation.wire.messages import Body
 from manifests import fields
@@ -63,9 +63,6 @@ class Retries:
     def forgive(self) -> None:
         """Let everything be tried at once: something has changed."""
         self._due.clear()
-
-
-_FORGET = "`strongroom broker forget BOOT_ID` for each enclave that has ended (`broker list`), or raise max_enclaves"
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class Visit:
             withdraw(self._ledger, self._session, model.digest, error.remote_code, self._now())
             self.retries.postpone(model.digest)
             self.failures[model.digest] = error
-            self._tell(EventName.FAILED, model, code=error.remote_code)
+            self._tell(EventName.FAILED, model, code=error.remote_code, next=error.remedy)
             return
         self.failures.pop(model.digest, None)
         self.held.add(model.digest)
@@ -172,7 +169,7 @@ class Visit:
                 self._renew(group, nonce)
         except RemoteError as error:
             self.failures[owner] = error
-            self._say(EventName.FAILED, owner=owner.hex(), code=error.remote_code)
+            self._say(EventName.FAILED, owner=owner.hex(), code=error.remote_code, next=error.remedy)
         else:
             self.failures.pop(owner, None)
 
@@ -212,8 +209,8 @@ class Visit:
         self._say(EventName.RENEWED, owner=group[0].owner.hex(), leases=good, refused=len(renewed.refused))
 
     def _tell_refused(self, model: ModelRow, refusal: Refusal) -> None:
-        """Say what was refused, and the next step where it is the operator's."""
-        hint = {"next": _FORGET} if BrokerCode.ENCLAVES_EXHAUSTED in refusal.codes else {}
+        """Say what was refused, and what to do about it."""
+        hint = {} if refusal.remedy is None else {"next": refusal.remedy}
         self._tell(EventName.REFUSED, model, codes=list(refusal.codes), **hint)
 
     def _tell(self, name: EventName, model: ModelRow, **details: Any) -> None:

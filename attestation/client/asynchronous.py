@@ -22,8 +22,9 @@ from attestation.client.call import (
     unreachable,
 )
 from attestation.client.conversation import Attest, Event, Ready
+from attestation.client.errors import ClientError
 from attestation.client.refusals import closed
-from attestation.errors import ClientError, WireCode, WireError
+from attestation.errors import WireCode, WireError
 from attestation.wire.address import TcpAddress, parse_address
 from attestation.wire.messages import Body
 from manifests import canonical

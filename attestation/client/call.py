@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from attestation.appraise import SessionAppraisal
 from attestation.client.conversation import Answer, Attest, Conversation, Ended, Event, Identity, Refused
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.refusals import closed
 from attestation.client.trust import Decision, RelyingParty, require
-from attestation.errors import ClientCode, ClientError
 from attestation.wire.messages import Body
 from attestation.wire.tickets import Ticket
 

@@ -30,10 +30,11 @@ from attestation.client.call import (
     unreachable,
 )
 from attestation.client.conversation import Attest, Conversation, Event, Ready
+from attestation.client.errors import ClientError
 from attestation.client.refusals import closed
 from attestation.client.trust import Decision, RelyingParty, require
 from attestation.collateral import CollateralSource
-from attestation.errors import ClientError, WireCode, WireError
+from attestation.errors import WireCode, WireError
 from attestation.evidence import Roots
 from attestation.policy import Policy
 from attestation.types import EvidenceRecord

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.refusals import RemoteError, closed, host_error, remote_error
-from attestation.errors import ClientCode, ClientError, WireError
+from attestation.errors import WireError
 from attestation.types import ClientAuthentication, EvidenceRecord
 from attestation.wire.frames import ROUTE_ERROR, Frame, FrameDecoder, encode_frame
 from attestation.wire.messages import Body, MessageType, decode_body, encode_body

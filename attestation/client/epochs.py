@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attestation.errors import ClientCode, ClientError
+from attestation.client.errors import ClientCode, ClientError
 from manifests import fields
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import read_bounded, write_atomically

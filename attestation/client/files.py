@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.models import ModelInfo, TensorInfo
-from attestation.errors import ClientCode, ClientError
 from manifests.files import read_bounded, write_atomically
 
 MAX_INPUT = 1 << 30

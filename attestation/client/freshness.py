@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from attestation.client.epochs import BROKER, EpochMemory
-from attestation.errors import ClientCode, ClientError
+from attestation.client.errors import ClientCode, ClientError
 from attestation.policy import ServicePolicy
 from attestation.types import Claims, Delegation, Heartbeat, OwnerState, Right, document_digest
 from attestation.types.claims import MAX_OWNERS

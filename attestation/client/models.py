@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Beat, parse_beats
-from attestation.errors import ClientCode, ClientError
 from attestation.wire.messages import DTYPES, MAX_RANK, MAX_TENSOR_NAME, MAX_TENSORS
 from manifests import canonical, fields
 from manifests.errors import ManifestError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from attestation.errors import ClientCode, ClientError, WireCode
+from attestation.client.errors import ClientCode, ClientError
+from attestation.errors import WireCode
 from attestation.wire.frames import parse_error
 from attestation.wire.stream import Buffer
 from manifests import fields
@@ -33,16 +34,60 @@ _FAULTS: dict[str, Fault] = {str(code): code.fault for table in (ManifestCode, W
 this table against the enclave's own."""
 
 _INTERFACE = "`strongroom infer --list` shows each model's inputs with their dtypes and shapes"
-_REMEDIES = {
+_REPORT = "ask the enclave's operator to look at `strongroom host status`, and report it"
+_LATER = "try again in a moment"
+_ANEW = "connect again; a new session attests the enclave anew"
+_ROOM = "ask for less at once, or have the operator raise the enclave's limits (docs/enclave.md)"
+_DELEGATION = "have the owner sign a delegation that covers this, and add the model with it"
+_GRANT = "have the broker release the key anew: `strongroom broker serve`"
+_SEALED = "on the host, `strongroom inspect FILE` tells whether the sealed file is whole; put a whole one in its place"
+
+_REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for code in table} | {
+    **{str(code): _SEALED for code in ManifestCode if code.startswith("sealed-")},
     "version-unsupported": "use a client, a broker and an enclave of the same release",
+    "enclave-internal": _REPORT,
+    "enclave-start-failed": _REPORT,
+    "host-stream-broken": _ANEW,
+    "arena-full": _ROOM,
+    "enclave-stopping": "wait until the enclave is up again, or ask another host",
+    "enclave-busy": _LATER,
+    "session-overrun": "read the answers while they come, and send less at once",
+    "session-revoked": "connect again: a model of this owner was revoked",
+    "session-unattested": "connect without a ticket",
+    "quote-unavailable": _REPORT,
+    "credential-refused": "have a broker that this enclave serves sign a credential for this very key",
+    "operation-unknown": "compare the versions of client and enclave",
+    "request-malformed": "compare the versions of client and enclave",
+    "owner-refused": "render the enclave's manifest for this owner: `strongroom manifest render --owner CARD`",
+    "owner-unknown": _GRANT,
+    "right-missing": _DELEGATION,
+    "delegation-scope": _DELEGATION,
+    "delegation-mismatch": _DELEGATION,
+    "grant-other-session": _GRANT,
+    "grant-replayed": _GRANT,
+    "grant-other-class": "set a release policy for the enclave's class of platform",
+    "grant-other-model": _SEALED,
+    "epoch-old": "seal the model under a higher epoch: this enclave has seen a newer one",
+    "model-revoked": "seal the model under a higher epoch: a revocation is for good",
+    "nonce-refused": "run one `strongroom broker serve` for this home, and let it begin anew",
+    "heartbeat-old": "run one `strongroom broker serve` for this home, and let it begin anew",
+    "provision-limit": "revoke models that nobody needs, or have the enclave's limits raised (docs/enclave.md)",
     "model-unknown": "`strongroom infer --list` shows the models that this enclave serves",
+    "model-unusable": "try the ONNX file with onnxruntime, correct it or its manifest, and seal it anew",
+    "fetch-failed": "on the host, `strongroom host models` tells whether the sealed file is there, and"
+    " `strongroom inspect FILE` whether it is whole",
     "lease-exhausted": "ask the model's owner to have its broker renew the lease, and try again",
     "tensor-name": _INTERFACE,
     "tensor-dtype": _INTERFACE,
     "tensor-shape": _INTERFACE,
     "tensor-value": "keep the values within the range that the model's manifest declares",
     "tensor-not-finite": "replace NaN and infinities before sending",
+    "request-too-large": "send fewer rows at once; the model's manifest bounds a request",
+    "response-too-large": "send fewer rows at once; the model's manifest bounds an answer",
+    "inference-failed": "try the same input with onnxruntime; the model's owner can correct model or manifest",
+    "inference-timeout": "send fewer rows at once; the model's manifest bounds the time",
 }
+"""What to do about an enclave's code.  A test holds this table, too, against the enclave's own."""
 
 
 class RemoteError(ClientError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, field
 
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Beat, Freshness, parse_beat
 from attestation.client.models import ModelInfo, ModelName, Prediction, name_invalid, parse_listing
-from attestation.errors import ClientCode, ClientError
 from attestation.types import OwnerState
 from attestation.wire.messages import Body
 from manifests import canonical, fields

@@ -9,10 +9,10 @@ from pathlib import Path
 from attestation.client.call import Call, Timeouts
 from attestation.client.conversation import Identity
 from attestation.client.epochs import EpochMemory
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Freshness
 from attestation.client.trust import RelyingParty
 from attestation.collateral import CollateralSource, open_source
-from attestation.errors import ClientCode, ClientError
 from attestation.evidence import Roots
 from attestation.policy import Policy, load_policy, roots_for
 from manifests.signing import Signer

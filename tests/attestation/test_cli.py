@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from attestation.binding import InclusionProof
 from attestation.cli import attest
-from attestation.errors import ClientCode, EvidenceCode, WireCode
+from attestation.client.errors import ClientCode
+from attestation.errors import EvidenceCode, WireCode
 from attestation.sim.cli import sim
 from attestation.types import EvidenceRecord
 from attestation.validity import rfc3339

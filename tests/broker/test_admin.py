@@ -14,13 +14,14 @@ from attestation.broker.admin import (
     read_policy,
     set_policy,
 )
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
 from attestation.broker.ledger import Ledger
 from attestation.broker.models import add_model
 from attestation.broker.policy import NO_PREVIOUS, PolicyDocument, active_policy, lineage_of, policy_digest
 from attestation.broker.releases import Granted, release
-from attestation.errors import BrokerCode, BrokerError, PolicyCode, PolicyError
+from attestation.errors import PolicyCode, PolicyError
 from attestation.types import Credential, Delegation, Right
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import write_atomically

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation.broker.audit import AuditError, AuditRow, EventKind, Head, genesis, next_row, verify_log
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.export import read_export, write_export
-from attestation.errors import BrokerCode, BrokerError
 from manifests import canonical
 from manifests.signing import Signer
 from tests.broker.support import NOW

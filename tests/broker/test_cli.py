@@ -11,10 +11,11 @@ from click.testing import CliRunner, Result
 
 from attestation.broker import cli, keystore
 from attestation.broker.cli import broker
+from attestation.broker.errors import BrokerCode
 from attestation.broker.home import Home
 from attestation.broker.ledger import Ledger
 from attestation.broker.schema import EnclaveRow, LeaseRow
-from attestation.errors import BrokerCode, PolicyCode
+from attestation.errors import PolicyCode
 from attestation.types import Credential, Delegation, Right
 from manifests import keyfile
 from manifests.cli import rewrap

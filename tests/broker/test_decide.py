@@ -20,8 +20,9 @@ from attestation.broker.decide import (
     decide,
     unmet,
 )
+from attestation.broker.errors import BrokerCode
 from attestation.broker.schema import LeaseRow, ModelRow
-from attestation.errors import BrokerCode, FindingCode
+from attestation.errors import FindingCode
 from attestation.types import Delegation, PlatformClass, Right
 from tests.broker.support import NOW
 

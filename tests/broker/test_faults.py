@@ -14,10 +14,10 @@ import pytest
 
 from attestation.broker import store as store_module
 from attestation.broker.audit import EventKind, verify_log
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.keystore import KeyContext
 from attestation.broker.ledger import Ledger
 from attestation.broker.releases import Granted, release
-from attestation.errors import BrokerCode, BrokerError
 from tests.broker.support import NOW, session, stocked
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.home import Home
 from attestation.broker.keystore import KEY_SIZE, WRAPPED_SIZE, FileKeyStore, KeyContext, create_keys, load_keys
-from attestation.errors import BrokerCode, BrokerError
 from manifests import canonical, keyfile
 from manifests.errors import ManifestCode, ManifestError
 from tests.broker.support import CHEAP, PASSPHRASE, new_home

@@ -12,11 +12,11 @@ import pytest
 
 from attestation.broker.anchor import FILE_SIZE, SLOT_SIZE, Anchor
 from attestation.broker.audit import AuditError, EventKind, Head
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
 from attestation.broker.ledger import Ledger, Plan
 from attestation.broker.schema import EnclaveRow, LeaseRow
-from attestation.errors import BrokerCode, BrokerError
 from manifests.errors import ManifestError
 from tests.broker.support import NOW, model_row, new_home, record, sql
 

@@ -8,11 +8,11 @@ import pytest
 
 from attestation.broker import inspection
 from attestation.broker.admin import forget_enclave
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.ledger import Ledger
 from attestation.broker.models import add_model, remove_model, rewrap_model
 from attestation.broker.releases import Granted, release
 from attestation.broker.state import State
-from attestation.errors import BrokerCode, BrokerError
 from manifests.errors import ManifestCode, ManifestError
 from manifests.sealed import inspect_sealed, recover_dek
 from manifests.sealed.recipients import RecipientKey

@@ -13,6 +13,7 @@ import pytest
 from attestation.broker.admin import forget_enclave, set_policy
 from attestation.broker.audit import EventKind, verify_log
 from attestation.broker.decide import OwnerClaim, Refusal, unmet
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.keystore import KeyContext
 from attestation.broker.ledger import Ledger
 from attestation.broker.policy import lineage_of
@@ -20,7 +21,7 @@ from attestation.broker.releases import Granted, _Attempt, refuse, release
 from attestation.broker.renewals import Renewed, renew
 from attestation.broker.revoking import revoke
 from attestation.broker.terms import PolicyChangedError
-from attestation.errors import BrokerCode, BrokerError, FindingCode
+from attestation.errors import FindingCode
 from attestation.types import Grant, Heartbeat, PlatformClass, Revocation, Right, document_digest
 from tests.broker.support import (
     NOW,

@@ -19,6 +19,7 @@ import pytest
 from attestation.broker.admin import set_policy
 from attestation.broker.audit import Entry, EventKind, verify_log
 from attestation.broker.call import ReleaseRefusedError, Surroundings, opener
+from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.events import Event, EventName
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
@@ -29,9 +30,9 @@ from attestation.broker.revoking import revoke
 from attestation.broker.service import Service
 from attestation.broker.visit import FIRST_RETRY, LAST_RETRY, Retries, Visit
 from attestation.client.call import Timeouts
+from attestation.client.errors import ClientError
 from attestation.client.refusals import RemoteError
 from attestation.collateral import FixedSource
-from attestation.errors import BrokerCode, BrokerError, ClientError
 from attestation.findings import AppraisalError
 from attestation.policy import Policy, load_policy
 from attestation.sim.platform import SimulatedPlatform
@@ -294,6 +295,8 @@ def test_a_model_outside_the_policy_is_refused_by_name_and_the_rest_is_released(
         made.once()
     assert error.value.code is BrokerCode.RELEASE_REFUSED
     assert error.value.to_dict()["unmet"][0]["code"] == BrokerCode.MODEL_NOT_IN_POLICY
+    assert error.value.remedy == BrokerCode.MODEL_NOT_IN_POLICY.remedy
+    assert made.said(EventName.REFUSED)[-1].details["next"] == error.value.remedy
     assert set(made.enclave.keys) == {made.models["two"]}
 
 
@@ -307,6 +310,7 @@ def test_an_enclave_that_cannot_take_a_model_holds_no_lease_of_it(made: Deployme
     made.enclave.before_loading = missing
     with pytest.raises(RemoteError):
         made.once()
+    assert "infer --list" in made.said(EventName.FAILED)[0].details["next"]
     (entry,) = made.entries(EventKind.FAILURE)
     assert entry.event["model"] == made.models["one"]
     assert entry.event["code"] == EnclaveCode.MODEL_UNKNOWN

@@ -10,7 +10,7 @@ import tomli_w
 from click.testing import CliRunner, Result
 
 from attestation.client.cli import infer
-from attestation.errors import ClientCode, ClientError
+from attestation.client.errors import ClientCode, ClientError
 from attestation.sim.platform import SimulatedPlatform
 from manifests.errors import ManifestCode, ManifestError
 from tests.client.conftest import DIGEST

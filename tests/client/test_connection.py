@@ -10,8 +10,9 @@ import pytest
 from attestation.appraise import SessionAppraisal
 from attestation.client import AsyncSession, Session
 from attestation.client.connection import Connection, collect_evidence, open_session
+from attestation.client.errors import ClientCode, ClientError
 from attestation.collateral import FixedSource
-from attestation.errors import ClientCode, ClientError, EvidenceCode, WireCode, WireError
+from attestation.errors import EvidenceCode, WireCode, WireError
 from attestation.policy import roots_for
 from attestation.types import Claims
 from manifests.errors import ErrorCode, Fault, StrongroomError

@@ -9,7 +9,7 @@ import pytest
 
 from attestation.client import epochs
 from attestation.client.epochs import EpochMemory
-from attestation.errors import ClientCode, ClientError
+from attestation.client.errors import ClientCode, ClientError
 from manifests.errors import ManifestCode, ManifestError
 
 ALICE, BOB = bytes(32), bytes([1]) * 32

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.files import needs_model, read_inputs, write_outputs
 from attestation.client.models import ModelInfo, TensorInfo
-from attestation.errors import ClientCode, ClientError
 
 
 def model(dtype: str) -> ModelInfo:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from attestation.client import RemoteError
-from attestation.errors import ClientCode, WireCode
+from attestation.client.errors import ClientCode
+from attestation.errors import WireCode
 from enclave.errors import EnclaveCode
 from manifests.errors import ErrorCode, Fault, ManifestCode
 
@@ -43,6 +44,18 @@ def test_a_refusal_shows_the_enclaves_words_field_and_code():
 def test_a_refusal_says_what_to_do_next(code, remedy):
     assert code in set(EnclaveCode)
     assert remedy in str(remote(code).remedy)
+
+
+@pytest.mark.parametrize("code", [*EnclaveCode, *ManifestCode, *WireCode])
+def test_every_refusal_says_what_to_do_next(code: ErrorCode):
+    assert remote(str(code)).remedy
+    assert type(code) is not EnclaveCode or remote(str(code)).remedy != ClientCode.REMOTE_REFUSED.remedy
+
+
+@pytest.mark.parametrize("code", ["sealed-chunk", "sealed-truncated", "fetch-failed", "grant-other-model"])
+def test_a_sealed_file_that_is_bad_on_the_host_is_to_be_inspected_there(code):
+    assert "on the host" in str(remote(code).remedy)
+    assert "`strongroom inspect FILE`" in str(remote(code).remedy)
 
 
 def test_the_enclaves_own_word_of_when_goes_before():

@@ -8,8 +8,9 @@ import pytest
 
 from attestation.client import AsyncSession, SavedSession, Session
 from attestation.client.call import Call
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.resumption import MAX_AGE
-from attestation.errors import ClientCode, ClientError, EvidenceError
+from attestation.errors import EvidenceError
 from attestation.wire.messages import MessageType
 from manifests.signing import Signer
 from tests.client.conftest import DIGEST, NOW

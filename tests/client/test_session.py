@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from attestation.client import AsyncSession, EpochMemory, Prediction, RemoteError, Session, Timeouts
+from attestation.client.errors import ClientCode, ClientError
 from attestation.client.models import Axis
 from attestation.collateral import FixedSource
-from attestation.errors import ClientCode, ClientError, EvidenceCode, EvidenceError, WireCode, WireError
+from attestation.errors import EvidenceCode, EvidenceError, WireCode, WireError
 from attestation.policy import load_policy
 from attestation.types import ClientAuthentication, Delegation, Right
 from attestation.wire.messages import MessageType, decode_body

@@ -14,8 +14,8 @@ import pytest
 
 from attestation.client import RemoteError, Session, Timeouts
 from attestation.client.connection import Connection, open_session
+from attestation.client.errors import ClientError
 from attestation.collateral import open_source
-from attestation.errors import ClientError
 from attestation.findings import AppraisalError
 from attestation.policy import load_policy, roots_for
 from attestation.types import Delegation, Grant, PlatformClass, Right, document_digest
