@@ -184,6 +184,8 @@ class EvidenceCode(ErrorCode):
 
 
 _BY_FAULT = {
+    Fault.USAGE: "correct what was asked for; docs/attestation.md explains it",
+    Fault.UNAVAILABLE: "try again; if it stays so, look at the machine that gives evidence or collateral",
     Fault.MALFORMED: "get evidence and collateral again; if it stays so, whoever made them does not keep to the format",
     Fault.UNSUPPORTED: "use a newer release, or a platform that this one handles (docs/attestation.md)",
     Fault.REFUSED: "get evidence and collateral again; if it stays so, do not trust this platform",
