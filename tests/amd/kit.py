@@ -11,10 +11,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.amd.abi import Report, SigningKey, parse_report
 from attestation.amd.collateral import SnpCollateral
@@ -37,6 +41,8 @@ SEED = bytes(range(32))
 MEASUREMENT = bytes([7]) * 48
 REPORT_DATA = bytes([5]) * 64
 
+DER = Encoding.DER
+
 _keys: list[AmdKeys] = []
 
 
@@ -55,6 +61,15 @@ def share_keys(base: Path) -> None:
 
 def keys() -> AmdKeys:
     return _keys[0]
+
+
+def signature(message: bytes) -> bytes:
+    """The ASK's signature, randomised and fast."""
+    return keys().ask.sign(message, padding.PSS(padding.MGF1(hashes.SHA384()), 48), hashes.SHA384())
+
+
+def datetime_of(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 @functools.lru_cache(maxsize=64)
@@ -80,7 +95,7 @@ def verify(
 ) -> SnpVerified:
     """Verify a report of a simulated processor; changes: fields of the report."""
     simulated = simulated or snp()
-    data = data or simulated.evidence(MEASUREMENT, REPORT_DATA, **changes)
+    data = data or simulated.evidence(**{"measurement": MEASUREMENT, "report_data": REPORT_DATA} | changes)
     return verify_report(parse_report(data), held or collateral(simulated), roots(simulated), now)
 
 
