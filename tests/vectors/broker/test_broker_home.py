@@ -11,7 +11,7 @@ from attestation.broker.audit import EventKind
 from attestation.broker.home import Home
 from attestation.broker.inspection import verify_export
 from attestation.broker.ledger import Ledger
-from attestation.broker.policy import active_policy
+from attestation.broker.policy import active_policy, lineage_of
 from attestation.broker.releases import Granted, release
 from tests.broker.support import NOW, PASSPHRASE, data_key, policy, session
 from tests.vectors.broker.generate import HOME, LOG
@@ -37,6 +37,7 @@ def test_a_home_of_version_1_opens_with_everything_in_it(home: Home) -> None:
         assert ledger.head.digest == HEAD
         active = ledger.look(lambda state: active_policy(state, keys.signer.public))
         assert (active.epoch, active.policy) == (1, policy())
+        assert active.lineage == lineage_of(keys.signer.public)
         assert [(row.name, row.epoch) for row in ledger.look(lambda state: state.models())] == [
             ("magika", 1),
             ("tumour", 1),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attestation.binding import InclusionProof
 from attestation.client.epochs import EpochMemory
+from attestation.policy.feed import sign_feed
 from attestation.sim.platform import SimulatedPlatform
 from attestation.sim.state import State
 from attestation.types import (
@@ -69,6 +70,22 @@ CLAIMS = Claims(
 EVIDENCE = EvidenceRecord(CLAIMS.encode(), b"quote", InclusionProof(1, 2, (b"\x18" * 64,)), "sgx fmspc=53494d000000")
 AUTHENTICATION = ClientAuthentication.sign(CLIENT, CREDENTIAL.sign(OWNER), b"\x11" * 64, CLAIMS.encode())
 
+LIST = {
+    "version": 1,
+    "serial": 7,
+    "issued": "2023-11-14T22:13:20Z",
+    "expires": "2023-12-14T22:13:20Z",
+    "entries": [
+        {
+            "id": "SR-1",
+            "date": "2023-11-01T00:00:00Z",
+            "reason": "its attestation key was read off the memory bus",
+            "tees": ["sgx"],
+            "platforms": {"fmspc": ["53494d000000"]},
+        }
+    ],
+}
+
 POLICY = f"""version = 1
 
 [evidence]
@@ -111,6 +128,7 @@ def main() -> None:
     record = {name: document.hex() for name, document in documents().items()}
     (FOLDER / "documents.json").write_text(json.dumps(record, indent=1) + "\n")
     (FOLDER / "policy.toml").write_text(POLICY)
+    (FOLDER / "broken-hardware.json").write_text(sign_feed(LIST, BROKER) + "\n")
     public = {"strongroom-owner": OWNER.public}
     write_key_file(FOLDER / "owner-key.json", "owner", OWNER.seed(), PASSPHRASE, public=public, cost=CHEAP)
     memory = EpochMemory(FOLDER / "epochs.json")

@@ -9,6 +9,7 @@ import pytest
 
 from attestation.client.epochs import EpochMemory
 from attestation.policy import load_policy
+from attestation.policy.feed import open_feed, sign_feed
 from attestation.sim.platform import SimulatedPlatform
 from attestation.types import Claims, Credential, Delegation, EvidenceRecord, Grant, Heartbeat, Revocation
 from attestation.types.identity import ClientAuthentication
@@ -21,6 +22,10 @@ RECORDED = {name: bytes.fromhex(text) for name, text in json.loads((FOLDER / "do
 POLICY_DIGEST = (
     "759d3225b73d24cc2386d1127a602a46c4aecfc8788932f1c719121f8128f2d4"
     "9ed2670ccc76eb7604fa1fd3a4a59f87d7ad66dca06825e51d0baac0a685a937"
+)
+EVIDENCE_DIGEST = (
+    "bb98c33646a9c70a71e36323dcc8eb0c0f2fe2c8f9f68990a307060bc363f57d"
+    "c6632112f6b269809daacf1d1ff9da7c129791ec5f2aac258b760d5a3157c3de"
 )
 
 
@@ -50,6 +55,10 @@ def test_a_record_of_version_1_decodes(name: str, decode: Any, made: object) -> 
     assert decode(RECORDED[name]) == made
 
 
+def test_tickets_and_audit_rows_name_evidence_as_they_did() -> None:
+    assert generate.EVIDENCE.digest().hex() == EVIDENCE_DIGEST
+
+
 def test_version_1_is_written_bit_for_bit_as_it_was() -> None:
     assert generate.documents() == RECORDED
 
@@ -67,6 +76,13 @@ def test_a_policy_of_version_1_means_what_it_meant() -> None:
     assert policy.release is not None
     assert (policy.service.min_epoch, policy.release.lease) == (3, 1000)
     assert policy.digest.hex() == POLICY_DIGEST
+
+
+def test_a_list_of_broken_hardware_of_version_1_opens() -> None:
+    file = (FOLDER / "broken-hardware.json").read_text().rstrip("\n")
+    feed = open_feed(file, BROKER.public)
+    assert (feed.serial, [entry.id for entry in feed.entries]) == (7, ["SR-1"])
+    assert sign_feed(generate.LIST, BROKER) == file
 
 
 def test_a_file_of_seen_epochs_of_version_1_is_read() -> None:
