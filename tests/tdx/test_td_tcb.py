@@ -8,6 +8,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attestation import evidence
 from attestation.errors import EvidenceCode
@@ -16,7 +18,7 @@ from attestation.intel.errors import TdxCode
 from attestation.intel.levels import PLATFORM_STATUSES, TcbStatus, merge, with_relaunch
 from attestation.intel.td_abi import TdReport
 from attestation.sim.tdx import MODULE_SVN, MODULE_VERSION, TEE_TCB_SVN
-from tests.attestation.kit import refused
+from tests.attestation.kit import outcome, refused
 from tests.tdx import kit
 from tests.tdx.kit import NOW
 
@@ -368,6 +370,30 @@ BAD_MODULES: list[Any] = [
 def test_malformed_tcb_info_is_refused(changes: dict[str, Any]) -> None:
     with refused(EvidenceCode.TCB_INFO_MALFORMED):
         info(**changes)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 1 << 64) | st.text(max_size=8) | st.just("TDX_01") | st.just("00" * 48),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_any_change_of_a_signed_foundis_read_or_refused(data: st.DataObject) -> None:
+    """Whoever signs can still make mistakes: no other exception comes out."""
+    found = json.loads(data.draw(st.sampled_from([document(), kit.platform().collateral(NOW).qe_identity])))
+    node: Any = found
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.booleans()):
+            break
+        node = node[key]
+    node[key] = data.draw(JSON)
+    body = json.dumps(found).encode("utf-8")
+    for parse in (tcb.parse_tcb_info, tcb.parse_qe_identity):
+        assert outcome(lambda: parse(body)) is not None  # noqa: B023 - called at once
 
 
 def test_tcb_info_of_sgx_has_no_modules() -> None:
