@@ -1,0 +1,215 @@
+"""Fresh quotes of a real software TPM: every kind of key, several banks, what was extended, and what was altered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+
+import pytest
+
+from attestation import evidence
+from attestation.appraise import appraise
+from attestation.errors import EvidenceCode, EvidenceError, FindingCode
+from attestation.eventlog.log import EventType
+from attestation.eventlog.replay import extend
+from attestation.policy import load_policy, roots_for
+from attestation.roots import Roots
+from attestation.sim.eventlog import make_log
+from attestation.tpm.abi import parse_evidence
+from attestation.tpm.algorithms import Hash
+from attestation.tpm.errors import TpmCode
+from attestation.tpm.public import Public, fingerprint
+from attestation.tpm.verified import TpmVerified
+from attestation.tpm.verify import NO_END
+from tests.attestation.kit import NOW, REPORT_DATA, refused
+from tests.tpm.swtpm import Key, SoftwareTpm, container
+
+QUALIFYING = hashlib.sha256(REPORT_DATA).digest()
+SELECTION = "sha256:0,7,16,23+sha384:16"
+RESTRICTED = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
+
+
+def fingerprint_of(key: Key) -> bytes:
+    return fingerprint(Public.parse(key.public).key())
+
+
+def verify(data: bytes, key: Key) -> TpmVerified:
+    roots = Roots.vendor().with_tpm([fingerprint_of(key)])
+    verified = evidence.verify(evidence.parse(data), None, roots, NOW)
+    assert isinstance(verified, TpmVerified)
+    return verified
+
+
+@pytest.fixture(scope="module")
+def ak(tpm: SoftwareTpm) -> Key:
+    return tpm.key("rsa", "rsassa")
+
+
+@pytest.mark.parametrize(
+    ("kind", "scheme", "hash_"),
+    [
+        ("rsa", "rsassa", "sha256"),
+        ("rsa", "rsassa", "sha384"),
+        ("rsa", "rsapss", "sha256"),
+        ("rsa", "rsapss", "sha512"),
+        ("rsa3072", "rsassa", "sha512"),
+        ("ecc", "ecdsa", "sha256"),
+        ("ecc384", "ecdsa", "sha384"),
+    ],
+)
+def test_a_fresh_quote_verifies_under_each_kind_of_key(tpm: SoftwareTpm, kind: str, scheme: str, hash_: str) -> None:
+    key = tpm.key(kind, scheme, hash_)
+    data = tpm.evidence(key, SELECTION, QUALIFYING)
+    parsed = parse_evidence(data)
+    assert parsed.serialize() == data
+    verified = verify(data, key)
+    assert verified.report_data == verified.bound(REPORT_DATA)
+    assert verified.quote.pcrs.get("sha384", 16) is not None
+    assert verified.quote.pcrs.get("sha384", 7) is None
+    assert (verified.simulated, verified.issued, verified.expires) == (False, NOW, NO_END)
+    assert verified.root == verified.key == fingerprint_of(key)
+
+
+def test_a_primary_key_attests_under_its_hierarchy(tpm: SoftwareTpm) -> None:
+    key = tpm.primary_key("ecc256:ecdsa-sha256:null", RESTRICTED)
+    data = tpm.evidence(key, SELECTION, QUALIFYING)
+    assert verify(data, key).quote.attest.safe
+    moved = Key(key.context, key.public, bytes.fromhex("4000000b"), key.scheme, key.hash)
+    with refused(TpmCode.SIGNER_NAME):
+        verify(tpm.evidence(moved, SELECTION, QUALIFYING), moved)
+
+
+def test_every_bank_and_what_was_extended_show(tpm: SoftwareTpm, ak: Key) -> None:
+    before = verify(tpm.evidence(ak, "sha1:16+sha256:16+sha384:16+sha512:16", QUALIFYING), ak)
+    for bank in Hash:
+        tpm.extend(16, bank.bank, bank.digest(b"event"))
+    after = verify(tpm.evidence(ak, "sha1:16+sha256:16+sha384:16+sha512:16", QUALIFYING), ak)
+    for bank in Hash:
+        value = before.quote.pcrs.get(bank.bank, 16)
+        assert value is not None
+        assert after.quote.pcrs.get(bank.bank, 16) == extend(bank, value, [bank.digest(b"event")])
+    assert after.measurement != before.measurement
+
+
+def test_the_log_of_what_was_extended_replays_to_the_quote(tpm: SoftwareTpm, ak: Key) -> None:
+    """PCR 23 starts at zero, and can be reset to it, so that the log holds everything since."""
+    tpm.run("tpm2_pcrreset", "23")
+    tpm.extend(23, "sha256", Hash.SHA256.digest(b"application"))
+    log = make_log([(23, EventType.EV_EVENT_TAG, b"application")])
+    replay = verify(tpm.evidence(ak, "sha256:16,23", QUALIFYING, log), ak).replay
+    assert replay is not None
+    assert (replay.matching, replay.differing) == ((("sha256", 23),), ())
+    lied = make_log([(23, EventType.EV_EVENT_TAG, b"another application")])
+    replay = verify(tpm.evidence(ak, "sha256:16,23", QUALIFYING, lied), ak).replay
+    assert replay is not None
+    assert (replay.matching, replay.differing) == ((), (("sha256", 23),))
+
+
+def test_a_policy_that_enrolled_the_key_accepts_it_and_only_for_this_report_data(tpm: SoftwareTpm, ak: Key) -> None:
+    data = tpm.evidence(ak, "sha256:0,7", QUALIFYING)
+    zero = "00" * 32
+    policy = load_policy(
+        {
+            "version": 1,
+            "evidence": {"tcb_status": ["UpToDate"]},
+            "tpm": {"pcrs": {"sha256": {"0": [zero], "7": [zero]}}, "ak": [fingerprint_of(ak).hex()]},
+        }
+    )
+    verified = evidence.verify(evidence.parse(data), None, roots_for(policy), NOW)
+    appraise(verified, policy, NOW, report_data=REPORT_DATA).require()
+    assert appraise(verified, policy, NOW, report_data=REPORT_DATA).warnings == ()
+    (wrong,) = appraise(verified, policy, NOW, report_data=bytes(64)).failed
+    assert wrong.code is FindingCode.REPORT_DATA
+
+
+def test_a_replayed_nonce_is_noticed(tpm: SoftwareTpm, ak: Key) -> None:
+    fresh = secrets.token_bytes(64)
+    old = verify(tpm.evidence(ak, SELECTION, QUALIFYING), ak)
+    assert old.report_data != old.bound(fresh)
+
+
+def test_altered_pcr_values_are_refused(tpm: SoftwareTpm, ak: Key) -> None:
+    message, signature = tpm.quote(ak, SELECTION, QUALIFYING)
+    values = tpm.pcrs(message)
+    verify(container(ak, message, signature, values), ak)
+    with refused(TpmCode.PCR_DIGEST):
+        verify(container(ak, message, signature, [bytes(32), *values[1:-1], bytes([1]) * 48]), ak)
+    with refused(TpmCode.PCR_VALUES):
+        verify(container(ak, message, signature, values[:-1]), ak)
+
+
+def test_pcrs_extended_between_quoting_and_reading_are_refused(tpm: SoftwareTpm, ak: Key) -> None:
+    message, signature = tpm.quote(ak, SELECTION, QUALIFYING)
+    tpm.extend(16, "sha384", bytes(48))
+    with refused(TpmCode.PCR_DIGEST) as caught:
+        verify(container(ak, message, signature, tpm.pcrs(message)), ak)
+    assert "read the PCRs again" in str(caught.value.remedy)
+
+
+def test_a_signature_of_another_quote_is_refused(tpm: SoftwareTpm, ak: Key) -> None:
+    message, _ = tpm.quote(ak, SELECTION, QUALIFYING)
+    _, other = tpm.quote(ak, SELECTION, bytes(32))
+    with refused(TpmCode.SIGNATURE):
+        verify(container(ak, message, other, tpm.pcrs(message)), ak)
+
+
+def test_a_quote_under_another_key_of_the_same_tpm_is_refused(tpm: SoftwareTpm, ak: Key) -> None:
+    other = tpm.key("ecc", "ecdsa")
+    data = tpm.evidence(other, SELECTION, QUALIFYING)
+    with refused(EvidenceCode.CHAIN_ROOT):
+        verify(data, ak)
+    message, signature = tpm.quote(other, SELECTION, QUALIFYING)
+    with refused(TpmCode.SCHEME):
+        verify(container(ak, message, signature, tpm.pcrs(message)), ak)
+
+
+def test_a_key_that_may_sign_anything_is_refused(tpm: SoftwareTpm) -> None:
+    """Its holder could have it sign a quote of his own making."""
+    free = tpm.primary_key("ecc256:ecdsa-sha256:null", RESTRICTED.replace("|restricted", ""))
+    data = tpm.evidence(free, SELECTION, QUALIFYING)
+    with refused(TpmCode.KEY_ATTRIBUTES) as caught:
+        verify(data, free)
+    assert "restricted" in str(caught.value.expected)
+
+
+def test_an_endorsement_key_attests_nothing(tpm: SoftwareTpm, ak: Key) -> None:
+    tpm.run("tpm2_createek", "-c", "ek2.ctx", "-G", "rsa", "-f", "tss", "-u", "ek2.pub")
+    tpm.free()
+    message, signature = tpm.quote(ak, SELECTION, QUALIFYING)
+    key = Key("", tpm.read("ek2.pub"), ak.parent, "rsassa", "sha256")
+    with refused(TpmCode.KEY_KIND):
+        parse_evidence(container(key, message, signature, tpm.pcrs(message)))
+
+
+def test_a_public_area_that_claims_more_than_the_key_has_is_refused(tpm: SoftwareTpm) -> None:
+    """The TPM's own word for the key covers its attributes: the same key without them has another name."""
+    free = tpm.primary_key("ecc256:ecdsa-sha256:null", RESTRICTED.replace("|restricted", ""))
+    area = bytearray(free.public)
+    area[7] |= 1  # objectAttributes, bit 16: restricted
+    lied = Key(free.context, bytes(area), free.parent, free.scheme, free.hash)
+    with refused(TpmCode.SIGNER_NAME):
+        verify(tpm.evidence(lied, SELECTION, QUALIFYING), lied)
+
+
+def test_what_the_tpm_certifies_is_no_quote(tpm: SoftwareTpm, ak: Key) -> None:
+    tpm.run("tpm2_gettime", "-c", ak.context, "-q", "00", "-g", "sha256", "-o", "s", "--attestation", "m")
+    tpm.free()
+    with refused(TpmCode.ATTEST_TYPE):
+        parse_evidence(container(ak, tpm.read("m"), tpm.read("s"), []))
+
+
+def test_every_flipped_bit_of_a_real_quote_is_refused(tpm: SoftwareTpm, ak: Key) -> None:
+    """Message, signature, PCR values, public area and parent: no bit of the container is without effect."""
+    message, signature = tpm.quote(ak, "sha256:0,7,16", QUALIFYING)
+    data = container(ak, message, signature, tpm.pcrs(message))
+    roots = Roots.vendor().with_tpm([fingerprint_of(ak)])
+    evidence.verify(evidence.parse(data), None, roots, NOW)
+    accepted = []
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(EvidenceError):
+            evidence.verify(evidence.parse(bytes(flipped)), None, roots, NOW)
+            accepted.append(bit)
+    assert accepted == []
