@@ -57,7 +57,7 @@ def azure_keys() -> dict[str, rsa.RSAPublicKey]:
     for path in sorted(vectors().glob("azure-*/*evidence*.json")):
         parsed = evidence.parse(path.read_bytes())
         assert isinstance(parsed, AzureEvidence)
-        found[path.name] = RuntimeClaims.parse(parsed.hcl.runtime_data).ak
+        found[f"{path.parent.name}/{path.name}"] = RuntimeClaims.parse(parsed.hcl.runtime_data).ak
     return found
 
 
