@@ -37,7 +37,7 @@ _COMMANDS = {
     "inspect": ("manifests.cli:inspect", "Show a sealed model and verify its signature; needs no key."),
     "manifest": ("manifests.gramine.cli:manifest", "Render and measure the enclave's manifest."),
     "model": ("manifests.cli:model", "Describe ONNX models before they are sealed."),
-    "owner": ("manifests.cli:owner", "Make the owner's key, or a recipient's, and show public keys."),
+    "owner": ("manifests.cli:owner", "Make keys of owners, recipients and clients; show public keys."),
     "rewrap": ("manifests.cli:rewrap", "Add or replace a recipient of a sealed model."),
     "seal": ("manifests.cli:seal_command", "Seal an ONNX model for its recipients."),
     "sim": ("attestation.sim.cli:sim", "Make and inspect a simulated platform."),

@@ -93,6 +93,16 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         )
 
 
+def require_writable(path: Path) -> None:
+    """Refuse at once a file that could not be written later; raises ManifestError `disk-full` or `file-unavailable`."""
+    probe = path.parent / f".{path.name}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
+    with naming(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        probe.unlink()
+
+
 @contextlib.contextmanager
 def concerning(path: Path, remedy: str | None = None) -> Iterator[None]:
     """Have every error of the body name the file that it is about, and `remedy` where it says nothing of its own."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy.typing as npt
 
@@ -27,6 +27,28 @@ from attestation.evidence import Roots
 from attestation.policy import Policy
 from manifests.signing import Signer
 
+SessionT = TypeVar("SessionT", bound="AsyncSession")
+
+
+class Opening(Generic[SessionT]):
+    """A session that is being opened: awaited once, or entered with `async with`."""
+
+    def __init__(self, session: Coroutine[Any, Any, SessionT]) -> None:
+        """Take the coroutine that opens it."""
+        self._opening = session
+
+    def __await__(self) -> Generator[Any, Any, SessionT]:
+        return self._opening.__await__()
+
+    async def __aenter__(self) -> SessionT:
+        self._session = await self._opening
+        return self._session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
 
 class AsyncSession(SessionBase):
     """A session for asyncio; an asynchronous context manager.  Made by `connect` or `resume`."""
@@ -38,7 +60,7 @@ class AsyncSession(SessionBase):
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def connect(
+    def connect(
         cls,
         address: str,
         *,
@@ -51,25 +73,37 @@ class AsyncSession(SessionBase):
         memory: EpochMemory | None = None,
         timeouts: Timeouts = PATIENT,
         now: Callable[[], float] = time.time,
-    ) -> Self:
-        """Connect, appraise the enclave, and return a session; see `Session.connect`."""
-        terms = make_terms(
-            address,
-            policy=policy,
-            collateral=collateral,
-            route=route,
-            key=key,
-            credential=credential,
-            roots=roots,
-            memory=memory,
-            timeouts=timeouts,
-            now=now,
-        )
-        return await cls._open(terms)
+    ) -> Opening[Self]:
+        """Connect and appraise the enclave: `await` gives the session, `async with` closes it too.
+
+        Arguments and errors are those of `Session.connect`.
+        """
+
+        async def connect() -> Self:
+            return await cls._open(
+                make_terms(
+                    address,
+                    policy=policy,
+                    collateral=collateral,
+                    route=route,
+                    key=key,
+                    credential=credential,
+                    roots=roots,
+                    memory=memory,
+                    timeouts=timeouts,
+                    now=now,
+                )
+            )
+
+        return Opening(connect())
 
     @classmethod
-    async def resume(cls, saved: SavedSession) -> Self:
+    def resume(cls, saved: SavedSession) -> Opening[Self]:
         """Come back with a ticket where that is still allowed and taken; otherwise attest anew."""
+        return Opening(cls._resume(saved))
+
+    @classmethod
+    async def _resume(cls, saved: SavedSession) -> Self:
         if saved.usable(saved.terms.freshness.now()):
             with contextlib.suppress(WireError):
                 connection = await AsyncConnection.open(saved.call())

@@ -15,6 +15,8 @@ from attestation.wire.tickets import Ticket
 
 RECEIVE_SIZE = 256 * 1024
 """A quarter of the largest record: few calls for a long answer, little memory for a short one."""
+MAX_TIMEOUT = 86400
+"""Seconds in a day."""
 CLOSE_SECONDS = 1.0
 """How long saying goodbye may take; the session is over either way."""
 
@@ -26,6 +28,17 @@ class Timeouts:
     connect: float = 5.0
     handshake: float = 30.0
     request: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no time to wait; raises ClientError `timeout-invalid`."""
+        for name, seconds in (("connect", self.connect), ("handshake", self.handshake), ("request", self.request)):
+            if not 0 < seconds <= MAX_TIMEOUT:
+                raise ClientError(
+                    ClientCode.TIMEOUT_INVALID,
+                    f"{seconds!r} is no time to wait for {name}",
+                    expected=f"seconds above 0, and at most {MAX_TIMEOUT}",
+                    found=seconds,
+                )
 
 
 PATIENT = Timeouts()

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
+from attestation.client import display
 from attestation.client.call import Timeouts
-from attestation.client.display import SIMULATED, facts
 from attestation.client.epochs import EpochMemory
 from attestation.client.files import needs_model, read_inputs, write_outputs
-from attestation.client.models import ModelInfo, ModelName, Prediction
+from attestation.client.models import ModelInfo, ModelName
+from attestation.client.printing import print_answer, print_models
 from attestation.client.session import Session
+from manifests.files import read_bounded, require_writable
+from manifests.keyfile import passphrase_option, read_key_file, read_passphrase
+from manifests.signing import Signer
 
-MAX_SHOWN = 8
-"""Rows of a tensor that are shown in the terminal; `--json` and `--output` hold all."""
+MAX_CREDENTIAL = 4096
+"""A credential has some 300 bytes."""
+_FILE = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("address")
 @click.argument("model", required=False)
-@click.option("--policy", required=True, type=click.Path(path_type=Path), help="Policy file with a [service] table.")
-@click.option("--collateral", required=True, type=click.Path(path_type=Path), help="Directory that holds collateral.")
+@click.option("--policy", required=True, type=_FILE, help="Policy file with a [service] table.")
+@click.option("--collateral", required=True, type=_FILE, help="Directory that holds collateral.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="Input tensor: a .npy or a JSON file.")
-@click.option("--output", type=click.Path(path_type=Path), help="Write the output tensors to this .npz file.")
+@click.option("--output", type=_FILE, help="Write the output tensors to this .npz file.")
 @click.option("--list", "listing", is_flag=True, help="List the models that the enclave serves.")
 @click.option("--route", default="default", show_default=True, help="Deployment at that address.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for an answer.")
-@click.option("--state", type=click.Path(path_type=Path), help="File of the highest epochs seen (else the user's own).")
+@click.option("--state", type=_FILE, help="File of the highest epochs seen (else the user's own).")
+@click.option("--client-key", type=_FILE, help="Key file of `owner client`, to say who asks; else anonymous.")
+@click.option("--credential", type=_FILE, help="A broker's credential that names the client's key.")
+@passphrase_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def infer(
     *,
@@ -45,6 +51,9 @@ def infer(
     route: str,
     timeout: float,
     state: Path | None,
+    client_key: Path | None,
+    credential: Path | None,
+    passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
     """Attest the enclave at ADDRESS, then ask MODEL.
@@ -54,24 +63,36 @@ def infer(
     """
     if listing == (model is not None) or (listing and inputs):
         raise click.UsageError("give a model and its inputs, or --list")
+    if credential and not client_key:
+        raise click.UsageError("--credential needs the --client-key that it names")
     files = _files(inputs)
+    if output:
+        require_writable(output)  # or the answer would be lost, and a request of the lease with it
     with Session.connect(
         address,
         policy=policy,
         collateral=collateral,
         route=route,
+        key=_signer(client_key, passphrase_file),
+        credential=read_bounded(credential, MAX_CREDENTIAL) if credential else b"",
         memory=EpochMemory(state or _state_file()),
         timeouts=Timeouts(request=timeout),
     ) as session:
-        shown = facts(address, session.attested)
+        enclave = display.data(address, session.attested)
         if model is None:
-            _print_models(shown, session.models(), as_json)
+            print_models(enclave, session.models(), as_json=as_json)
             return
         known = _find(session.models(), model) if needs_model(files) else None
         answer = session.infer(model, read_inputs(files, known))
     if output:
         write_outputs(output, answer)
-    _print_answer(shown, answer, output, as_json)
+    print_answer(enclave, answer, output, as_json=as_json)
+
+
+def _signer(client_key: Path | None, passphrase_file: Path | None) -> Signer | None:
+    if client_key is None:
+        return None
+    return Signer.from_seed(read_key_file(client_key, "client", read_passphrase(passphrase_file)))
 
 
 def _files(inputs: Sequence[str]) -> dict[str, Path]:
@@ -104,60 +125,3 @@ def _find(models: Sequence[ModelInfo], model: str) -> ModelInfo | None:
         if name.digest == known.digest or (name.name == known.name and name.owner in {None, known.owner})
     ]
     return max(found, key=lambda known: known.epoch, default=None)
-
-
-def _print_models(shown: dict[str, str], models: Sequence[ModelInfo], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"enclave": shown, "models": [model.to_dict() for model in models]}, indent=2))
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    _print_enclave(shown)
-    table = Table("model", "version", "epoch", "inputs", "outputs", "digest")
-    for model in models:
-        tensors = [escape("\n".join(str(tensor) for tensor in side)) for side in (model.inputs, model.outputs)]
-        table.add_row(
-            escape(model.name), escape(model.version), str(model.epoch), *tensors, f"{model.digest.hex()[:16]}…"
-        )
-    Console().print(table)
-
-
-def _print_answer(shown: dict[str, str], answer: Prediction, output: Path | None, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(_answer_dict(shown, answer, output), indent=2))
-        return
-    _print_enclave(shown)
-    for name, value in answer.items():
-        click.echo(f"{name}: {value.dtype.name}{list(value.shape)}")
-        for row in value[:MAX_SHOWN] if value.ndim else [value]:
-            click.echo(f"  {row}")
-        if value.ndim and len(value) > MAX_SHOWN:
-            click.echo(f"  … {len(value) - MAX_SHOWN} more")
-    if output:
-        click.echo(f"written to {output}")
-
-
-def _answer_dict(shown: dict[str, str], answer: Prediction, output: Path | None) -> dict[str, Any]:
-    tensors = {
-        name: {"dtype": value.dtype.name, "shape": list(value.shape), "data": value.tolist()}
-        for name, value in answer.items()
-    }
-    return {
-        "enclave": shown,
-        "model": answer.model.hex(),
-        "epoch": answer.epoch,
-        "output": str(output) if output else None,
-        "tensors": tensors,
-    }
-
-
-def _print_enclave(shown: dict[str, str]) -> None:
-    simulated = shown["platform"] == SIMULATED
-    click.secho(
-        f"{shown['platform']} enclave {shown['measurement'][:16]}…, TCB {shown['TCB status']},"
-        f" {shown['checks passed']} checks passed",
-        fg="yellow" if simulated else "green",
-        err=True,
-    )

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import html as escaping
+from typing import Any
 
 from attestation.appraise import SessionAppraisal
+from attestation.validity import rfc3339
 
 SIMULATED = "SIMULATED"
 
 
-def facts(address: str, attested: SessionAppraisal) -> dict[str, str]:
-    """Return what a reader wants to know of a session, in the order to show it."""
+def data(address: str, attested: SessionAppraisal) -> dict[str, Any]:
+    """Return what a program wants to know of a session; times are RFC 3339, and None is what nobody publishes."""
     verified = attested.verified
-    expires = dt.datetime.fromtimestamp(attested.expires, dt.UTC)
     return {
         "platform": attested.appraisal.platform,
         "address": address,
         "tee": verified.tee,
         "measurement": measurement(attested),
-        "TCB status": verified.tcb_status or "not published",
-        "owners": ", ".join(state.owner.hex() for state in attested.claims.owners) or "none yet",
-        "checks passed": str(sum(finding.passed for finding in attested.appraisal.findings)),
+        "tcb_status": verified.tcb_status or None,
+        "owners": [state.owner.hex() for state in attested.claims.owners],
+        "checks_passed": sum(finding.passed for finding in attested.appraisal.findings),
         "evidence": attested.evidence_digest.hex(),
-        "valid until": f"{expires:%Y-%m-%d %H:%M} UTC",
+        "valid_until": rfc3339(attested.expires),
     }
+
+
+def facts(address: str, attested: SessionAppraisal) -> dict[str, str]:
+    """Return the same in words, in the order to show it."""
+    known = data(address, attested)
+    words = {"tcb_status": "not published", "owners": "none yet"}
+    return {name.replace("_", " "): _word(value) or words.get(name, "") for name, value in known.items()}
+
+
+def _word(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def measurement(attested: SessionAppraisal) -> str:
@@ -36,7 +47,7 @@ def text(kind: str, address: str, attested: SessionAppraisal) -> str:
     """Return one line for `repr`."""
     known = facts(address, attested)
     return (
-        f"<{kind} {known['platform']} {address} {known['tee']} {known['measurement'][:16]}… {known['TCB status']}"
+        f"<{kind} {known['platform']} {address} {known['tee']} {known['measurement'][:16]}… {known['tcb status']}"
         f" owners {known['owners'][:16]}…>"
     )
 

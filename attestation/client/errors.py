@@ -20,6 +20,12 @@ class ClientCode(ErrorCode):
         "the peer did not answer in the time that the caller allows",
         "look at `strongroom host status` on the machine, or allow more time",
     )
+    TIMEOUT_INVALID = (
+        "timeout-invalid",
+        Fault.USAGE,
+        "a time-out is not a positive number of seconds",
+        "give seconds above 0; a day at most",
+    )
     HOST_REFUSED = (
         "host-refused",
         Fault.UNAVAILABLE,

@@ -49,17 +49,21 @@ def _read(name: str, path: Path, declared: TensorInfo | None) -> npt.NDArray[Any
     if path.suffix != ".npy":
         return _from_json(name, data, declared)
     try:
-        array: npt.NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise _invalid(name, f"{path} is not a numpy array: {error}") from None
+        array: npt.NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception:  # noqa: BLE001 - numpy's reader raises many kinds, and advises to unpickle what is no array
+        raise _invalid(name, f"{path} is not a .npy file of numbers or text; numpy.save writes one") from None
     return array
 
 
 def _from_json(name: str, data: bytes, declared: TensorInfo | None) -> npt.NDArray[Any]:
     try:
-        array = np.asarray(json.loads(data, parse_float=_finite))
+        value = json.loads(data, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise _invalid(name, f"the file holds no JSON array of one shape: {error}") from None
+        raise _invalid(name, f"the file is not JSON: {str(error)[:200]}") from None
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise _invalid(name, "the file holds no JSON array of one shape") from None
     if declared is None or declared.dtype in {"string", array.dtype.name}:
         return array
     wanted = np.dtype(declared.dtype)

@@ -36,6 +36,10 @@ class Axis(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name}={self.low}..{self.high}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give the machine-readable form."""
+        return {"name": self.name, "minimum": self.low, "maximum": self.high}
+
 
 @dataclass(frozen=True)
 class TensorInfo:
@@ -47,6 +51,11 @@ class TensorInfo:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(str(axis) for axis in self.shape)}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the machine-readable form; a dynamic axis is a map of its name and bounds."""
+        shape = [axis.to_dict() if isinstance(axis, Axis) else axis for axis in self.shape]
+        return {"name": self.name, "dtype": self.dtype, "shape": shape}
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,8 @@ class ModelInfo:
             "epoch": self.epoch,
             "digest": self.digest.hex(),
             "owner": self.owner.hex(),
-            "inputs": [str(tensor) for tensor in self.inputs],
-            "outputs": [str(tensor) for tensor in self.outputs],
+            "inputs": [tensor.to_dict() for tensor in self.inputs],
+            "outputs": [tensor.to_dict() for tensor in self.outputs],
             "labels": self.labels,
         }
 
@@ -218,8 +227,8 @@ def _input_name(name: object) -> str:
 def _array(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         array: npt.NDArray[Any] = np.asarray(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ClientError(ClientCode.TENSOR_INVALID, f"input {name!r} is no array of one shape: {error}") from None
+    except (ValueError, TypeError, OverflowError):  # whose words are numpy's, and its advice may be unsafe
+        raise ClientError(ClientCode.TENSOR_INVALID, f"input {name!r} is no array of one shape") from None
     if array.dtype.kind not in {"U", "O"} and array.dtype.name not in DTYPES:
         raise ClientError(
             ClientCode.TENSOR_INVALID,

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
+import pickle
+import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +16,31 @@ from click.testing import CliRunner, Result
 from attestation.client.cli import infer
 from attestation.client.errors import ClientCode, ClientError
 from attestation.sim.platform import SimulatedPlatform
+from attestation.types import ClientAuthentication
+from attestation.validity import parse_rfc3339
+from attestation.wire.messages import MessageType
 from manifests.errors import ManifestCode, ManifestError
+from manifests.keyfile import Cost, write_key_file
+from manifests.signing import Signer
 from tests.client.conftest import DIGEST
+from tests.client.scripted import ScriptedEnclave
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+@dataclass
+class Command:
+    """`strongroom infer` for the scripted enclave."""
+
+    enclave: ScriptedEnclave
+    common: list[str]
+
+    def __call__(self, *arguments: str) -> Result:
+        return CliRunner().invoke(infer, [self.enclave.address, *arguments, *self.common])
 
 
 @pytest.fixture
@@ -26,13 +53,8 @@ def run(world, serve, tmp_path: Path, monkeypatch):
     collateral.mkdir()
     (collateral / f"{world.platform.collateral_key}.json").write_text(world.platform.collateral(now).to_json())
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    address = serve().address
-
-    def invoke(*arguments: str) -> Result:
-        common = ["--policy", str(tmp_path / "client.toml"), "--collateral", str(collateral)]
-        return CliRunner().invoke(infer, [address, *arguments, *common])
-
-    return invoke
+    common = ["--policy", str(tmp_path / "client.toml"), "--collateral", str(collateral)]
+    return Command(serve(), common)
 
 
 def good(result: Result) -> Result:
@@ -46,12 +68,60 @@ def refusal(result: Result) -> BaseException:
     return result.exception
 
 
-def test_a_json_file_takes_the_dtype_that_the_model_declares(run, tmp_path: Path):
+def test_a_json_file_takes_the_dtype_that_the_model_declares(run, world, tmp_path: Path):
     (tmp_path / "x.json").write_text("[[1, 2, 3]]")
     printed = json.loads(good(run("doubler", "--input", f"x={tmp_path / 'x.json'}", "--json")).stdout)
     assert printed["tensors"]["x"] == {"dtype": "float32", "shape": [1, 3], "data": [[2.0, 4.0, 6.0]]}
     assert printed["model"] == DIGEST.hex()
-    assert printed["enclave"]["platform"] == "SIMULATED"
+    enclave = printed["enclave"]
+    assert enclave["platform"] == "SIMULATED"
+    assert type(enclave["checks_passed"]) is int
+    assert enclave["tcb_status"] == "UpToDate"
+    assert enclave["owners"] == [world.owner.public.hex()]
+    assert parse_rfc3339(enclave["valid_until"]) > time.time()
+    assert all(re.fullmatch("[a-z_]+", name) for name in [*printed, *enclave])
+
+
+def test_values_that_json_lacks_are_spelt_out(run, tmp_path: Path):
+    np.save(tmp_path / "x.npy", np.array([[1, np.nan, np.inf], [-np.inf, 2, 3]], dtype=np.float32))
+    printed = good(run("doubler", "--input", f"x={tmp_path / 'x.npy'}", "--json")).stdout
+    data = json.loads(printed, parse_constant=pytest.fail)["tensors"]["x"]["data"]
+    assert data == [[2.0, "NaN", "Infinity"], ["-Infinity", 4.0, 6.0]]
+
+
+@pytest.mark.parametrize("place", ["nowhere/out.npz", "folder"])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(run, tmp_path: Path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "x.json").write_text("[[1, 2, 3]]")
+    words = ["doubler", "--input", f"x={tmp_path / 'x.json'}", "--output", str(tmp_path / place)]
+    error = refusal(run(*words))
+    assert isinstance(error, ManifestError)
+    assert error.code is ManifestCode.FILE_UNAVAILABLE
+    assert run.enclave.peers == [], "nobody has even connected"
+    assert not list(tmp_path.glob(".*partial"))
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_time_out_that_is_no_time_is_a_usage_error(run, seconds):
+    error = refusal(run("--list", "--timeout", seconds))
+    assert isinstance(error, ClientError)
+    assert (error.code, error.exit_code) == (ClientCode.TIMEOUT_INVALID, 2)
+
+
+def test_a_client_with_a_key_file_says_who_it_is(run, tmp_path: Path):
+    signer = Signer.generate()
+    write_key_file(tmp_path / "ward.key", "client", signer.seed(), b"secret", cost=Cost(1, 8 * 1024))
+    (tmp_path / "passphrase").write_text("secret")
+    (tmp_path / "ward.credential").write_bytes(b"signed")
+    words = ["--client-key", str(tmp_path / "ward.key"), "--passphrase-file", str(tmp_path / "passphrase")]
+    good(run("--list", *words, "--credential", str(tmp_path / "ward.credential")))
+    kind, body = run.enclave.settled().messages[0]
+    record = ClientAuthentication.decode(body)
+    assert (kind, record.client, record.credential) == (MessageType.AUTHENTICATE, signer.public, b"signed")
+
+
+def test_a_credential_without_its_key_is_a_usage_error(run, tmp_path: Path):
+    assert run("--list", "--credential", str(tmp_path / "ward.credential")).exit_code == 2
 
 
 def test_arrays_go_in_and_an_archive_comes_out(run, tmp_path: Path):
@@ -67,7 +137,10 @@ def test_the_models_are_listed_for_people_and_for_programs(run):
     shown = good(run("--list")).stdout
     assert "doubler" in shown
     assert "3]" in shown, "the axes survive the terminal's markup"
-    assert json.loads(good(run("--list", "--json")).stdout)["models"][0]["digest"] == DIGEST.hex()
+    (model,) = json.loads(good(run("--list", "--json")).stdout)["models"]
+    assert model["digest"] == DIGEST.hex()
+    axis = {"name": "batch", "minimum": 1, "maximum": 64}
+    assert model["inputs"] == [{"name": "x", "dtype": "float32", "shape": [axis, 3]}]
 
 
 def test_epochs_that_were_seen_are_kept_in_the_users_state(run, world, tmp_path: Path):
@@ -89,6 +162,10 @@ def test_epochs_that_were_seen_are_kept_in_the_users_state(run, world, tmp_path:
         ("x.json", b"\xff\xfe"),
         ("x.npy", b"not numpy"),
         ("x.npy", b""),
+        ("x.npy", pickle.dumps([1.0])),
+        ("x.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4'"),
+        ("x.npy", npy(np.array([{}], dtype=object))),
+        ("x.npy", npy(np.zeros(1)).replace(b"(1,)", b"(1" + b"0" * 30 + b",)")),
     ],
 )
 def test_an_input_file_that_holds_no_tensor_is_refused(run, tmp_path: Path, name, content):
@@ -96,6 +173,7 @@ def test_an_input_file_that_holds_no_tensor_is_refused(run, tmp_path: Path, name
     error = refusal(run("doubler", "--input", f"x={tmp_path / name}"))
     assert isinstance(error, ClientError)
     assert error.code is ClientCode.TENSOR_INVALID
+    assert "pickle" not in str(error.to_dict())
 
 
 def test_a_missing_input_file_is_a_clear_error(run, tmp_path: Path):

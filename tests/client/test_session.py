@@ -37,7 +37,7 @@ def ask_blocking(address: str, terms: dict[str, Any], model: str | bytes = "doub
 
 def ask_async(address: str, terms: dict[str, Any], model: str | bytes = "doubler") -> Prediction:
     async def go() -> Prediction:
-        async with await AsyncSession.connect(address, **terms) as session:
+        async with AsyncSession.connect(address, **terms) as session:
             return await session.infer(model, {"x": X})
 
     return asyncio.run(go())
@@ -126,6 +126,26 @@ def test_what_a_session_shows_says_simulated_and_holds_no_secret(world, serve):
     for secret in (client.seed(), saved.ticket.psk):
         assert secret.hex() not in shown + repr(saved) + repr(saved.ticket) + repr(session._terms)
         assert repr(secret) not in shown + repr(saved) + repr(saved.ticket) + repr(session._terms)
+
+
+def test_a_session_that_was_entered_is_closed_in_order_whatever_happens_in_it(world, serve):
+    enclave = serve()
+
+    async def go() -> None:
+        async with AsyncSession.connect(enclave.address, **world.terms()):
+            raise RuntimeError("the body fails")
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(go())
+    assert enclave.settled().closed_in_order
+
+
+@pytest.mark.parametrize("name", ["connect", "handshake", "request"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_time_out_that_is_no_time_is_refused(name, seconds):
+    with pytest.raises(ClientError) as error:
+        Timeouts(**{name: seconds})
+    assert (error.value.code, error.value.exit_code) == (ClientCode.TIMEOUT_INVALID, 2)
 
 
 def test_many_tasks_may_share_an_asynchronous_session(world, serve):

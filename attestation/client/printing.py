@@ -1,0 +1,91 @@
+"""What `strongroom infer` prints: tables for people, and data for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from attestation.client.display import SIMULATED
+from attestation.client.models import ModelInfo, Prediction
+
+MAX_SHOWN = 8
+"""Rows of a tensor that are shown in the terminal; `--json` and `--output` hold all."""
+
+
+def print_models(enclave: Mapping[str, Any], models: Sequence[ModelInfo], *, as_json: bool) -> None:
+    """Print what an enclave lists."""
+    if as_json:
+        _print_json({"enclave": enclave, "models": [model.to_dict() for model in models]})
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    _print_enclave(enclave)
+    table = Table("model", "version", "epoch", "inputs", "outputs", "digest")
+    for model in models:
+        tensors = [escape("\n".join(str(tensor) for tensor in side)) for side in (model.inputs, model.outputs)]
+        table.add_row(
+            escape(model.name), escape(model.version), str(model.epoch), *tensors, f"{model.digest.hex()[:16]}…"
+        )
+    Console().print(table)
+
+
+def print_answer(enclave: Mapping[str, Any], answer: Prediction, output: Path | None, *, as_json: bool) -> None:
+    """Print a model's answer."""
+    if as_json:
+        _print_json(_answer_data(enclave, answer, output))
+        return
+    _print_enclave(enclave)
+    for name, value in answer.items():
+        click.echo(f"{name}: {value.dtype.name}{list(value.shape)}")
+        for row in value[:MAX_SHOWN] if value.ndim else [value]:
+            click.echo(f"  {row}")
+        if value.ndim and len(value) > MAX_SHOWN:
+            click.echo(f"  … {len(value) - MAX_SHOWN} more")
+    if output:
+        click.echo(f"written to {output}")
+
+
+def _answer_data(enclave: Mapping[str, Any], answer: Prediction, output: Path | None) -> dict[str, Any]:
+    tensors = {
+        name: {"dtype": value.dtype.name, "shape": list(value.shape), "data": _plain(value)}
+        for name, value in answer.items()
+    }
+    return {
+        "enclave": enclave,
+        "model": answer.model.hex(),
+        "epoch": answer.epoch,
+        "output": str(output) if output else None,
+        "tensors": tensors,
+    }
+
+
+def _plain(value: npt.NDArray[Any]) -> Any:
+    """Return nested lists; JSON has no NaN and no infinities, so those become "NaN", "Infinity" and "-Infinity"."""
+    if value.dtype.kind != "f" or np.isfinite(value).all():
+        return value.tolist()
+    spelt = value.astype(object)
+    spelt[np.isnan(value)] = "NaN"
+    spelt[np.isposinf(value)] = "Infinity"
+    spelt[np.isneginf(value)] = "-Infinity"
+    return spelt.tolist()
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _print_enclave(enclave: Mapping[str, Any]) -> None:
+    click.secho(
+        f"{enclave['platform']} enclave {enclave['measurement'][:16]}…, TCB {enclave['tcb_status'] or 'not published'},"
+        f" {enclave['checks_passed']} checks passed",
+        fg="yellow" if enclave["platform"] == SIMULATED else "green",
+        err=True,
+    )
