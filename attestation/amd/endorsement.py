@@ -112,6 +112,7 @@ def _product_name(values: _Extensions, product: Product) -> str:
             "the endorsement key's certificate names another product than its chain",
             expected=product.label,
             found=name,
+            remedy="get the certificate from AMD again, and report it if it stays so: AMD signed a contradiction",
         )
     return name
 

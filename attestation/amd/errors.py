@@ -8,29 +8,86 @@ from manifests.errors import ErrorCode, Fault
 class SnpCode(ErrorCode):
     """Codes of SEV-SNP reports: format, endorsement key, signature."""
 
-    LENGTH = "snp-length", Fault.MALFORMED, "a report does not have the 1184 bytes that reports have"
-    VERSION = "snp-version", Fault.UNSUPPORTED, "the report is of a version that is not handled"
-    RESERVED = "snp-reserved", Fault.MALFORMED, "a field that AMD reserves does not have its one value"
+    LENGTH = (
+        "snp-length",
+        Fault.MALFORMED,
+        "a report does not have the 1184 bytes that reports have",
+        "get the report whole, and nothing around it: neither a status before it nor certificates after it",
+    )
+    VERSION = (
+        "snp-version",
+        Fault.UNSUPPORTED,
+        "the report is of a version that is not handled",
+        "use a newer release, or a platform whose firmware makes reports of versions 2 to 5",
+    )
+    RESERVED = (
+        "snp-reserved",
+        Fault.MALFORMED,
+        "a field that AMD reserves does not have its one value",
+        "use a newer release: AMD may have given the field a meaning that this one does not know",
+    )
     SIGNATURE_ALGORITHM = (
         "snp-signature-algorithm",
         Fault.UNSUPPORTED,
         "the report is not signed with ECDSA on P-384 and SHA-384",
+        "use a newer release: AMD has published no other algorithm so far",
     )
-    PRODUCT = "snp-cpuid", Fault.UNSUPPORTED, "the report is of a processor that is not handled"
-    UNSIGNED = "snp-unsigned", Fault.REFUSED, "the firmware signed the report with no key"
+    PRODUCT = (
+        "snp-cpuid",
+        Fault.UNSUPPORTED,
+        "the report is of a processor that is not handled",
+        "use a newer release, or a processor of Milan, Genoa or Turin",
+    )
+    UNSIGNED = (
+        "snp-unsigned",
+        Fault.REFUSED,
+        "the firmware signed the report with no key",
+        "the host masks the chip's key: ask it to unmask the key, or to load a VLEK",
+    )
 
     VEK_EXTENSION = (
         "snp-vek-extension",
         Fault.MALFORMED,
         "an extension of the endorsement key's certificate is not AMD's",
+        "use a newer release: AMD signed what this one does not know",
     )
-    VEK_KIND = "snp-vek-kind", Fault.REFUSED, "the certificate is of the other kind of key than the one that signed"
-    VEK_PRODUCT = "snp-vek-product", Fault.REFUSED, "the certificate is of another product than the report"
-    VEK_CHIP = "snp-vek-chip", Fault.REFUSED, "the certificate is of another chip than the report"
-    VEK_TCB = "snp-vek-tcb", Fault.REFUSED, "the certificate is of another TCB version than the report"
+    VEK_KIND = (
+        "snp-vek-kind",
+        Fault.REFUSED,
+        "the certificate is of the other kind of key than the one that signed",
+        "use the certificate of the kind of key that the report names, with its chain",
+    )
+    VEK_PRODUCT = (
+        "snp-vek-product",
+        Fault.REFUSED,
+        "the certificate is of another product than the report",
+        "use the certificate of the machine that made the report",
+    )
+    VEK_CHIP = (
+        "snp-vek-chip",
+        Fault.REFUSED,
+        "the certificate is of another chip than the report",
+        "use the VCEK certificate of the machine that made the report; for one that masks its id there is none",
+    )
+    VEK_TCB = (
+        "snp-vek-tcb",
+        Fault.REFUSED,
+        "the certificate is of another TCB version than the report",
+        "fetch the certificate for the TCB version that the report names: firmware was updated, or is held back",
+    )
 
-    SIGNATURE = "snp-signature", Fault.REFUSED, "the report is not signed by its endorsement key"
-    TCB_ORDER = "snp-tcb-order", Fault.REFUSED, "the report's TCB versions contradict each other"
+    SIGNATURE = (
+        "snp-signature",
+        Fault.REFUSED,
+        "the report is not signed by its endorsement key",
+        "treat the report as forged",
+    )
+    TCB_ORDER = (
+        "snp-tcb-order",
+        Fault.REFUSED,
+        "the report's TCB versions contradict each other",
+        "treat the platform's firmware as broken",
+    )
 
 
 class SnpFinding(ErrorCode):

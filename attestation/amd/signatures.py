@@ -67,6 +67,4 @@ def verify_report(key: ec.EllipticCurvePublicKey, r: int, s: int, message: bytes
     try:
         key.verify(encode_dss_signature(r, s), message, _ECDSA)
     except InvalidSignature:
-        raise EvidenceError(
-            code, code.meaning, remedy="treat the report as forged, or its collateral as another machine's"
-        ) from None
+        raise EvidenceError(code, code.meaning) from None

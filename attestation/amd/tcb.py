@@ -49,7 +49,6 @@ def product_of(family: int, model: int) -> Product:
         SnpCode.PRODUCT.meaning,
         expected="a processor of Milan, Genoa or Turin",
         found=f"CPUID family {family:#x}, model {model:#x}",
-        remedy="use a release that knows this processor",
     )
 
 

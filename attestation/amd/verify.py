@@ -170,7 +170,6 @@ def _check_endorsement(report: Report, collateral: ValidatedEndorsement) -> Tcb:
             SnpCode.VEK_CHIP.meaning,
             expected=f"CHIP_ID {report.chip_id.hex()}",
             found=f"hwID {endorsement.chip_id.hex()}",
-            remedy="use the VCEK certificate of the machine that made the report; one that masks its id has none",
         )
     reported = Tcb.parse(endorsement.product, report.reported_tcb)  # 5
     if reported != endorsement.tcb:
@@ -179,7 +178,6 @@ def _check_endorsement(report: Report, collateral: ValidatedEndorsement) -> Tcb:
             SnpCode.VEK_TCB.meaning,
             expected=f"REPORTED_TCB: {reported}",
             found=str(endorsement.tcb),
-            remedy="fetch the certificate for the TCB version that the report names; firmware was updated or held back",
         )
     return reported
 
@@ -206,7 +204,6 @@ def _check_product(report: Report, product: Product) -> None:
             SnpCode.VEK_PRODUCT.meaning,
             expected=" or ".join(each.label for each in said if each),
             found=product.label,
-            remedy="use the certificate of the machine that made the report",
         )
 
 
@@ -221,7 +218,6 @@ def _tcb(report: Report, reported: Tcb) -> SnpTcb:
             SnpCode.TCB_ORDER.meaning,
             expected="reported <= committed <= current, in every component",
             found=f"reported {reported}; committed {committed}; current {current}",
-            remedy="treat the platform's firmware as broken",
         )
     return SnpTcb(reported, committed, current, launch)
 
@@ -232,5 +228,4 @@ def _unsigned() -> EvidenceError:
         SnpCode.UNSIGNED.meaning,
         expected="SIGNING_KEY 0 (VCEK) or 1 (VLEK)",
         found=f"SIGNING_KEY {SigningKey.NONE:d} (none)",
-        remedy="the host masks the chip's key: ask it to unmask it, or to load a VLEK",
     )
