@@ -23,6 +23,9 @@ from attestation.intel.verify import collateral_key, verify_quote
 from attestation.nitro.checks import nitro_checks
 from attestation.nitro.document import is_document, parse_document
 from attestation.nitro.verify import verify_document
+from attestation.nvidia import container as nvidia
+from attestation.nvidia.checks import nvidia_checks
+from attestation.nvidia.verify import verify_evidence as verify_nvidia
 from attestation.ratls import certificate as ratls
 from attestation.ratls.verify import collateral_key as ratls_collateral_key
 from attestation.ratls.verify import verify_certificate
@@ -88,6 +91,15 @@ TEES: tuple[Tee, ...] = (
         collateral_key=lambda _: None,
         verify=verify_document,
         checks=nitro_checks,
+    ),
+    Tee(
+        name="nvidia",
+        title="NVIDIA GPUs",
+        recognise=nvidia.is_container,
+        parse=nvidia.parse_evidence,
+        collateral_key=lambda _: None,
+        verify=verify_nvidia,
+        checks=nvidia_checks,
     ),
     Tee(
         name="tpm",

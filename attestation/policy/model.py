@@ -9,6 +9,7 @@ from typing import Any
 
 from attestation.policy.azure import AzurePolicy
 from attestation.policy.nitro import NitroPolicy
+from attestation.policy.nvidia import NvidiaPolicy
 from attestation.policy.schema import Table
 from attestation.policy.sgx import SgxPolicy
 from attestation.policy.snp import SnpPolicy
@@ -22,6 +23,7 @@ VERSION = 1
 TEE_TABLES: Mapping[str, type[Table]] = {
     "sgx": SgxPolicy,
     "nitro": NitroPolicy,
+    "nvidia": NvidiaPolicy,
     "tdx": TdxPolicy,
     "snp": SnpPolicy,
     "tpm": TpmPolicy,

@@ -1,0 +1,1 @@
+"""NVIDIA GPUs and NVSwitches: SPDM measurement reports, and the reference values that NVIDIA signs."""

@@ -1,0 +1,49 @@
+"""The policy's table for NVIDIA GPUs and NVSwitches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attestation.errors import PolicyCode
+from attestation.nvidia.fwid import FLAGS
+from attestation.policy.schema import Table, flag, hexes, refuse, required_texts, texts
+
+PRODUCTS = ("GH100", "GB100", "LS10")
+"""Hopper and Blackwell GPUs, and the third NVSwitch."""
+_GPUS = {"GH100", "GB100"}
+MODES = ("SPT", "MPT", "PPCIE", "unreported")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NvidiaPolicy(Table):
+    """What holds for every device of the evidence.
+
+    driver_versions, vbios_versions: accepted versions; empty: any that has reference values.  rim_tags: accepted
+    manifests (48 bytes); empty: any that NVIDIA signed.  measurements: SHA-384 of whole measurement records (48 bytes),
+    each of which stands for reference values.  modes: how a GPU may be used.  flags_allowed: DICE flags
+    that firmware may have set, such as "debug".  fwid_absent: accept reports of firmware too old to name itself.
+    """
+
+    products: tuple[str, ...] = required_texts(*PRODUCTS)
+    driver_versions: tuple[str, ...] = texts()
+    vbios_versions: tuple[str, ...] = texts()
+    rim_tags: tuple[bytes, ...] = hexes(48)
+    measurements: tuple[bytes, ...] = hexes(48)
+    modes: tuple[str, ...] = texts(*MODES, default=("MPT", "SPT"))
+    flags_allowed: tuple[str, ...] = texts(*FLAGS)
+    fwid_absent: bool = flag()
+
+    def check(self, given: frozenset[str]) -> None:
+        """Refuse a table that leaves open which firmware runs, or names nothing where it names a list."""
+        for name in ("driver_versions", "vbios_versions", "modes"):
+            if name in given and not getattr(self, name):
+                refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty list", remedy="name one, or leave it out")
+        if self.rim_tags or self.measurements:
+            return
+        wanted = {"vbios_versions"} | ({"driver_versions"} if _GPUS & set(self.products) else set())
+        if not wanted <= given:
+            refuse(
+                PolicyCode.POLICY_VACUOUS,
+                "[nvidia] admits every firmware that NVIDIA ever signed",
+                remedy=f"list {' and '.join(sorted(wanted))}, or rim_tags, or measurements",
+            )
