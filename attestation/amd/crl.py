@@ -20,8 +20,8 @@ from attestation.validity import Validity
 MAX_CRL: Final = 8 * 1024 * 1024
 """As for other vendors; AMD's lists have a few entries."""
 
-_COMPLETE_LIST = frozenset({x509.AuthorityKeyIdentifier.oid, x509.CRLNumber.oid})
-"""Any other extension may mean that the list is a part or a difference of one."""
+_PARTIAL = frozenset({x509.IssuingDistributionPoint.oid, x509.DeltaCRLIndicator.oid})
+"""What makes a list a part of one, one of other authorities' certificates, or a difference."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,20 @@ def read_crl(der: bytes, ark: Certificate) -> RevocationList:
     try:
         crl = x509.load_der_x509_crl(der)
         extensions = crl.extensions
-        issuer = crl.issuer.public_bytes()
         revoked = frozenset(entry.serial_number for entry in crl)
+        expected = x509.load_der_x509_certificate(ark.der).subject
     except X509_ERRORS:
         raise _malformed("it cannot be parsed") from None
-    if issuer != ark.subject:
+    if crl.issuer != expected:
         raise EvidenceError(
             EvidenceCode.CRL_ISSUER,
             "the revocation list names another issuer",
-            expected=ark.subject.hex(),
-            found=issuer.hex(),
+            expected=expected.rfc4514_string(),
+            found=crl.issuer.rfc4514_string(),
         )
-    if any(extension.oid not in _COMPLETE_LIST for extension in extensions):
-        raise _malformed("it is not a complete list")
+    for extension in extensions:
+        if extension.critical or extension.oid in _PARTIAL:
+            raise _malformed(f"it may not be a complete list: it has the extension {extension.oid.dotted_string}")
     return RevocationList(revoked, _validity(crl))
 
 

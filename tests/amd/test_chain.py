@@ -306,6 +306,14 @@ CRL_CASES: dict[str, tuple[dict[str, Any], ErrorCode]] = {
         {"extensions": {encode_oid("2.5.29.28"): (True, bytes.fromhex("30038401ff"))}},
         EvidenceCode.CRL_MALFORMED,
     ),
+    "says uncritically that it is a part of one": (
+        {"extensions": {encode_oid("2.5.29.28"): (False, bytes.fromhex("30038401ff"))}},
+        EvidenceCode.CRL_MALFORMED,
+    ),
+    "has another critical extension": (
+        {"extensions": {encode_oid("1.2.3.4"): (True, b"\x05\x00")}},
+        EvidenceCode.CRL_MALFORMED,
+    ),
     "is a difference of one": (
         {"extensions": {encode_oid("2.5.29.27"): (True, integer(1))}},
         EvidenceCode.CRL_MALFORMED,
@@ -318,6 +326,10 @@ def test_a_revocation_list_is_refused_that(case: str) -> None:
     changes, code = CRL_CASES[case]
     with refused(code):
         check(issued({"crl": changes}))
+
+
+def test_an_uncritical_extension_of_a_revocation_list_changes_nothing() -> None:
+    check(issued({"crl": {"extensions": {encode_oid("1.2.3.4"): (False, b"\x05\x00")}}}))
 
 
 def test_a_revocation_list_that_its_authority_did_not_sign_is_refused() -> None:
