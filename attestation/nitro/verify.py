@@ -48,9 +48,14 @@ class NitroVerified(Verified):
         """PCR0, 48 bytes: the enclave's image; empty where the document does not show it."""
         return self.document.pcrs.get(0, b"")
 
+    @property
+    def platform_ids(self) -> dict[str, str]:
+        """The module: an instance with its enclave."""
+        return {"module_id": self.document.module_id}
+
     def details(self) -> dict[str, Any]:
-        """Return the module, and whether it runs in debug mode."""
-        return {"module_id": self.document.module_id, "debug": self.document.debug}
+        """Return whether the enclave runs in debug mode."""
+        return {"debug": self.document.debug}
 
 
 def verify_document(document: NitroDocument, known: Chain | None, roots: Roots, now: int) -> NitroVerified:

@@ -46,9 +46,11 @@ PLATFORM_IDS: Final[Mapping[str, PlatformId]] = {
     "chip_id": PlatformId(64, _AMD),
     "ak": PlatformId(32, frozenset({"tpm"})),
     "csp_id": PlatformId(None, _AMD, everywhere=False),
+    "module_id": PlatformId(None, frozenset({"nitro"})),
+    "device_serial": PlatformId(9, frozenset({"nvidia"})),
 }
 """By the vendor's name: Intel's family of platforms and one platform of it; AMD's product, chip, and cloud provider;
-a TPM's attestation key."""
+a TPM's attestation key; an AWS instance with its enclave; NVIDIA's device."""
 
 _SGX_COMPONENTS = frozenset({"pcesvn", *(f"sgxtcbcomp{index:02}svn" for index in range(1, 17))})
 

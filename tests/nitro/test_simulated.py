@@ -35,7 +35,7 @@ def test_a_simulated_document_passes_the_same_steps_under_its_own_root() -> None
     assert verified.measurement == kit.IMAGE
     assert verified.report_data == kit.REPORT_DATA
     assert verified.tcb_status is None
-    assert verified.to_dict()["module_id"] == MODULE_ID
+    assert verified.to_dict()["platform_ids"] == {"module_id": MODULE_ID}
     assert appraise(verified, kit.policy(), kit.NOW, report_data=kit.REPORT_DATA).accepted
 
 
