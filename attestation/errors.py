@@ -181,6 +181,11 @@ class EvidenceCode(ErrorCode):
     APPRAISAL_REFUSED = "appraisal-refused", Fault.REFUSED, "genuine evidence does not meet the policy"
     SIMULATOR_STATE = "simulator-state", Fault.USAGE, "the simulated platform's folder or state file is not usable"
     SIMULATOR_LAUNCH = "simulator-launch", Fault.UNAVAILABLE, "the simulated platform cannot start the enclave"
+    SIMULATOR_CONFINEMENT = (
+        "simulator-confinement",
+        Fault.UNSUPPORTED,
+        "the kernel cannot keep the simulated enclave to its trusted files",
+    )
 
 
 _BY_FAULT = {

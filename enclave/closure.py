@@ -7,7 +7,6 @@ what a manifest lists is what a process needs, and an import that it does not li
 from __future__ import annotations
 
 import importlib.machinery
-import site
 import sys
 from base64 import b64decode
 from collections.abc import Sequence
@@ -121,8 +120,7 @@ def _warm_up_manifest() -> ModelManifest:
 def loaded_files() -> list[str]:
     """Return the absolute paths of all files that this process has loaded, in ascending order."""
     paths = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    found = {Path(path) for path in paths | _opened | _mapped() if path}
-    found |= _interpreter() | _path_files()
+    found = {Path(path) for path in paths | _opened | _mapped() if path} | _interpreter()
     return sorted(str(path) for path in found if _is_plain(path))
 
 
@@ -136,12 +134,6 @@ def _interpreter() -> set[Path]:
     """Return the interpreter under the name it was started by, the file itself, and the venv's configuration."""
     started = Path(sys.executable)
     return {started, started.resolve(), started.parent.parent / "pyvenv.cfg"}
-
-
-def _path_files() -> set[Path]:
-    """Return the .pth files, which the interpreter executes before any code of ours."""
-    folders = [Path(folder) for folder in site.getsitepackages()]
-    return {path for folder in folders if folder.is_dir() for path in folder.glob("*.pth")}
 
 
 def _is_plain(path: Path) -> bool:

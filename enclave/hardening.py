@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import struct
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ _PR_SET_NO_NEW_PRIVS = 38
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 _CAP_IPC_LOCK = 14
+_CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)
+"""_LINUX_CAPABILITY_VERSION_3, this process (capget(2)): proc(5) is out of the confined enclave's reach."""
+_CAPABILITIES = struct.Struct("=6I")
+"""Twice effective, permitted and inheritable: capabilities 0 to 31, and those above."""
 
 TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
@@ -42,7 +47,7 @@ def harden() -> Hardening:
         undumpable=_prctl(libc, _PR_SET_DUMPABLE, 0),
         no_core=resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
         no_new_privileges=_prctl(libc, _PR_SET_NO_NEW_PRIVS, 1),
-        memory_locked=_may_lock() and libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0,
+        memory_locked=_may_lock(libc) and libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0,
     )
 
 
@@ -56,10 +61,12 @@ def _prctl(libc: ctypes.CDLL, option: int, value: int) -> bool:
     return int(libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero)) == 0
 
 
-def _may_lock() -> bool:
+def _may_lock(libc: ctypes.CDLL) -> bool:
     """Tell whether all memory may be locked; under a limit, later allocations would fail instead."""
     if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
         return True
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - pathlib is not needed here
-        effective = next((line for line in status if line.startswith("CapEff:")), "CapEff: 0")
-    return bool(int(effective.split()[1], 16) >> _CAP_IPC_LOCK & 1)
+    data = ctypes.create_string_buffer(_CAPABILITIES.size)
+    if libc.capget(_CAPABILITY_HEADER, data) != 0:
+        return False
+    (effective, *_) = _CAPABILITIES.unpack(data.raw)
+    return bool(effective >> _CAP_IPC_LOCK & 1)

@@ -36,6 +36,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 platform_option = click.option(
     "--platform-home", type=click.Path(path_type=Path), help="Simulated platform's folder [HOME/platform]."
 )
+unconfined_option = click.option(
+    "--dangerously-unconfined", is_flag=True, help="Let the enclave read and write whatever this user may."
+)
 
 
 @click.group()
@@ -49,6 +52,7 @@ def host() -> None:
 @click.option("--models", type=click.Path(path_type=Path), help="Folder of sealed models.")
 @click.option("--manifest", type=click.Path(path_type=Path), help="Rendered manifest of the enclave.")
 @click.option("--listen", multiple=True, metavar="ADDRESS", help="Address that `up` will be given.")
+@unconfined_option
 @json_option
 def check(
     *,
@@ -57,6 +61,7 @@ def check(
     models: Path | None,
     manifest: Path | None,
     listen: tuple[str, ...],
+    dangerously_unconfined: bool,
     as_json: bool,
 ) -> None:
     """Look whether this machine is fit to carry an enclave; ends with 10 if something blocks."""
@@ -64,7 +69,7 @@ def check(
     from host.guard.check import check as run_checks
 
     addresses = tuple(parse_address(text) for text in listen)
-    findings = run_checks(Plan(home.absolute(), models, manifest, platform_home, addresses))
+    findings = run_checks(Plan(home.absolute(), models, manifest, platform_home, addresses, dangerously_unconfined))
     if as_json:
         blocks = any(finding.blocks for finding in findings)
         _print_json({"fit": not blocks, "findings": [finding.to_dict() for finding in findings]})
@@ -87,6 +92,7 @@ def check(
 @click.option("--ready-timeout", default=60.0, type=SECONDS, show_default=True, help="For each start of the enclave.")
 @click.option("--drain-timeout", default=30.0, type=SECONDS, show_default=True, help="For the last requests.")
 @click.option("--detach", is_flag=True, help="Return when everything is up, and leave the agent running.")
+@unconfined_option
 @json_option
 def up(
     *,
@@ -99,6 +105,7 @@ def up(
     ready_timeout: float,
     drain_timeout: float,
     detach: bool,
+    dangerously_unconfined: bool,
     as_json: bool,
 ) -> None:
     """Start the simulated platform with its enclave, and carry clients' sessions to it.
@@ -108,7 +115,8 @@ def up(
     from host import daemon
 
     home = home.absolute()
-    deployment = Deployment(route, manifest.absolute(), (platform_home or home / "platform").absolute())
+    platform = (platform_home or home / "platform").absolute()
+    deployment = Deployment(route, manifest.absolute(), platform, dangerously_unconfined)
     addresses = listen or (f"unix:{home / 'host.sock'}",)
     config = HostConfig(home, models.absolute(), addresses, (deployment,), ready_timeout, drain_timeout)
     if detach:

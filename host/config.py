@@ -30,12 +30,15 @@ class Deployment:
     """The rendered manifest of the enclave."""
     platform_home: Path
     """The simulated platform's folder; made at the first start."""
+    dangerously_unconfined: bool = False
+    """Whether the platform starts the enclave without what keeps it to its trusted files."""
 
     def command(self, host_fd: int, ready_fd: int) -> list[str]:
         """Return the argument list that starts the simulated platform."""
         module = [sys.executable, "-I", "-B", "-m", "attestation.sim", "run"]
         files = ["--home", str(self.platform_home), "--manifest", str(self.manifest)]
-        return [*module, *files, "--host-fd", str(host_fd), "--ready-fd", str(ready_fd)]
+        options = ["--dangerously-unconfined"] if self.dangerously_unconfined else []
+        return [*module, *files, "--host-fd", str(host_fd), "--ready-fd", str(ready_fd), *options]
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,10 @@ class HostConfig:
             "home": str(self.home),
             "models": str(self.models),
             "listen": list(self.listen),
-            "deployments": [[one.route, str(one.manifest), str(one.platform_home)] for one in self.deployments],
+            "deployments": [
+                [one.route, str(one.manifest), str(one.platform_home), one.dangerously_unconfined]
+                for one in self.deployments
+            ],
             "ready_timeout": self.ready_timeout,
             "drain_timeout": self.drain_timeout,
         }
@@ -124,10 +130,12 @@ class HostConfig:
 
 
 def _deployment(value: Any) -> Deployment:
-    items = fields.list_of(value, "deployment", 3)
-    if len(items) != 3:
-        raise HostError(HostCode.CONFIGURATION_INVALID, "a deployment has three items")
-    return Deployment(fields.text(items[0], "route", 64), _path(items[1]), _path(items[2]))
+    items = fields.list_of(value, "deployment", 4)
+    if len(items) != 4:
+        raise HostError(HostCode.CONFIGURATION_INVALID, "a deployment has four items")
+    route, manifest, platform, unconfined = items
+    unconfined = fields.of_type(unconfined, "dangerously_unconfined", bool)
+    return Deployment(fields.text(route, "route", 64), _path(manifest), _path(platform), unconfined)
 
 
 def _path(value: Any) -> Path:

@@ -162,8 +162,9 @@ class Enclave:
         return {
             "enclave_pid": facts.get("enclave_pid"),
             "mrenclave": facts.get("mrenclave"),
+            "confinement": _counts(facts.get("confinement")),
             "boot_id": boot_id.hex() if isinstance(boot_id, bytes) else None,
-            "enclave": {key: value for key, value in self._reports.get(ROUTE_STATS, {}).items() if _is_count(value)},
+            "enclave": _counts(self._reports.get(ROUTE_STATS)),
         }
 
     def _traffic(self) -> dict[str, Any]:
@@ -183,5 +184,7 @@ class Enclave:
         }
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int
+def _counts(reported: object) -> dict[str, int]:
+    """Return what of a report is a count; a peer may say anything."""
+    entries = reported.items() if isinstance(reported, dict) else ()
+    return {key: value for key, value in entries if isinstance(key, str) and type(value) is int}

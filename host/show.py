@@ -59,7 +59,16 @@ def _print_deployment(console: Console, one: Mapping[str, Any]) -> None:
     console.print(f"  sessions  {one.get('sessions', 0)} open, {frames} frames, {size(volume)}")
     if isinstance(one["mrenclave"], str):
         console.print(f"  mrenclave {one['mrenclave']}", markup=False, highlight=False, soft_wrap=True)
+        _print_confinement(console, one["confinement"])
     _print_trouble(console, one)
+
+
+def _print_confinement(console: Console, layers: Mapping[str, int]) -> None:
+    if layers and all(layers.values()):
+        told = ", ".join(f"{name} {version}" for name, version in layers.items())
+        console.print(f"  confined  {told}", markup=False, highlight=False)
+    else:
+        console.print("  [bold red]DANGEROUSLY UNCONFINED[/]: it reads and writes whatever its user may")
 
 
 def _print_trouble(console: Console, deployment: Mapping[str, Any]) -> None:

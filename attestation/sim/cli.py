@@ -69,9 +69,10 @@ def reissue(home: Path, reset: bool, as_json: bool, **changes: Any) -> None:
 @click.option("--manifest", type=_PATH, required=True, help="The rendered enclave manifest.")
 @click.option("--host-fd", type=int, required=True, help="Inherited descriptor of the stream to the host.")
 @click.option("--ready-fd", type=int, help="Inherited descriptor that gets one JSON line once the enclave runs.")
-def run(home: Path, manifest: Path, host_fd: int, ready_fd: int | None) -> None:
+@click.option("--dangerously-unconfined", is_flag=True, help="Let the enclave read and write what its user may.")
+def run(home: Path, manifest: Path, host_fd: int, ready_fd: int | None, *, dangerously_unconfined: bool) -> None:
     """Run one enclave on the platform until it ends; the host agent calls this."""
-    sys.exit(run_enclave(home, manifest, host_fd, ready_fd))
+    sys.exit(run_enclave(home, manifest, host_fd, ready_fd, unconfined=dangerously_unconfined))
 
 
 def _publish(home: Path, state: State | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     0  /dev/null       1, 2  the simulator's own (the host's log)
     3  stream to the host     4  attestation: 64 bytes of report data in, u32 big-endian length || quote out
 
-The process dies with the simulator, gains no privileges, leaves no core dump, and inherits nothing else.
+The process dies with the simulator, gains no privileges, leaves no core dump, inherits nothing else, and is confined.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 from typing import NoReturn
 
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.sim.confine import Confinement
 from manifests.gramine.manifest import EnclaveManifest
 
 HOST_DESCRIPTOR = 3
@@ -32,8 +33,8 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def start_enclave(manifest: EnclaveManifest, host: int, attestation: int) -> int:
-    """Start the manifest's program with these descriptors as 3 and 4; returns its process id.
+def start_enclave(manifest: EnclaveManifest, host: int, attestation: int, confinement: Confinement) -> int:
+    """Start the manifest's program, confined, with these descriptors as 3 and 4; returns its process id.
 
     The caller must have no other thread.  Raises EvidenceError `simulator-launch` if the program cannot be run.
     """
@@ -41,7 +42,7 @@ def start_enclave(manifest: EnclaveManifest, host: int, attestation: int) -> int
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _become(manifest, (host, attestation, writer), parent)
+        _become(manifest, (host, attestation, writer), parent, confinement)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         reason = pipe.read(256)  # ends without a byte when the program has taken over
@@ -56,24 +57,35 @@ def start_enclave(manifest: EnclaveManifest, host: int, attestation: int) -> int
     return child
 
 
-def _become(manifest: EnclaveManifest, descriptors: tuple[int, int, int], parent: int) -> NoReturn:
+def _become(
+    manifest: EnclaveManifest, descriptors: tuple[int, int, int], parent: int, confinement: Confinement
+) -> NoReturn:
     """Turn this process into the enclave; a failure is written to the third descriptor."""
     writer = descriptors[2]
     try:
-        writer = _arrange(*descriptors)
-        _confine(manifest, parent)
+        null = os.open(os.devnull, os.O_RDWR)
+        _give_up_privileges(parent)
+        confinement.enter()
+        writer = _arrange(null, *descriptors)
+        _limit(manifest)
         os.execve(manifest.entrypoint, manifest.argv, dict(manifest.env))  # noqa: S606 - no shell is wanted
     except BaseException as error:  # noqa: BLE001 - a forked child must not run on as a second simulator
         os.write(writer, f"{type(error).__name__}: {error}".encode()[:256])
     os._exit(127)
 
 
-def _arrange(host: int, attestation: int, writer: int) -> int:
+def _give_up_privileges(parent: int) -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise ProcessLookupError("the simulator has ended")
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _arrange(null: int, host: int, attestation: int, writer: int) -> int:
     """Put the descriptors in their places, close all others, and return where `writer` is now."""
-    host, attestation, writer = (
-        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_FIXED) for fd in (host, attestation, writer)
+    null, host, attestation, writer = (
+        fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_FIXED) for fd in (null, host, attestation, writer)
     )
-    null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(host, HOST_DESCRIPTOR)
     os.dup2(attestation, ATTESTATION_DESCRIPTOR)
@@ -82,11 +94,7 @@ def _arrange(host: int, attestation: int, writer: int) -> int:
     return writer
 
 
-def _confine(manifest: EnclaveManifest, parent: int) -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise ProcessLookupError("the simulator has ended")
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+def _limit(manifest: EnclaveManifest) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = manifest.max_descriptors if most == resource.RLIM_INFINITY else min(manifest.max_descriptors, most)

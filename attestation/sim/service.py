@@ -8,16 +8,18 @@ import select
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from attestation.intel.abi import ReportBody
+from attestation.sim.confine import Confinement
 from attestation.sim.launch import die_with_parent, start_enclave
 from attestation.sim.platform import SimulatedPlatform
 from manifests.files import read_bounded
 from manifests.gramine.manifest import MAX_MANIFEST, EnclaveManifest, parse_manifest
-from manifests.gramine.measure import check_trusted_files, measure
+from manifests.gramine.measure import check_trusted_files, measure, resolve
 
 REPORT_DATA_SIZE = 64
 GRACE = 2.0
@@ -26,42 +28,56 @@ GRACE = 2.0
 Quoter = Callable[[bytes], bytes]
 
 
-def run(home: Path, manifest_path: Path, host: int, ready: int | None = None) -> int:
+def run(home: Path, manifest_path: Path, host: int, ready: int | None = None, *, unconfined: bool = False) -> int:
     """Run one enclave to its end and return its exit status (128 + n where signal n killed it).
 
     `host` is the descriptor of the stream that the enclave will speak to the host on.  `ready` gets one JSON line
-    once the enclave runs.  Raises StrongroomError if platform, manifest or trusted files are not usable.
+    once the enclave runs.  `unconfined` starts it without what keeps it to its trusted files.  Raises StrongroomError
+    if platform, manifest or trusted files are not usable, or the kernel cannot confine the enclave.
     """
     die_with_parent()
     now = int(time.time())
+    confinement = Confinement(dangerously_unconfined=unconfined)
     platform = SimulatedPlatform.open(home, now)
     platform.publish(home, now)
-    manifest, body = measured_report(platform, manifest_path)
+    manifest, body = measured_report(platform, manifest_path, confinement)
     ours, theirs = socket.socketpair()
     with ours:
-        child = start_enclave(manifest, host, theirs.fileno())
+        child = start_enclave(manifest, host, theirs.fileno(), confinement)
         theirs.close()
+        _log_confinement(confinement)
         watch = Watch(child, ours, host, lambda report_data: platform.quote(body, report_data))
         if ready is not None:
-            _announce(ready, platform, body, child)
+            _announce(ready, platform, body, child, confinement)
         return watch.run()
 
 
-def measured_report(platform: SimulatedPlatform, path: Path) -> tuple[EnclaveManifest, ReportBody]:
-    """Measure a manifest and hold its trusted files against it; returns it with the report of its enclave."""
+def measured_report(
+    platform: SimulatedPlatform, path: Path, confinement: Confinement
+) -> tuple[EnclaveManifest, ReportBody]:
+    """Measure a manifest, hold its trusted files against it, and admit them; returns it with its enclave's report."""
     data = read_bounded(path, MAX_MANIFEST)
     manifest = parse_manifest(data)
-    check_trusted_files(manifest, base=path.parent)
+    check_trusted_files(manifest, base=path.parent, admit=confinement.admit)
+    confinement.admit_modules(resolve(file, path.parent) for file in manifest.trusted_files)
     body = platform.report_body(measure(data), isv_prod_id=manifest.isv_prod_id, isv_svn=manifest.isv_svn)
     return manifest, body
 
 
-def _announce(ready: int, platform: SimulatedPlatform, body: ReportBody, child: int) -> None:
+def _log_confinement(confinement: Confinement) -> None:
+    """Write one line in the form of the enclave's own log."""
+    event = "confined" if all(confinement.layers.values()) else "DANGEROUSLY-UNCONFINED"
+    sys.stderr.write(json.dumps({"event": event, "platform": "SIMULATED", **confinement.layers}) + "\n")
+    sys.stderr.flush()
+
+
+def _announce(ready: int, platform: SimulatedPlatform, body: ReportBody, child: int, confinement: Confinement) -> None:
     line = {
         "enclave_pid": child,
         "mrenclave": body.mr_enclave.hex(),
         "mrsigner": body.mr_signer.hex(),
         "simulated_root": platform.root_fingerprint.hex(),
+        "confinement": confinement.layers,
     }
     with os.fdopen(ready, "w", encoding="ascii") as pipe:
         pipe.write(json.dumps(line) + "\n")

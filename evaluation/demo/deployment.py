@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from attestation.client import EpochMemory, Session, Timeouts
+from attestation.sim import landlock
 from evaluation.demo.errors import DemoCode, DemoError
 from evaluation.demo.layout import Layout
 from evaluation.demo.preparation import ModelToSeal, Preparation, Tables
@@ -97,6 +98,12 @@ class Deployment:
         return int(self._enclave()["pid"])
 
     @property
+    def confined(self) -> bool:
+        """Whether the platform says that it keeps the enclave to its trusted files."""
+        layers = self._enclave()["confinement"]
+        return bool(layers) and all(layers.values())
+
+    @property
     def commands(self) -> Commands:
         """Runs further `strongroom` commands with this deployment's passphrase."""
         return self.preparation.commands
@@ -125,6 +132,7 @@ class Deployment:
             *("host", "up", "--home", layout.host, "--listen", self.address),
             *("--manifest", manifest or layout.manifest, "--models", models or layout.models),
             *("--platform-home", platform or layout.platform),
+            *(() if landlock.version() else ("--dangerously-unconfined",)),
         )
         wait_until(self.enclave_is_ready, READY_SECONDS, "starting the enclave", [self._parts["host"]])
 

@@ -59,12 +59,19 @@ def _set_up(deployment: Deployment, narrator: Narrator) -> None:
     preparation.done = True
     narrator.step("The operator starts the simulated platform, the enclave and the host agent: three processes.")
     deployment.start_host()
+    narrator.fact(_confinement(deployment))
     narrator.step("The broker attests the enclave through the host, and releases both keys into it.")
     deployment.start_broker()
     deployment.wait_until_serving()
     for event in deployment.broker_events():
         if event["event"] == "released":
             narrator.fact(f"released: {event['model']}")
+
+
+def _confinement(deployment: Deployment) -> str:
+    if deployment.confined:
+        return "the enclave is confined: the files that its manifest names are all that it can open"
+    return "DANGEROUSLY UNCONFINED: this kernel has no Landlock, so the enclave can open what its user can"
 
 
 def _serve(deployment: Deployment, models: list[DemoModel], narrator: Narrator, report: Report) -> None:

@@ -25,6 +25,7 @@ class Plan:
     manifest: Path | None = None
     platform_home: Path | None = None
     addresses: tuple[Address, ...] = ()
+    dangerously_unconfined: bool = False
 
 
 def check(plan: Plan, probe: Probe | None = None) -> list[Finding]:
@@ -32,7 +33,10 @@ def check(plan: Plan, probe: Probe | None = None) -> list[Finding]:
     probe = probe or Probe()
     models = _scan(plan.models)
     size = 0 if models is None else sum(entry.stamp.size for entry in models.models)
-    findings = [*machine_findings(probe, plan.home, size), *kernel_findings(probe)]
+    findings = [
+        *machine_findings(probe, plan.home, size),
+        *kernel_findings(probe, may_run_unconfined=plan.dangerously_unconfined),
+    ]
     findings += folder_findings(plan.home, plan.platform_home or plan.home / "platform")
     if plan.models is not None:
         findings += model_findings(plan.models, models)

@@ -18,19 +18,18 @@ DEVICES = {
 }
 
 
-def kernel_findings(probe: Probe) -> Iterator[Finding]:
-    """Check what the sandbox of the simulation mode and the key arena can rest on, and which hardware there is."""
+def kernel_findings(probe: Probe, *, may_run_unconfined: bool = False) -> Iterator[Finding]:
+    """Check what the sandbox of the simulation mode and the key arena can rest on, and which hardware there is.
+
+    An enclave that cannot be confined is not started, unless the deployment admits that by name.
+    """
     yield _user_namespaces(probe)
     yield _feature(
         GuardCode.SECCOMP,
         here="errno" in (probe.text("proc/sys/kernel/seccomp/actions_avail") or "").split(),
         needed="seccomp filters (CONFIG_SECCOMP_FILTER)",
     )
-    yield _feature(
-        GuardCode.LANDLOCK,
-        here=probe.landlock_version() > 0,
-        needed="Landlock among the active security modules (lsm=landlock,... on the kernel's command line)",
-    )
+    yield _landlock(probe, Severity.WARNING if may_run_unconfined else Severity.BLOCKING)
     yield _feature(
         GuardCode.MEMFD_SECRET,
         here=probe.has_memfd_secret(),
@@ -47,6 +46,18 @@ def _feature(code: GuardCode, *, here: bool, needed: str) -> Finding:
         found="there" if here else "missing",
         needed=needed,
         remedy="boot a kernel that has it, and let the container see it",
+    )
+
+
+def _landlock(probe: Probe, severity: Severity) -> Finding:
+    version = probe.landlock_version()
+    return Finding(
+        GuardCode.LANDLOCK,
+        severity,
+        version > 0,
+        found=f"version {version}" if version else "missing: nothing keeps the enclave to its trusted files",
+        needed="Linux 5.13 or newer with lsm=landlock,... and, in a container, a filter that passes its system calls",
+        remedy="boot a kernel that has it, or let the container use it; or name --dangerously-unconfined",
     )
 
 

@@ -1,16 +1,21 @@
 """Rendering: the manifest of an enclave on this machine, with every file that the process really loads.
 
-The files are found by running the enclave's own warm-up (`--closure`) with the interpreter, arguments and environment
+The files are found by running the enclave's own warm-up (`--closure`) with the interpreter, module path and environment
 that the manifest will have, and hashing what it reports.  The same interpreter, packages and settings in the same
 places give the same bytes.
+
+The enclave's interpreter runs no site processing (-S), which would execute .pth files that no manifest lists.  The
+folders that site would have found, those of editable installs among them, are looked up here once, and written into
+the arguments.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +31,10 @@ from manifests.gramine.settings import EnclaveSettings
 MANIFEST_NAME = "enclave.manifest"
 SETTINGS_NAME = "enclave.toml"
 
-FLAGS = ("-I", "-B", "-X", "pycache_prefix=/dev/null", "-m", "enclave")
-"""Isolated, writing no bytecode and reading none: what runs is the source that the manifest hashes."""
+FLAGS = ("-I", "-S", "-B", "-X", "pycache_prefix=/dev/null")
+"""Isolated, without site, writing no bytecode and reading none: what runs is the source that the manifest hashes."""
+START = "enclave.start"
+"""The enclave's first module, which takes the module path from the arguments before "--"."""
 
 LIBOS_URI = "file:/usr/lib/x86_64-linux-gnu/gramine/libsysdb.so"
 """Where Gramine's packages install the LibOS; the simulator has no use for it."""
@@ -36,6 +43,11 @@ HELPER_THREADS = 16
 """Threads of an enclave besides serving and compute: main, quoter, loader, watchdog, Gramine's three, and room."""
 
 _CLOSURE_TIMEOUT = 120
+_ASK_PATH = "import json, sys; print(json.dumps(sys.path))"
+_ASK_START = f"""
+import importlib.util, json, sys
+print(json.dumps([importlib.util.find_spec({START!r}).origin, *sys.path]))
+"""
 _ENVIRONMENT = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
@@ -60,19 +72,41 @@ def render(settings: EnclaveSettings, directory: Path, *, python: str = sys.exec
     make_folder(directory)
     settings_path = directory / SETTINGS_NAME
     write_atomically(settings_path, settings.to_toml())
-    files = sorted({*record_closure(python), python, str(settings_path)})
-    data = tomli_w.dumps(_tables(settings, python, settings_path, files)).encode("utf-8")
+    command = enclave_command(python)
+    files = sorted({*record_closure(command), python, str(settings_path)})
+    data = tomli_w.dumps(_tables(settings, command, settings_path, files)).encode("utf-8")
     parse_manifest(data)
     path = directory / MANIFEST_NAME
     write_atomically(path, data)
     return RenderedManifest(path, settings_path, data, measure(data), len(files))
 
 
-def record_closure(python: str) -> list[str]:
+def enclave_command(python: str) -> tuple[str, ...]:
+    """Return the arguments that start the enclave, up to its own; raises GramineError `closure-failed`.
+
+    They are interpreter, flags, the enclave's first file, and the folders of all modules that are not the
+    interpreter's own, in the order in which it would look through them.
+    """
+    start, *path = _texts((python, "-I", "-B", "-c", _ASK_START))
+    own = _texts((python, "-I", "-S", "-c", _ASK_PATH))
+    root = str(Path(start).parent.parent)
+    folders = [folder for folder in (*path, root) if folder not in own and Path(folder).is_dir()]
+    return (python, *FLAGS, start, *dict.fromkeys(folders), "--")
+
+
+def record_closure(command: Sequence[str]) -> list[str]:
     """Run the enclave's warm-up and return the files that it loaded; raises GramineError `closure-failed`."""
+    files = _texts((*command, "--closure"))
+    if not all(file.startswith("/") for file in files):
+        raise _failed("ValueError", command)
+    return files
+
+
+def _texts(command: Sequence[str]) -> list[str]:
+    """Run a command that prints a list of texts as JSON; raises GramineError `closure-failed`."""
     try:
         done = subprocess.run(
-            [python, *FLAGS, "--closure"],
+            command,
             env=_ENVIRONMENT,
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -80,27 +114,33 @@ def record_closure(python: str) -> list[str]:
             timeout=_CLOSURE_TIMEOUT,
             check=True,
         )
-        files = json.loads(done.stdout)["files"]
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
-        raise GramineError(
-            GramineCode.CLOSURE_FAILED,
-            "the enclave could not be started to record its files",
-            found=type(error).__name__,
-            remedy=f"check that `{python} {' '.join(FLAGS)} --closure` works",
-        ) from None
-    if not isinstance(files, list) or not all(isinstance(file, str) and file.startswith("/") for file in files):
-        raise GramineError(GramineCode.CLOSURE_FAILED, "the enclave's list of files is malformed")
-    return files
+        texts = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise _failed(type(error).__name__, command) from None
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise _failed("no list of texts", command)
+    return texts
 
 
-def _tables(settings: EnclaveSettings, python: str, settings_path: Path, files: list[str]) -> dict[str, Any]:
+def _failed(found: str, command: Sequence[str]) -> GramineError:
+    return GramineError(
+        GramineCode.CLOSURE_FAILED,
+        "the enclave could not be started to record its files",
+        found=found,
+        remedy=f"check that this works: {shlex.join(command)}",
+    )
+
+
+def _tables(
+    settings: EnclaveSettings, command: Sequence[str], settings_path: Path, files: Sequence[str]
+) -> dict[str, Any]:
     """Return the manifest's tables, in the order in which they are written."""
     limits = settings.limits
     return {
-        "libos": {"entrypoint": python},
+        "libos": {"entrypoint": command[0]},
         "loader": {
             "entrypoint": {"uri": LIBOS_URI},
-            "argv": [python, *FLAGS, "--settings", str(settings_path)],
+            "argv": [*command, "--settings", str(settings_path)],
             "env": _ENVIRONMENT,
             "log_level": "error",
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import socket
 import struct
@@ -114,9 +115,11 @@ def test_telemetry_is_switched_off_whatever_the_environment_says() -> None:
 
 def test_memory_is_not_locked_under_a_limit_that_would_break_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardening_module.resource, "getrlimit", lambda _: (hardening_module.resource.RLIM_INFINITY, 0))
-    assert hardening_module._may_lock()
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert hardening_module._may_lock(libc)
     monkeypatch.setattr(hardening_module.resource, "getrlimit", lambda _: (8 << 20, 8 << 20))
-    assert isinstance(hardening_module._may_lock(), bool)
+    capabilities = next(line for line in Path("/proc/self/status").read_text().splitlines() if "CapEff" in line)
+    assert hardening_module._may_lock(libc) == bool(int(capabilities.split()[1], 16) >> 14 & 1)
 
 
 @pytest.mark.parametrize("event", Event)

@@ -1,8 +1,9 @@
-"""The real process: `python -I -B -m enclave` with the descriptors that its launcher hands down."""
+"""The real process, started as a manifest has it, with the descriptors that its launcher hands down."""
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import socket
@@ -19,7 +20,7 @@ import pytest
 
 from attestation.wire.frames import Frame
 from manifests import canonical
-from manifests.gramine.render import FLAGS
+from manifests.gramine.render import enclave_command
 from manifests.gramine.settings import EnclaveSettings
 from tests.enclave.rig import Client, Ended, Host, Owner, Refused, linear
 
@@ -28,12 +29,15 @@ ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
 X = np.ones((2, 4), np.float32)
 
 
+command = functools.cache(lambda: enclave_command(PYTHON))
+
+
 def spawn(arguments: list[str], sockets: dict[int, socket.socket], log: Path) -> int:
     """Start the enclave with these sockets under these descriptors, and nothing else inherited."""
     high = {target: fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 20) for target, sock in sockets.items()}
     actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in high.items()]
     actions.append((os.POSIX_SPAWN_OPEN, 2, str(log), os.O_WRONLY | os.O_CREAT, 0o600))  # type: ignore[arg-type]
-    pid = os.posix_spawn(PYTHON, [PYTHON, *FLAGS, *arguments], ENVIRONMENT, file_actions=actions)
+    pid = os.posix_spawn(PYTHON, [*command(), *arguments], ENVIRONMENT, file_actions=actions)
     for descriptor in high.values():
         os.close(descriptor)
     return pid
@@ -135,7 +139,10 @@ def test_a_process_without_its_descriptors_says_so(tmp_path: Path) -> None:
     settings.write_bytes(EnclaveSettings("first").to_toml())
     log = tmp_path / "log"
     assert status_of(spawn(["--settings", str(settings)], {}, log)) == 40
-    assert json.loads(log.read_text().splitlines()[-1]) == {"event": "start-failed", "code": "enclave-start-failed"}
+    event, reason, remedy = log.read_text().splitlines()[-3:]
+    assert json.loads(event) == {"event": "start-failed", "code": "enclave-start-failed"}
+    assert reason == "error: descriptor 4 is not the simulator's socket"
+    assert remedy.startswith("next: ")
 
 
 def test_a_process_with_unusable_settings_says_so(tmp_path: Path) -> None:

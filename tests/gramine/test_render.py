@@ -5,33 +5,41 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from evaluation.demo.installation import Installation
 from manifests.errors import StrongroomError
 from manifests.gramine import render as render_module
 from manifests.gramine.cli import manifest as group
 from manifests.gramine.errors import GramineError
 from manifests.gramine.manifest import parse_manifest
 from manifests.gramine.measure import check_trusted_files, measure
-from manifests.gramine.render import FLAGS, RenderedManifest, record_closure, render
+from manifests.gramine.render import FLAGS, RenderedManifest, enclave_command, record_closure, render
 from manifests.gramine.settings import EnclaveSettings, Limits, load_settings
 from manifests.keyfile import write_card
 from manifests.signing import Signer
 
+ROOT = Path(__file__).parents[2]
 OWNER = Signer.from_seed(bytes(32)).public
 
 
 @pytest.fixture(scope="module")
-def closure() -> list[str]:
-    return record_closure(sys.executable)
+def command() -> tuple[str, ...]:
+    return enclave_command(sys.executable)
+
+
+@pytest.fixture(scope="module")
+def closure(command: tuple[str, ...]) -> list[str]:
+    return record_closure(command)
 
 
 @pytest.fixture
 def rendered(tmp_path: Path, closure: list[str], monkeypatch: pytest.MonkeyPatch) -> RenderedManifest:
-    monkeypatch.setattr(render_module, "record_closure", lambda _python: closure)
+    monkeypatch.setattr(render_module, "record_closure", lambda _command: closure)
     return render(EnclaveSettings("first"), tmp_path / "out")
 
 
@@ -44,13 +52,39 @@ def test_the_closure_is_what_the_enclave_loads_and_no_more(closure: list[str]) -
     for absent in (*verifier, *others):
         assert not any(absent in path for path in closure), absent
     assert not any(path.endswith(".pyc") for path in closure)
+    assert not any(path.endswith((".pth", "/site.py", "/sitecustomize.py")) for path in closure)
     assert len(closure) < 600
 
 
-def test_a_rendered_manifest_parses_and_its_files_are_as_it_says(rendered: RenderedManifest) -> None:
+def test_the_command_names_the_first_file_and_every_folder_of_modules(command: tuple[str, ...]) -> None:
+    assert command[: 1 + len(FLAGS)] == (sys.executable, *FLAGS)
+    assert {"-I", "-S", "-B"} < set(FLAGS)
+    start, *folders, end = command[1 + len(FLAGS) :]
+    assert (start, end) == (str(ROOT / "enclave" / "start.py"), "--")
+    assert str(ROOT) in folders, "an editable install leads here by a .pth file, which the enclave does not execute"
+    assert any((Path(folder) / "numpy").is_dir() for folder in folders)
+    assert len(set(folders)) == len(folders)
+    assert not any((Path(folder) / "os.py").exists() for folder in folders), "the interpreter's own are not repeated"
+
+
+def test_packages_that_are_installed_among_others_are_found_there(tmp_path: Path) -> None:
+    """As a wheel puts them; the environment's configuration is what makes it one."""
+    installation = Installation(tmp_path)
+    installation.make()
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(installation.python.parent.parent)}))
+    (site / "strongroom.pth").unlink()
+    for package in installation.code.iterdir():
+        package.rename(site / package.name)
+    start, *folders, _ = enclave_command(str(installation.python))[1 + len(FLAGS) :]
+    assert (start, folders) == (str(site / "enclave" / "start.py"), [str(site)])
+
+
+def test_a_rendered_manifest_parses_and_its_files_are_as_it_says(
+    rendered: RenderedManifest, command: tuple[str, ...]
+) -> None:
     manifest = parse_manifest(rendered.path.read_bytes())
     check_trusted_files(manifest)
-    assert manifest.argv == (sys.executable, *FLAGS, "--settings", str(rendered.settings_path))
+    assert manifest.argv == (*command, "--settings", str(rendered.settings_path))
     assert manifest.env["ORT_DISABLE_TELEMETRY"] == "1"
     assert manifest.remote_attestation == "dcap"
     paths = {file.path for file in manifest.trusted_files}
@@ -82,22 +116,22 @@ def test_the_enclave_grows_with_what_it_is_to_hold(rendered: RenderedManifest) -
     assert manifest.max_threads > parse_manifest(rendered.data).max_threads
 
 
-@pytest.mark.parametrize(
-    ("output", "status"), [("", 1), ("", 0), ("[]", 0), ('{"files": 5}', 0), ('{"files": ["relative"]}', 0)]
-)
+@pytest.mark.parametrize(("output", "status"), [("", 1), ("", 0), ("[]", 0), ('["/a", 5]', 0), ('["relative"]', 0)])
 def test_an_enclave_that_cannot_record_its_files_is_an_error(output: str, status: int, tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\nprintf '%s' '{output}'\nexit {status}\n")
     fake.chmod(0o755)
     with pytest.raises(GramineError) as refusal:
-        record_closure(str(fake))
+        record_closure((str(fake),))
     assert refusal.value.code == "closure-failed"
 
 
-def test_an_interpreter_that_does_not_exist_is_an_error() -> None:
+@pytest.mark.parametrize("python", ["/nonexistent/python", "/bin/false"])
+def test_an_interpreter_that_is_none_is_an_error(python: str) -> None:
     with pytest.raises(GramineError) as refusal:
-        record_closure("/nonexistent/python")
+        enclave_command(python)
     assert refusal.value.code == "closure-failed"
+    assert python in str(refusal.value.remedy)
 
 
 # ------------------------------------------------------------------------------------------ commands

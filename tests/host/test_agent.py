@@ -378,8 +378,11 @@ def test_a_configuration_that_is_none_is_refused(text: str) -> None:
     assert refused.value.code is HostCode.CONFIGURATION_INVALID
 
 
-def test_a_deployment_without_its_three_items_is_refused(tmp_path: Path) -> None:
-    text = prepare(tmp_path).to_json().replace('["default", ', "[")
+@pytest.mark.parametrize(("found", "instead"), [('["default", ', "["), ("false]", '"no"]')])
+def test_a_deployment_of_other_items_is_refused(tmp_path: Path, found: str, instead: str) -> None:
+    text = prepare(tmp_path).to_json()
+    assert found in text
+    text = text.replace(found, instead)
     with pytest.raises(HostError) as refused:
         HostConfig.from_json(text)
     assert refused.value.code is HostCode.CONFIGURATION_INVALID
@@ -391,3 +394,8 @@ def test_the_platform_is_started_as_a_module_of_this_interpreter(tmp_path: Path)
         *("-I", "-B", "-m", "attestation.sim", "run", "--home", str(tmp_path / "p")),
         *("--manifest", str(tmp_path / "m"), "--host-fd", "7", "--ready-fd", "8"),
     ]
+    unconfined = replace(deployment, dangerously_unconfined=True)
+    assert unconfined.command(7, 8) == [*deployment.command(7, 8), "--dangerously-unconfined"]
+    assert HostConfig.from_json(replace(prepare(tmp_path), deployments=(unconfined,)).to_json()).deployments == (
+        unconfined,
+    )

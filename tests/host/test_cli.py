@@ -309,6 +309,27 @@ def test_the_status_of_an_enclave_in_trouble_says_what_it_said_last(tmp_path: Pa
         assert part in text
 
 
+def test_an_unconfined_enclave_is_asked_for_by_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[HostConfig] = []
+    monkeypatch.setattr(daemon, "serve", lambda config, _: seen.append(config))
+    shell.up()
+    shell.up("--dangerously-unconfined")
+    assert [config.deployments[0].dangerously_unconfined for config in seen] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"), [({"landlock": 7}, "confined  landlock 7"), ({"landlock": 0}, "UNCONFINED"), ({}, "UNCONFINED")]
+)
+def test_the_status_tells_whether_the_enclave_is_confined(tmp_path: Path, layers: dict[str, int], told: str) -> None:
+    async def status() -> dict[str, Any]:
+        return HostAgent(prepare(tmp_path)).status()
+
+    answer = asyncio.run(status())
+    assert told not in shown(print_status, answer), "nothing is told of an enclave that does not run"
+    answer["deployments"][0] |= {"state": "ready", "mrenclave": "ab", "confinement": layers}
+    assert told in shown(print_status, answer)
+
+
 def test_findings_and_models_are_printed_with_their_remedies(case: Case) -> None:  # noqa: F811 - the fixture
     case.probe.version = (3, 9, 0)
     case.probe.clock = False

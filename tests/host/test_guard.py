@@ -134,7 +134,7 @@ MACHINES: list[tuple[GuardCode, Severity, Callable[[GoodMachine], None]]] = [
         lambda m: (m.root / "proc/sys/user/max_user_namespaces").unlink(),
     ),
     (GuardCode.SECCOMP, Severity.WARNING, lambda m: m.write("proc/sys/kernel/seccomp/actions_avail", "allow")),
-    (GuardCode.LANDLOCK, Severity.WARNING, lambda m: setattr(m, "landlock", 0)),
+    (GuardCode.LANDLOCK, Severity.BLOCKING, lambda m: setattr(m, "landlock", 0)),
     (GuardCode.MEMFD_SECRET, Severity.WARNING, lambda m: setattr(m, "secret", False)),
     (GuardCode.TEE_DEVICE, Severity.NOTE, lambda m: (m.root / "dev/sgx_enclave").unlink()),
 ]
@@ -149,6 +149,13 @@ def test_each_fault_of_the_machine_is_found_and_nothing_else(
     assert failed.keys() == {code}
     assert failed[code].severity is severity
     assert failed[code].to_dict()["remedy"]
+
+
+def test_a_kernel_without_landlock_blocks_unless_the_deployment_admits_it_by_name(case: Case) -> None:
+    case.probe.landlock = 0
+    case.plan = replace(case.plan, dangerously_unconfined=True)
+    assert case.failed()[GuardCode.LANDLOCK].severity is Severity.WARNING
+    require(list(case.failed().values()))
 
 
 def widen(path: Path, mode: int) -> None:

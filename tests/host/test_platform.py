@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from attestation.sim import landlock
 from host.agent import HostAgent
 from host.config import Deployment, HostConfig
 from host.supervisor import Schedule
@@ -31,6 +32,7 @@ def test_a_real_enclave_comes_up_survives_the_death_of_its_platform_and_goes_dow
         (deployment,) = ready.result()["deployments"]
         assert deployment["mrenclave"] == measurement
         assert len(deployment["boot_id"]) == 32
+        assert deployment["confinement"] == {"landlock": landlock.version()}
         os.kill(deployment["pid"], signal.SIGKILL)
         supervisor = agent.enclaves[0].supervisor
         await until(lambda: supervisor.restarts == 1)
@@ -47,6 +49,6 @@ def test_a_real_enclave_comes_up_survives_the_death_of_its_platform_and_goes_dow
     rendered = render(EnclaveSettings(FIRST), tmp_path)
     measurement = measure(rendered.path.read_bytes()).hex()
     (tmp_path / "models").mkdir()
-    deployment = Deployment("default", rendered.path, tmp_path / "platform")
+    deployment = Deployment("default", rendered.path, tmp_path / "platform", not landlock.version())
     config = HostConfig(tmp_path / "home", tmp_path / "models", (f"unix:{tmp_path}/h.sock",), (deployment,))
     run(scenario())

@@ -1,4 +1,4 @@
-"""The enclave process: `python -I -B -m enclave --settings FILE`, or `--closure` to record which files it loads.
+"""The enclave process, which `enclave.start` runs: `--settings FILE`, or `--closure` to record which files it loads.
 
 Steps, in this order: harden the process; import everything and run a model once; refuse further imports; map the
 arena; open attester and host stream; draw keys; serve until the host's stream ends.
@@ -22,7 +22,7 @@ HOST_DESCRIPTOR = 3
 """The descriptor under which the launcher hands the host's stream down."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run the process; returns its exit status: 0 in order, else the fault of the error that ended it."""
     parser = argparse.ArgumentParser(prog="enclave", description="The Strongroom enclave process.")
     task = parser.add_mutually_exclusive_group(required=True)
@@ -48,7 +48,7 @@ def _record() -> None:
 
     watch_opens()
     warm_up()
-    json.dump({"files": loaded_files()}, sys.stdout)
+    json.dump(loaded_files(), sys.stdout)
 
 
 def _serve(path: Path) -> None:
@@ -84,7 +84,3 @@ def _host_stream() -> socket.socket:
         return socket.socket(fileno=HOST_DESCRIPTOR)
     except OSError:
         raise EnclaveError(EnclaveCode.START_FAILED, f"descriptor {HOST_DESCRIPTOR} is not the host's stream") from None
-
-
-if __name__ == "__main__":
-    sys.exit(main())
