@@ -31,6 +31,7 @@ _PUBLIC = {
 _COMMANDS = {
     "attest": ("attestation.cli:attest", "Verify and show attestation evidence."),
     "broker": ("attestation.broker.cli:broker", "Hold model keys and release them to attested enclaves."),
+    "collateral": ("attestation.collateral.cli:collateral", "Fetch, import and inspect the vendors' collateral."),
     "demo": ("evaluation.demo.cli:demo", "Seal two models, attest, infer, and watch attacks fail."),
     "host": ("host.cli:host", "Check this machine; bring enclaves up, watch them, and take them down."),
     "infer": ("attestation.client.cli:infer", "Send tensors to an attested enclave."),

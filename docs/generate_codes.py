@@ -18,6 +18,7 @@ MODULES = (
     "attestation.errors",
     "attestation.intel.errors",
     "attestation.amd.errors",
+    "attestation.collateral.errors",
     "attestation.ear.errors",
     "attestation.nitro.errors",
     "enclave.errors",

@@ -48,14 +48,20 @@ class DirectorySource(CollateralSource):
 
 
 class FileSource(CollateralSource):
-    """One collateral file, for whichever platform is asked for; verification tells if it is the wrong one."""
+    """One collateral file, for whichever platform is asked for; verification tells if it is the wrong one.
+
+    A bundle gives what it has under the key that is asked for.
+    """
 
     def __init__(self, path: Path | str) -> None:
         """Read from `path`, at each fetch anew."""
         self.path = Path(path)
 
-    def _fetch(self, key: CollateralKey) -> bytes | None:  # noqa: ARG002 - one file serves every key
-        return read_bounded(self.path, MAX_COLLATERAL)
+    def _fetch(self, key: CollateralKey) -> bytes | None:
+        from attestation.collateral.bundle import MAX_BUNDLE, Bundle, looks_like_bundle  # bundles are sources, too
+
+        data = read_bounded(self.path, MAX_BUNDLE)
+        return Bundle.from_json(data).file(key) if looks_like_bundle(data) else data
 
 
 class FixedSource(CollateralSource):

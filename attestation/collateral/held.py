@@ -1,0 +1,198 @@
+"""What a folder of collateral holds: for which platform, whether it is genuine, and when each document goes stale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from attestation import strict_json
+from attestation.amd import verify as amd
+from attestation.amd.collateral import SnpCollateral
+from attestation.collateral.bundle import MAX_BUNDLE, Bundle, looks_like_bundle
+from attestation.collateral.document import MAX_COLLATERAL, Collateral, malformed
+from attestation.collateral.errors import FetchCode, FetchError
+from attestation.collateral.key import CollateralKey
+from attestation.collateral.sources import CollateralSource
+from attestation.intel import verify as intel
+from attestation.intel.collateral import IntelCollateral
+from attestation.roots import Anchor, Roots
+from attestation.validity import Validity, rfc3339
+from manifests.errors import ManifestCode, ManifestError, StrongroomError
+from manifests.files import concerning, make_folder, naming, read_bounded, write_atomically
+
+SUFFIX: Final = ".json"
+
+
+class Authentic(Protocol):
+    """Collateral whose signatures and chains hold, whatever the time."""
+
+    @property
+    def anchor(self) -> Anchor:
+        """The root that its chains reached."""
+
+    @property
+    def validities(self) -> tuple[Validity, ...]:
+        """The dates of every document and certificate in it."""
+
+    @property
+    def issued(self) -> int:
+        """Unix seconds of the oldest document that says how the platform stands."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One file of a folder.  key: by its name; None where no collateral has such a name.
+
+    problem: why it is not genuine, or misnamed; then there are no dates.
+    simulated: from the anchor that it reached.  issued: Unix seconds of the oldest document that says how the platform
+    stands.  validities: dates of every document and certificate.
+    """
+
+    path: Path
+    key: CollateralKey | None
+    problem: StrongroomError | None = None
+    simulated: bool = False
+    issued: int = 0
+    validities: tuple[Validity, ...] = ()
+
+    @property
+    def expires(self) -> int:
+        """The first Unix second at which a part of it is no longer valid; 0 where it is not genuine."""
+        return min((validity.end for validity in self.validities), default=0)
+
+    def stale(self, now: int) -> tuple[Validity, ...]:
+        """Return the parts that are not valid at `now` (Unix seconds)."""
+        return tuple(validity for validity in self.validities if not validity.start <= now < validity.end)
+
+    def usable(self, now: int) -> bool:
+        """Tell whether evidence can be verified with it at `now`."""
+        return self.problem is None and not self.stale(now)
+
+    def to_dict(self, now: int) -> dict[str, Any]:
+        """Return everything for programs; times as RFC 3339."""
+        genuine = self.problem is None
+        return {
+            "file": str(self.path),
+            "tee": None if self.key is None else self.key.tee,
+            "family": None if self.key is None else self.key.family,
+            "unit": None if self.key is None else self.key.unit,
+            "verified": genuine,
+            "platform": ("SIMULATED" if self.simulated else "hardware") if genuine else None,
+            "issued": rfc3339(self.issued) if genuine else None,
+            "expires": rfc3339(self.expires) if genuine else None,
+            "stale": None if not genuine else bool(self.stale(now)),
+            "documents": [
+                {"what": item.what, "from": rfc3339(item.start), "until_before": rfc3339(item.end)}
+                for item in self.validities
+            ],
+            "error": None if self.problem is None else self.problem.to_dict(),
+        }
+
+
+def inspect(path: Path, roots: Roots) -> Held:
+    """Look at one file, whose name says what it should be; what is wrong with it shows in the result."""
+    key = None
+    try:
+        key = CollateralKey.parse(path.name.removesuffix(SUFFIX))
+        authentic, found = identify(decode(read_bounded(path, MAX_COLLATERAL)), roots)
+        if found != key:
+            raise _misfiled(found, path.name)
+    except StrongroomError as problem:
+        return Held(path, key, problem)
+    return Held(
+        path,
+        key,
+        simulated=authentic.anchor.simulated,
+        issued=authentic.issued,
+        validities=authentic.validities,
+    )
+
+
+def inspect_folder(folder: Path, roots: Roots) -> list[Held]:
+    """Look at every file of a folder that is named as collateral is, in order; raises ManifestError."""
+    with naming(folder):
+        names = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+    return [inspect(path, roots) for path in names]
+
+
+def identify(collateral: Collateral, roots: Roots) -> tuple[Authentic, CollateralKey]:
+    """Verify collateral, whatever the time, and tell what it is filed under; raises EvidenceError."""
+    if isinstance(collateral, SnpCollateral):
+        endorsement = amd.authenticate(collateral, roots)
+        return endorsement, _snp_key(endorsement)
+    if isinstance(collateral, IntelCollateral):
+        validated = intel.authenticate(collateral, roots)
+        return validated, _intel_key(validated)
+    raise malformed("it is of a kind that no folder holds")
+
+
+def decode(data: bytes) -> Collateral:
+    """Return the collateral of a file, of whichever kind its fields say; raises EvidenceError."""
+    from attestation.collateral.kinds import KINDS  # the kinds are subclasses of what this package declares
+
+    kinds = list(dict.fromkeys(KINDS.values()))
+    value = strict_json.loads(data.decode("utf-8", "replace"), max_size=MAX_COLLATERAL)
+    for kind in kinds:
+        if isinstance(value, dict) and value.keys() == kind.__dataclass_fields__.keys():
+            return kind.from_json(data)
+    raise malformed("it has the fields of no kind", [kind.__name__ for kind in kinds])
+
+
+def file_into(folder: Path, path: Path, roots: Roots) -> list[tuple[CollateralKey, Path]]:
+    """Verify what a file holds, collateral or a bundle, and file it under its right name; replaces what is there.
+
+    Dates are not held against any time.  Returns what was filed, and where.  Raises EvidenceError, FetchError or
+    ManifestError, and then has filed nothing.
+    """
+    with concerning(path):
+        data = read_bounded(path, MAX_BUNDLE)
+        items = list(Bundle.from_json(data).collateral.values()) if looks_like_bundle(data) else [decode(data)]
+        filed = [(identify(item, roots)[1], item) for item in items]
+    if not filed:
+        raise ManifestError(
+            ManifestCode.FIELD_INVALID, f"{path} is a bundle without collateral", remedy="import its evidence's own"
+        )
+    return [(key, store(folder, key, item)) for key, item in filed]
+
+
+def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots: Roots) -> Path:
+    """Fetch the collateral of one platform, verify it, whatever the time, and file it; replaces what is there.
+
+    Raises FetchError, EvidenceError or ManifestError, and then has filed nothing.
+    """
+    collateral = source.fetch(key)
+    found = identify(collateral, roots)[1]
+    if found not in key.candidates:
+        raise _misfiled(found, f"the answer for {key}")
+    return store(folder, found, collateral)
+
+
+def store(folder: Path, key: CollateralKey, collateral: Collateral) -> Path:
+    """Write collateral under its name into a folder, whole or not at all; raises ManifestError."""
+    make_folder(folder)
+    path = folder / f"{key}{SUFFIX}"
+    write_atomically(path, collateral.to_json().encode("utf-8"))
+    return path
+
+
+def _misfiled(found: CollateralKey, name: str) -> FetchError:
+    return FetchError(
+        FetchCode.MISFILED,
+        FetchCode.MISFILED.meaning,
+        expected=f"{found}{SUFFIX}",
+        found=name,
+        remedy="import the file anew: that files it under its right name",
+    )
+
+
+def _intel_key(validated: intel.ValidatedCollateral) -> CollateralKey:
+    ca = "platform" if validated.pck_ca.common_name.endswith("Platform CA") else "processor"
+    return CollateralKey(validated.tee, validated.tcb_info.fmspc.hex(), ca)
+
+
+def _snp_key(endorsement: amd.ValidatedEndorsement) -> CollateralKey:
+    said = endorsement.endorsement
+    tcb = said.tcb.serialize().hex()
+    unit = f"vlek-{tcb}" if said.hwid is None else f"vcek-{said.hwid.hex()}-{tcb}"
+    return CollateralKey("snp", str(said.product), unit)
