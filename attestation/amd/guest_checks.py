@@ -8,7 +8,7 @@ from attestation.amd.abi import GUEST_POLICY_KNOWN, GuestPolicy, Report
 from attestation.amd.errors import SnpFinding
 from attestation.amd.findings import all_of, at_least, within_mask
 from attestation.amd.verified import names
-from attestation.findings import Finding, check, one_of
+from attestation.findings import Finding, check, named, one_of
 from attestation.policy.snp import SnpPolicy
 
 _NO_AGENT = (bytes(32), b"\xff" * 32)
@@ -83,11 +83,11 @@ def _danger(
 def _agent(report: Report, policy: SnpPolicy) -> Finding:
     """Hold the agent itself: the policy's bit only admits one."""
     present = report.report_id_ma not in _NO_AGENT
-    named = not policy.report_id_ma or report.report_id_ma in policy.report_id_ma
+    listed = not policy.report_id_ma or report.report_id_ma in policy.report_id_ma
     expected = f"none, or {one_of(policy.report_id_ma)}" if policy.migration_agent else "none"
     return check(
         SnpFinding.MIGRATION_AGENT,
-        passed=not present or (policy.migration_agent and named),
+        passed=not present or (policy.migration_agent and listed),
         expected=expected,
         found=report.report_id_ma.hex() if present else "none",
         dangerous=present,
@@ -159,4 +159,4 @@ def _identity(report: Report, policy: SnpPolicy) -> Iterator[Finding]:
 
 
 def _listed(code: SnpFinding, found: bytes, allowed: tuple[bytes, ...], *, remedy: str) -> Finding:
-    return check(code, passed=found in allowed, expected=one_of(allowed), found=found.hex(), remedy=remedy)
+    return check(code, passed=found in allowed, expected=named(allowed), found=found.hex(), remedy=remedy)

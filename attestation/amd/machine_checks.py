@@ -16,26 +16,19 @@ from attestation.policy.snp import Floor, SnpPolicy
 def machine_checks(verified: SnpVerified, policy: SnpPolicy) -> Iterator[Finding]:
     """Hold the processor, its key, its firmware and its configuration against the policy."""
     yield from _machine(verified, policy)
+    yield from _key(verified, policy)
     yield from _versions(verified, policy)
     yield from _platform(verified.report, policy)
 
 
 def _machine(verified: SnpVerified, policy: SnpPolicy) -> Iterator[Finding]:
-    report, endorsement = verified.report, verified.endorsement
+    report = verified.report
     yield check(
         SnpFinding.PRODUCT,
         passed=str(verified.product) in policy.products,
         expected=one_of(policy.products),
         found=verified.product,
         remedy="use a machine of such a product, or set its floors in [snp] reported_tcb_min",
-        phase=Phase.PLATFORM,
-    )
-    yield check(
-        SnpFinding.SIGNING_KEY,
-        passed=report.signing_key.name.lower() in policy.signing_keys,
-        expected=one_of(policy.signing_keys),
-        found=report.signing_key.name.lower() + (", the chip's own key is masked" if report.chip_key_masked else ""),
-        remedy='to accept keys that AMD lends to a cloud provider, name "vlek" in [snp] signing_keys, and csp_id',
         phase=Phase.PLATFORM,
     )
     masked = "masked by the host" if report.signing_key is SigningKey.VLEK else "zero"
@@ -47,11 +40,23 @@ def _machine(verified: SnpVerified, policy: SnpPolicy) -> Iterator[Finding]:
         remedy="use a machine that [snp] chip_id names",
         phase=Phase.PLATFORM,
     )
+
+
+def _key(verified: SnpVerified, policy: SnpPolicy) -> Iterator[Finding]:
+    report, csp_id = verified.report, verified.endorsement.csp_id
+    yield check(
+        SnpFinding.SIGNING_KEY,
+        passed=report.signing_key.name.lower() in policy.signing_keys,
+        expected=one_of(policy.signing_keys),
+        found=report.signing_key.name.lower() + (", the chip's own key is masked" if report.chip_key_masked else ""),
+        remedy='to accept keys that AMD lends to a cloud provider, name "vlek" in [snp] signing_keys, and csp_id',
+        phase=Phase.PLATFORM,
+    )
     yield check(
         SnpFinding.CSP_ID,
-        passed=endorsement.csp_id is None or endorsement.csp_id in policy.csp_id,
+        passed=csp_id is None or csp_id in policy.csp_id,
         expected=one_of(policy.csp_id) if policy.csp_id else "none",
-        found=endorsement.csp_id or "none",
+        found=csp_id or "none",
         remedy="use a machine of a cloud provider that [snp] csp_id names",
         phase=Phase.PLATFORM,
     )

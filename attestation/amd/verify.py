@@ -123,6 +123,27 @@ def verify_report(
     Raises EvidenceError at the first chain, date, mismatch or signature that does not hold.  Prepared collateral must
     have been prepared under the same roots (`collateral-roots`).
     """
+    endorsed = _prepared(report, collateral, roots, now)  # C1 to C6
+    reported = _check_endorsement(report, endorsed)  # 2 to 5
+    endorsed.check_dates(now)  # 6
+    verify_signature(  # 7
+        endorsed.vek.ec_key, report.signature_r, report.signature_s, report.signed, SnpCode.SIGNATURE
+    )
+    return SnpVerified(
+        simulated=endorsed.anchor.simulated,
+        root=endorsed.anchor.fingerprint,
+        issued=endorsed.issued,
+        expires=endorsed.expires,
+        report=report,
+        endorsement=endorsed.endorsement,
+        tcb=_tcb(report, reported),  # 8
+        revocation_checked=endorsed.crl is not None,
+    )
+
+
+def _prepared(
+    report: Report, collateral: Collateral | ValidatedEndorsement | None, roots: Roots, now: int
+) -> ValidatedEndorsement:
     if collateral is None:
         raise EvidenceError(
             EvidenceCode.COLLATERAL_MISSING,
@@ -142,21 +163,7 @@ def verify_report(
         )
     if collateral.roots != roots:
         raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
-    reported = _check_endorsement(report, collateral)  # 2 to 5
-    collateral.check_dates(now)  # 6
-    verify_signature(  # 7
-        collateral.vek.ec_key, report.signature_r, report.signature_s, report.signed, SnpCode.SIGNATURE
-    )
-    return SnpVerified(
-        simulated=collateral.anchor.simulated,
-        root=collateral.anchor.fingerprint,
-        issued=collateral.issued,
-        expires=collateral.expires,
-        report=report,
-        endorsement=collateral.endorsement,
-        tcb=_tcb(report, reported),  # 8
-        revocation_checked=collateral.crl is not None,
-    )
+    return collateral
 
 
 def _check_endorsement(report: Report, collateral: ValidatedEndorsement) -> Tcb:
