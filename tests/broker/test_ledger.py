@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attestation.broker.anchor import FILE_SIZE, SLOT_SIZE, Anchor
+from attestation.broker.anchor import FILE_SIZE, SLOT_SIZE, Anchor, read_anchor
 from attestation.broker.audit import AuditError, EventKind, Head
 from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.home import Home
@@ -256,9 +256,27 @@ def test_an_older_process_does_not_lower_the_anchor(filled: tuple[Home, BrokerKe
     with Ledger.open(home, keys) as older:
         with Ledger.open(home, keys) as newer:
             record(newer, model_row(keys, "three"))
+            record(newer, model_row(keys, "four"))  # both slots now remember more than the older process does
         anchor = home.anchor.read_bytes()
         older.write_anchor()
         assert home.anchor.read_bytes() == anchor
+
+
+def test_a_head_is_on_the_disk_before_it_counts_as_anchored(
+    made: tuple[Home, BrokerKeys], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, keys = made
+    synced = []
+
+    def sync(_descriptor: int) -> None:
+        synced.append(read_anchor(home.anchor, keys.signer.public))
+
+    monkeypatch.setattr("attestation.broker.anchor.os.fdatasync", sync)
+    with Ledger.open(home, keys) as ledger:
+        for name in ("one", "two"):
+            record(ledger, model_row(keys, name))
+            assert synced.pop() == ledger.head
+            assert not synced
 
 
 @pytest.mark.parametrize("kind", [EventKind.RELEASE, EventKind.RENEWAL, EventKind.POLICY_SET])

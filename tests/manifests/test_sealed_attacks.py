@@ -13,6 +13,7 @@ from manifests.errors import Fault, ManifestCode, ManifestError
 from manifests.sealed import BytesSource, SealedReader, inspect_sealed, recover_dek
 from manifests.sealed import recipients as keys
 from manifests.sealed.core import PREFIX
+from manifests.sealed.header import read_exactly
 from manifests.sealed.stream import commitment
 from manifests.sealed.writer import MemoryPart, write_sealed
 from tests.manifests.small import (
@@ -319,6 +320,24 @@ def test_a_core_out_of_bounds_is_refused_before_anything_is_read_for_it(case: st
     with pytest.raises(ManifestError) as caught:
         SEALED.reader(pieces.join())
     assert caught.value.code is ManifestCode.SEALED_MALFORMED
+
+
+def test_bytes_that_are_not_there_are_not_asked_for() -> None:
+    """A source may be a host far away, which would be asked for whatever length a file announces."""
+
+    class Short:
+        size = 100
+
+        def read_at(self, offset: int, length: int) -> bytes:
+            asked.append((offset, length))
+            return bytes(length)
+
+    asked: list[tuple[int, int]] = []
+    assert read_exactly(Short(), 60, 40) == bytes(40)
+    with pytest.raises(ManifestError) as caught:
+        read_exactly(Short(), 60, 41)
+    assert caught.value.code is ManifestCode.SEALED_TRUNCATED
+    assert asked == [(60, 40)]
 
 
 def test_a_terabyte_that_is_not_there_is_not_allocated() -> None:

@@ -116,7 +116,7 @@ def test_a_failed_reader_has_dropped_key_and_message():
         ([plain(3, 1, 1, bytes(1))], WireCode.RECORD_MALFORMED),
         ([plain(3, 0, 250, bytes(250))], WireCode.RECORD_MALFORMED),
         ([plain(3, 0, ROOM, bytes(ROOM)), plain(4, 1, 0, bytes(22526))], WireCode.RECORD_MALFORMED),
-        ([plain(3, 0, ROOM - 1, bytes(ROOM)), plain(3, 1, 1, bytes(10))], WireCode.RECORD_MALFORMED),
+        ([plain(3, 0, ROOM - 1, bytes(ROOM)), plain(3, 1, 2, bytes(32768))], WireCode.RECORD_MALFORMED),
         ([plain(3, 0, ROOM, bytes(ROOM)), plain(3, 1, 0, b"")], WireCode.RECORD_MALFORMED),
         ([plain(3, 1, 0, b"")], WireCode.RECORD_MALFORMED),
     ],
@@ -162,15 +162,17 @@ def test_a_record_without_room_for_header_and_tag_is_refused(size):
     assert refusal(RecordReader(KEY).open, bytes(size)) is WireCode.RECORD_REFUSED
 
 
-def test_keys_change_every_65536_records_and_the_counter_goes_on():
+@pytest.mark.parametrize("times", [1, 2, 3, 1 << 40])
+def test_keys_change_every_65536_records_and_the_counter_goes_on(times):
     writer, reader = RecordWriter(KEY), RecordReader(KEY)
-    writer.counter = reader.counter = REKEY_INTERVAL - 1
-    before = writer._aead
+    writer.counter = reader.counter = times * REKEY_INTERVAL - 1
+    before = writer._aead, reader._aead
     assert reader.open(writer.seal(REQUEST, b"last")[0][4:]).content == b"last"
-    assert writer._aead is before
+    assert (writer._aead, reader._aead) == before
     assert reader.open(writer.seal(REQUEST, b"first")[0][4:]).content == b"first"
-    assert writer._aead is not before
-    assert writer.counter == reader.counter == REKEY_INTERVAL + 1
+    assert writer._aead is not before[0]
+    assert reader._aead is not before[1]
+    assert writer.counter == reader.counter == times * REKEY_INTERVAL + 1
 
 
 def test_a_message_across_the_change_of_keys_arrives_whole():
