@@ -41,6 +41,10 @@ class World:
     beats: bool = True
     measured: bytes = MRENCLAVE
     delegation_key: Signer | None = None
+    beat_owner: Signer | None = None
+    """Whom the heartbeat names as its owner, where that is another."""
+    beat_delegation: bytes = b""
+    """The digest of the delegation that the heartbeat names, where that is another."""
     others: tuple[bytes, ...] = ()
     """Further owners whose brokers live."""
 
@@ -49,9 +53,10 @@ class World:
         return document.sign(self.delegation_key or self.owner)
 
     def heartbeat(self) -> bytes:
-        digest = document_digest(self.delegation())
+        owner = (self.beat_owner or self.owner).public
+        digest = self.beat_delegation or document_digest(self.delegation())
         leases = ((DIGEST, 100),)
-        beat = Heartbeat(self.owner.public, digest, bytes(32), self.boot_id, self.beat_time, self.epoch, leases)
+        beat = Heartbeat(owner, digest, bytes(32), self.boot_id, self.beat_time, self.epoch, leases)
         return beat.sign(self.broker)
 
     def claims(self) -> Claims:

@@ -209,6 +209,8 @@ def test_collateral_past_its_date_gets_nothing(world, serve, ask):
         ({"boot_id": bytes(16)}, ClientCode.BEAT_INVALID),
         ({"rights": (Right.PROVISION,)}, ClientCode.BEAT_INVALID),
         ({"delegation_key": OTHER}, ClientCode.BEAT_INVALID),
+        ({"beat_owner": OTHER}, ClientCode.BEAT_INVALID),
+        ({"beat_delegation": bytes(64)}, ClientCode.BEAT_INVALID),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -374,6 +376,16 @@ def test_a_policy_that_pins_digests_is_held_before_inputs_leave(world, serve, as
         error = refused(ask, enclave.address, world.terms(models=[bytes(64).hex()]), model)
         assert error.code is ClientCode.MODEL_NOT_ALLOWED
         assert b"infer" not in b"".join(content for _, content in enclave.settled().messages)
+
+
+def test_a_pinned_digest_under_an_owner_that_is_not_accepted_gets_no_inputs(world, serve, ask):
+    """An owner may seal any bytes under any name: a digest in the policy does not accept whoever lists it."""
+    listed = world.listed()
+    world.listed, world.others = (lambda: listed | {"owner": OTHER.public}), (OTHER.public,)
+    enclave = serve()
+    error = refused(ask, enclave.address, world.terms(models=[DIGEST.hex()]))
+    assert error.code is ClientCode.MODEL_NOT_ALLOWED
+    assert operations(enclave) == ["models"]
 
 
 def test_a_pinned_name_that_is_rolled_back_gets_no_inputs(world, serve, ask):

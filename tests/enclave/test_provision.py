@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attestation.types import Credential, Delegation, Heartbeat, PlatformClass, Right, document_digest
-from attestation.wire.messages import MessageType, encode_body
+from attestation.wire.messages import Body, MessageType, encode_body
 from enclave import owners as owners_module
 from enclave import provision as provision_module
-from enclave.errors import EnclaveError
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.operations import Caller, Operations
 from enclave.provision import ControlState
 from manifests.gramine.settings import EnclaveSettings, Limits
 from manifests.signing import Signer
@@ -252,6 +253,14 @@ def test_two_grants_for_a_model_that_is_being_loaded_make_one_lease(rig: Rig, ow
     assert rig.leases() == {sealed: 6}
 
 
+def test_a_session_brings_a_bounded_number_of_grants(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provision_module, "MAX_SERIALS", 2)
+    served.owner.provision(served.broker, served.digest)
+    with refused("grant-replayed"):
+        served.owner.provision(served.broker, served.digest)
+    served.owner.provision(served.rig.client(), served.digest)
+
+
 def test_a_model_revoked_while_it_is_being_loaded_is_not_taken_in(served: Served) -> None:
     data, manifest = linear(served.owner, name="late")
     digest = served.owner.seal(served.rig.host, served.folder, data, manifest=manifest)
@@ -286,6 +295,20 @@ def test_a_loaded_model_revoked_before_its_grant_is_confirmed_is_refused(served:
 
 
 # ------------------------------------------------------------------------------------------ sealed bytes
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_nothing_of_a_file_is_awaited_once_its_model_is_loaded_or_refused(
+    rig: Rig, owner: Owner, tmp_path: Path, *, broken: bool
+) -> None:
+    """Blocks ahead of a part that is refused are under way: their replies must find nobody, and hold no memory."""
+    data, manifest = linear(owner)
+    digest = owner.seal(rig.host, tmp_path, data, manifest=manifest, extra_parts={"table": bytes(6 << 20)})
+    if broken:
+        rig.host.tamper = lambda offset, piece: bytes(len(piece)) if offset == 2 << 20 else piece
+    with pytest.raises(Refused) if broken else nullcontext():
+        owner.provision(rig.client(), digest)
+    assert rig.service.control._channel._fetches == {}
 
 
 def test_a_model_that_the_host_does_not_have_is_refused(rig: Rig, owner: Owner, sealed: bytes) -> None:
@@ -392,6 +415,40 @@ def test_an_old_nonce_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(provision_module, "NONCE_LIFETIME", -1.0)
     with refused("nonce-refused"):
         served.owner.heartbeat(served.broker, challenge, {served.digest: 5})
+
+
+def test_a_session_holds_a_bounded_number_of_nonces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provision_module, "MAX_NONCES", 1)
+    with running(EnclaveSettings("any")) as rig:
+        first, second = Owner(), Owner()
+        broker = rig.client()
+        for owner in (first, second):
+            data, manifest = linear(owner)
+            owner.provision(broker, owner.seal(rig.host, tmp_path, data, manifest=manifest))
+        older, newer = first.challenge(broker), second.challenge(broker)
+        with refused("nonce-refused"):
+            first.heartbeat(broker, older, {})
+        second.heartbeat(broker, newer, {})
+
+
+def test_a_heartbeat_below_its_delegations_floor_is_refused(served: Served) -> None:
+    served.owner.epoch_floor = 5
+    for epoch, accepted in ((4, False), (5, True)):
+        with nullcontext() if accepted else refused("epoch-old"):
+            served.owner.heartbeat(served.broker, served.owner.challenge(served.broker), {}, epoch=epoch)
+
+
+def test_a_heartbeat_whose_documents_outgrow_the_claims_is_refused(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = served.owner.delegation
+    monkeypatch.setattr(owners_module, "_CLAIMS_ROOM", owners_module.MAX_HEARTBEAT + 128 + len(known))
+    served.owner.heartbeat(served.broker, served.owner.challenge(served.broker), {served.digest: 5})
+    served.owner.models = ("another", "tiny")
+    with refused("provision-limit"):
+        served.owner.heartbeat(served.broker, served.owner.challenge(served.broker), {served.digest: 6})
+    assert served.rig.leases() == {served.digest: 5}
+    assert [state.delegation for state in served.rig.client().claims.owners] == [known]
 
 
 def test_a_heartbeat_for_another_process_is_refused(served: Served) -> None:
@@ -520,6 +577,23 @@ def test_what_was_revoked_by_epoch_or_digest_is_not_provisioned_again(served: Se
     served.owner.revoke(served.broker, name="tiny", epoch=2)
     with refused("epoch-old"):
         served.owner.provision(served.broker, served.digest)
+
+
+def test_a_revocation_of_all_names_is_a_floor_for_each(served: Served) -> None:
+    served.owner.revoke(served.broker, name="*", epoch=2)
+    with refused("epoch-old"):
+        served.owner.provision(served.broker, served.digest)
+
+
+def test_a_ticket_is_not_given_to_a_session_that_a_revocation_ends_meanwhile(served: Served) -> None:
+    """As where the revocation lands between the session's own question and the operation."""
+    service = served.rig.service
+    caller = Caller(began=service.present(), touched={served.owner.public})
+    served.owner.revoke(served.broker, epoch=2)
+    with pytest.raises(EnclaveError) as refusal:
+        Operations(service).perform(caller, Body({"op": "ticket", "id": 1}))
+    assert refusal.value.code is EnclaveCode.SESSION_REVOKED
+    assert len(service.tickets) == 0
 
 
 def test_a_revocation_reaches_only_what_it_names(served: Served) -> None:
