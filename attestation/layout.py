@@ -6,6 +6,7 @@ whatever parses also serialises to the very same bytes.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -61,6 +62,7 @@ class Layout:
             raise ValueError(f"{title}: the rows cover {end} of {size} bytes")
         self.title, self.size, self.rows = title, size, rows
         self._truncated, self._reserved = truncated, reserved
+        self._split = struct.Struct("".join(f"{row.size}s" for row in rows))
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Return the fields of exactly `size` bytes by name.
@@ -70,13 +72,13 @@ class Layout:
         if len(data) != self.size:
             raise EvidenceError(self._truncated, f"the {self.title} is cut short", expected=self.size, found=len(data))
         values: dict[str, Any] = {}
-        for row in self.rows:
-            raw = data[row.offset : row.offset + row.size]
-            if row.kind is Kind.ZERO:
+        for row, raw in zip(self.rows, self._split.unpack(data), strict=True):
+            if row.kind is Kind.BYTES:
+                values[row.name] = raw
+            elif row.kind is Kind.ZERO:
                 self._check_zero(row, raw)
             else:
-                order = _ORDERS.get(row.kind)
-                values[row.name] = int.from_bytes(raw, order) if order else raw
+                values[row.name] = int.from_bytes(raw, _ORDERS[row.kind])
         return values
 
     def _check_zero(self, row: Row, raw: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from attestation.errors import EvidenceCode, EvidenceError
@@ -15,6 +16,9 @@ def loads(text: str, *, max_size: int) -> Any:
     """Decode a JSON text of at most `max_size` characters; raises EvidenceError `json-malformed`."""
     if len(text) > max_size:
         raise _malformed("it is too large")
+    value = _read_plain(text)
+    if value is not None:
+        return value
     try:
         value = json.loads(
             text, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float, parse_int=_bounded_integer
@@ -24,6 +28,48 @@ def loads(text: str, *, max_size: int) -> Any:
     if _depth_exceeds(value, MAX_DEPTH):
         raise _malformed("it is nested too deeply")
     return value
+
+
+_STRINGS = re.compile(rb'"[^"]*"')
+_IN_DOUBT = re.compile(rb"[0-9]{21}|[0-9][el]")
+"""A number that is too large, or with an exponent."""
+_PLAIN = b"{}[]:,-0123456789truefalsenull"
+"""What stands outside the strings of compact text without fractions."""
+_NO_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
+
+
+def _read_plain(text: str) -> Any:
+    """Return the value of text as vendors write it: compact, of ASCII, without escapes and fractions; else None.
+
+    Its structure can be checked without looking at each item, which takes a third of the time: outside of strings, a
+    colon stands for a key, so a repeated one, which its map has lost, shows in their number.  Whatever is in doubt
+    goes the long way, which says what is wrong.
+    """
+    if "\\" in text or not text.isascii():
+        return None
+    structure = _STRINGS.sub(b"", text.encode("ascii"))
+    brackets = structure.translate(None, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    if brackets or structure.translate(None, _PLAIN) or _IN_DOUBT.search(structure):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if _count_keys(value) == structure.count(b":") else None
+
+
+def _count_keys(value: Any) -> int:
+    count, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if type(item) is dict:
+            count += len(item)
+            waiting.extend(item.values())
+        elif type(item) is list:
+            waiting.extend(item)
+    return count
 
 
 class _RefusedError(ValueError):

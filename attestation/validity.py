@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from attestation.errors import EvidenceCode, EvidenceError
+from manifests.errors import ErrorCode
+
+
+class DateError(EvidenceError):
+    """A document is not valid at the time of verification; `nearest` is the nearest second at which it is."""
+
+    def __init__(self, code: ErrorCode, message: str, *, nearest: int, **details: Any) -> None:
+        """Keep the second, for reports that say how everything else stands."""
+        super().__init__(code, message, **details)
+        self.nearest = nearest
 
 
 @dataclass(frozen=True)
@@ -25,15 +37,22 @@ class Validity:
     def check(self, now: int) -> None:
         """Raise EvidenceError `early` before the span and `late` after it."""
         if now < self.start:
-            raise self._refusal(self.early, now, f"from {rfc3339(self.start)}")
+            raise self._refusal(self.early, now, f"from {rfc3339(self.start)}", self.start)
         if now >= self.end:
-            raise self._refusal(self.late, now, f"before {rfc3339(self.end)}")
+            raise self._refusal(self.late, now, f"before {rfc3339(self.end)}", self.end - 1)
 
-    def _refusal(self, code: EvidenceCode, now: int, expected: str) -> EvidenceError:
+    def _refusal(self, code: EvidenceCode, now: int, expected: str, nearest: int) -> DateError:
         remedy = "fetch fresh collateral, and check this machine's clock"
         if code is self.early:
             remedy = "check this machine's clock; a document from the future is not accepted"
-        return EvidenceError(code, f"{self.what}: {code.meaning}", expected=expected, found=rfc3339(now), remedy=remedy)
+        return DateError(
+            code,
+            f"{self.what}: {code.meaning}",
+            nearest=nearest,
+            expected=expected,
+            found=rfc3339(now),
+            remedy=remedy,
+        )
 
 
 def rfc3339(seconds: int) -> str:
@@ -44,10 +63,11 @@ def rfc3339(seconds: int) -> str:
         return str(seconds)
 
 
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
 def parse_rfc3339(text: str) -> int:
     """Return the Unix seconds of "YYYY-MM-DDTHH:MM:SSZ", exactly that form; raises ValueError."""
-    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    seconds = int(moment.timestamp())
-    if rfc3339(seconds) != text:
+    if _MOMENT.fullmatch(text) is None:
         raise ValueError("not the one form of its time")
-    return seconds
+    return int(datetime.fromisoformat(text).timestamp())

@@ -8,15 +8,16 @@ certificate by its issuer's signature over the to-be-signed part.
 
 from __future__ import annotations
 
+import functools
+import re
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa
-from attestation.intel.der import BIT_STRING, SEQUENCE, DerReader
+from attestation.intel.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
 from attestation.validity import Validity
 
@@ -24,6 +25,10 @@ SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 """AlgorithmIdentifier of ecdsa-with-SHA256, the only one in this hierarchy."""
+
+_VERSION_TAG = 0xA0
+_COMMON_NAME = re.compile(rb"\x06\x03\x55\x04\x03[\x0c\x13][\x00-\x7f]")
+"""Object identifier 2.5.4.3, then tag and length of a UTF8String or PrintableString."""
 
 _KNOWN_EXTENSIONS = frozenset(
     {
@@ -62,17 +67,24 @@ class Certificate:
     x509: x509.Certificate
     key: ec.EllipticCurvePublicKey
     validity: Validity
+    issuer: bytes
+    subject: bytes
+    """Issuer and subject as DER names: a CA writes its name in one way (RFC 5280, 7.1)."""
 
     @property
     def common_name(self) -> str:
         """Common name of the subject."""
-        return _common_name(self.x509)
+        return _common_name(self.subject)
 
 
+@functools.lru_cache(maxsize=8)
 def read_root(der: bytes, roots: Roots) -> tuple[Certificate, Anchor]:
-    """Return the root of a chain and the anchor that pins it; raises EvidenceError."""
+    """Return the root of a chain and the anchor that pins it; raises EvidenceError.
+
+    The few that are pinned are read once: nothing of them changes but the time, against which their dates are held.
+    """
     anchor = roots.anchor(Hierarchy.INTEL, der)
-    root = _read(der, ROOT, anchor)
+    root = _read(der, split_signed(der, EvidenceCode.CERTIFICATE_MALFORMED)[0], ROOT, anchor)
     _check_issuer(root, root)
     return root, anchor
 
@@ -81,7 +93,7 @@ def read_issued(der: bytes, issuer: Certificate, role: Role, anchor: Anchor) -> 
     """Return a certificate that `issuer` signed for `role`; raises EvidenceError."""
     tbs, signature = split_signed(der, EvidenceCode.CERTIFICATE_MALFORMED)
     ecdsa.verify_der(issuer.key, signature, tbs, EvidenceCode.CHAIN_SIGNATURE)
-    certificate = _read(der, role, anchor)
+    certificate = _read(der, tbs, role, anchor)
     _check_issuer(certificate, issuer)
     return certificate
 
@@ -101,7 +113,22 @@ def split_signed(der: bytes, code: EvidenceCode) -> tuple[bytes, bytes]:
     return tbs, bits[1:]
 
 
-def _read(der: bytes, role: Role, anchor: Anchor) -> Certificate:
+def names_of(tbs: bytes) -> tuple[bytes, bytes]:
+    """Return issuer and subject, as DER names, of a certificate's to-be-signed part (RFC 5280, 4.1).
+
+    Raises EvidenceError `certificate-malformed`.
+    """
+    reader = DerReader(tbs, EvidenceCode.CERTIFICATE_MALFORMED).inside(SEQUENCE)
+    reader.content(_VERSION_TAG)
+    reader.content(INTEGER)
+    reader.content(SEQUENCE)
+    issuer = reader.element(SEQUENCE)
+    reader.content(SEQUENCE)
+    return issuer, reader.element(SEQUENCE)
+
+
+def _read(der: bytes, tbs: bytes, role: Role, anchor: Anchor) -> Certificate:
+    issuer, subject = names_of(tbs)
     try:
         certificate = x509.load_der_x509_certificate(der)
         extensions = certificate.extensions
@@ -114,8 +141,8 @@ def _read(der: bytes, role: Role, anchor: Anchor) -> Certificate:
         raise _malformed(role, f"it has an unknown extension {unknown[0]}")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise _malformed(role, "its key is not on P-256")
-    _check_role(certificate, extensions, role)
-    return Certificate(role, der, certificate, key, _validity(certificate, role))
+    _check_role(subject, extensions, role)
+    return Certificate(role, der, certificate, key, _validity(certificate, role), issuer, subject)
 
 
 def _check_mark(extensions: x509.Extensions, role: Role, anchor: Anchor) -> None:
@@ -129,7 +156,7 @@ def _check_mark(extensions: x509.Extensions, role: Role, anchor: Anchor) -> None
         )
 
 
-def _check_role(certificate: x509.Certificate, extensions: x509.Extensions, role: Role) -> None:
+def _check_role(subject: bytes, extensions: x509.Extensions, role: Role) -> None:
     try:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints)
         usage = extensions.get_extension_for_class(x509.KeyUsage)
@@ -141,13 +168,13 @@ def _check_role(certificate: x509.Certificate, extensions: x509.Extensions, role
     critical = constraints.critical and usage.critical
     if constraints.value.ca != role.authority or not usable or not critical:
         raise _wrong_role(role, "constraints and key usage", "other constraints or key usage")
-    name = _common_name(certificate)
+    name = _common_name(subject)
     if not name.endswith(role.names):
         raise _wrong_role(role, f"a common name ending in {' or '.join(role.names)}", name)
 
 
 def _check_issuer(certificate: Certificate, issuer: Certificate) -> None:
-    if certificate.x509.issuer != issuer.x509.subject:
+    if certificate.issuer != issuer.subject:
         raise EvidenceError(
             EvidenceCode.CHAIN_NAMES,
             f"the {certificate.role.title} certificate names another issuer",
@@ -167,9 +194,13 @@ def _validity(certificate: x509.Certificate, role: Role) -> Validity:
     )
 
 
-def _common_name(certificate: x509.Certificate) -> str:
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if len(names) == 1 else ""
+def _common_name(subject: bytes) -> str:
+    """Return a DER name's one common name, in UTF-8 or of printable characters; else an empty text."""
+    found = _COMMON_NAME.findall(subject)
+    if len(found) != 1:
+        return ""
+    start = subject.index(found[0]) + len(found[0])
+    return subject[start : start + found[0][-1]].decode("utf-8", "replace")
 
 
 def _malformed(role: Role, why: str) -> EvidenceError:

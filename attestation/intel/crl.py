@@ -13,6 +13,7 @@ from cryptography import x509
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa
 from attestation.intel.certificates import Certificate, split_signed
+from attestation.intel.der import INTEGER, SEQUENCE, DerReader
 from attestation.roots import X509_ERRORS
 from attestation.validity import Validity
 
@@ -58,11 +59,19 @@ def read_crl(der: bytes, issuer: Certificate) -> RevocationList:
         revoked = frozenset(entry.serial_number for entry in crl)
     except X509_ERRORS:
         raise _malformed("it cannot be parsed") from None
-    if crl.issuer != issuer.x509.subject:
+    if _issuer_of(tbs) != issuer.subject:
         raise EvidenceError(EvidenceCode.CRL_ISSUER, "the revocation list names another issuer")
     if any(extension.oid not in _COMPLETE_LIST for extension in extensions):
         raise _malformed("it is not a complete list")
     return RevocationList(issuer, revoked, _validity(crl, issuer))
+
+
+def _issuer_of(tbs: bytes) -> bytes:
+    """Return the issuer, as a DER name, of a list's to-be-signed part (RFC 5280, 5.1.2)."""
+    reader = DerReader(tbs, EvidenceCode.CRL_MALFORMED).inside(SEQUENCE)
+    reader.content(INTEGER)
+    reader.content(SEQUENCE)
+    return reader.element(SEQUENCE)
 
 
 def _validity(crl: x509.CertificateRevocationList, issuer: Certificate) -> Validity:

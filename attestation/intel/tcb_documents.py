@@ -30,6 +30,7 @@ MAX_MODULES = 256
 _TCB_INFO = {"sgx": ("SGX", 3), "tdx": ("TDX", 3)}
 _QE_IDENTITY = {"sgx": ("QE", 2), "tdx": ("TD_QE", 2)}
 """By TEE, the id and version of its document."""
+_STATUSES = {str(status): status for status in TcbStatus}
 _TCB_TYPE = 0
 """The only order of components that is defined."""
 
@@ -197,7 +198,7 @@ def _levels(
 
 
 def _level(item: dict[str, Any], minimum: tuple[int, ...], statuses: frozenset[TcbStatus]) -> TcbLevel:
-    status = fields.member(TcbStatus, item["tcbStatus"], "tcbStatus")
+    status = _STATUSES.get(fields.of_type(item["tcbStatus"], "tcbStatus", str))
     if status not in statuses:
         raise ValueError("this document has no such status")
     advisories = fields.list_of(item.get("advisoryIDs", []), "advisoryIDs", MAX_ADVISORIES)
@@ -221,7 +222,10 @@ def _components(tcb: dict[str, Any], name: str) -> list[int]:
     components = fields.list_of(tcb[name], name, COMPONENTS)
     if len(components) != COMPONENTS:
         raise ValueError("there are 16 components")
-    return [fields.number(_map(item, "component")["svn"], "svn", 0, 255) for item in components]
+    svns = [_map(item, "component")["svn"] for item in components]
+    if set(map(type, svns)) != {int}:
+        raise ValueError("an SVN is no number")
+    return list(bytes(svns))  # each from 0 to 255, else ValueError
 
 
 def _one_minimum(tcb: dict[str, Any]) -> tuple[int, ...]:

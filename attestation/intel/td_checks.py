@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attestation.findings import Finding, Phase, check, one_of
+from attestation.findings import Finding, Phase, check, named, one_of
 from attestation.intel.errors import TdxFinding
 from attestation.intel.machine_checks import bit_text, machine_checks, mask_check
 from attestation.intel.td_abi import UNDER_DEBUG, TdAttributes, TdReport
@@ -33,12 +33,15 @@ _REMEDIES = {
     TdxFinding.MRSEAM: "use a platform with a TDX module that [tdx] mrseam names",
 }
 
-_ALTERNATIVES = (
-    (TdxFinding.MRTD, "mr_td", "mrtd"),
-    (TdxFinding.RTMR0, "rtmr0", "rtmr0"),
-    (TdxFinding.RTMR1, "rtmr1", "rtmr1"),
-    (TdxFinding.RTMR2, "rtmr2", "rtmr2"),
-    (TdxFinding.RTMR3, "rtmr3", "rtmr3"),
+_REGISTERS = (
+    (TdxFinding.RTMR0, "rtmr0"),
+    (TdxFinding.RTMR1, "rtmr1"),
+    (TdxFinding.RTMR2, "rtmr2"),
+    (TdxFinding.RTMR3, "rtmr3"),
+)
+"""Finding, and field of both report and policy."""
+
+_OWNERS = (
     (TdxFinding.MRCONFIGID, "mr_config_id", "mrconfigid"),
     (TdxFinding.MROWNER, "mr_owner", "mrowner"),
     (TdxFinding.MROWNERCONFIG, "mr_owner_config", "mrownerconfig"),
@@ -51,8 +54,9 @@ def tdx_checks(verified: TdxVerified, policy: TdxPolicy) -> Iterator[Finding]:
     report = verified.quote.body
     yield from machine_checks(verified, policy)
     yield from _module(report, policy)
-    for code, field, named in _ALTERNATIVES:
-        yield _one_of(code, getattr(report, field), getattr(policy, named))
+    yield from _measurements(report, policy)
+    for code, field, listed in _OWNERS:
+        yield _one_of(code, getattr(report, field), getattr(policy, listed))
     yield _one_of(TdxFinding.MRSERVICETD, report.mr_service_td or bytes(48), policy.mrservicetd)
     yield from _attributes(TdAttributes(report.td_attributes), policy)
     remedy = "launch the TD with fewer processor features, or widen [tdx] xfam_allowed"
@@ -60,8 +64,16 @@ def tdx_checks(verified: TdxVerified, policy: TdxPolicy) -> Iterator[Finding]:
     yield mask_check(TdxFinding.XFAM, report.xfam, policy.xfam_allowed, also=basic, remedy=remedy)
 
 
+def _measurements(report: TdReport, policy: TdxPolicy) -> Iterator[Finding]:
+    """Hold what was built and booted; without any RTMR, MRTD covers only the firmware, so that nothing is admitted."""
+    yield _one_of(TdxFinding.MRTD, report.mr_td, policy.mrtd, needed=True)
+    lists = [getattr(policy, field) for _, field in _REGISTERS]
+    for (code, field), allowed in zip(_REGISTERS, lists, strict=True):
+        yield _one_of(code, getattr(report, field), allowed, needed=not any(lists))
+
+
 def _module(report: TdReport, policy: TdxPolicy) -> Iterator[Finding]:
-    yield _one_of(TdxFinding.MRSEAM, report.mr_seam, policy.mrseam, Phase.PLATFORM)
+    yield _one_of(TdxFinding.MRSEAM, report.mr_seam, policy.mrseam, phase=Phase.PLATFORM)
     for code, found in (
         (TdxFinding.MRSIGNERSEAM, report.mr_signer_seam.hex()),
         (TdxFinding.SEAM_ATTRIBUTES, f"{report.seam_attributes:016x}"),
@@ -76,11 +88,13 @@ def _module(report: TdReport, policy: TdxPolicy) -> Iterator[Finding]:
         )
 
 
-def _one_of(code: TdxFinding, found: bytes, allowed: tuple[bytes, ...], phase: Phase = Phase.ENCLAVE) -> Finding:
+def _one_of(
+    code: TdxFinding, found: bytes, allowed: tuple[bytes, ...], *, needed: bool = False, phase: Phase = Phase.ENCLAVE
+) -> Finding:
     return check(
         code,
-        passed=not allowed or found in allowed,
-        expected=one_of(allowed),
+        passed=found in allowed or not (allowed or needed),
+        expected=named(allowed) if needed else one_of(allowed),
         found=found.hex(),
         remedy=_REMEDIES[code],
         phase=phase,

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,17 +48,33 @@ from attestation.intel.abi import QuoteV3
 from attestation.intel.certificates import PCK, PCK_CA, TCB_SIGNING, Certificate, read_issued, read_root
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.crl import RevocationList, read_crl
-from attestation.intel.pck import extension_of, peek
+from attestation.intel.pck import PckExtension, extension_of, peek
 from attestation.intel.quote import Quote
 from attestation.intel.td_abi import TdQuote
 from attestation.intel.verified import IntelVerified, SgxVerified, TdxVerified
-from attestation.roots import Anchor, Hierarchy, Roots
+from attestation.roots import Anchor, Roots
 from attestation.validity import Validity
+
+KEPT = 256
+"""Platforms and attestation keys that validated collateral remembers: machines of one family at one site."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A PCK certificate below the pinned root, not revoked by the collateral's list; its dates are still to check."""
+
+    leaf: Certificate
+    ca: Certificate
+    pck: PckExtension
 
 
 @dataclass(frozen=True)
 class ValidatedCollateral:
-    """Collateral whose signatures and chains hold under `roots`.  Its dates are checked again at every use."""
+    """Collateral whose signatures and chains hold under `roots`.  Its dates are checked again at every use.
+
+    What it has shown once of a platform it need not show again: signatures do not change, and the revocation list is
+    this collateral's own.
+    """
 
     roots: Roots
     anchor: Anchor
@@ -68,6 +85,10 @@ class ValidatedCollateral:
     tcb_info: tcb.TcbInfo = field(repr=False)
     qe_identity: tcb.QeIdentity = field(repr=False)
     validities: tuple[Validity, ...] = field(repr=False)
+    platforms: dict[bytes, Platform] = field(default_factory=dict, repr=False, compare=False)
+    """Platforms whose chain holds under this collateral, by the chain's text; the oldest goes first."""
+    certified: dict[bytes, None] = field(default_factory=dict, repr=False, compare=False)
+    """Attestation keys that their platform has vouched for: digests of all that steps 5 and 6 look at."""
 
     @property
     def tee(self) -> str:
@@ -97,8 +118,9 @@ def authenticate(collateral: IntelCollateral, roots: Roots) -> ValidatedCollater
     ca_der, root_der = pem.decode_chain(collateral.pck_crl_issuer_chain, 2)  # C1
     root, anchor = read_root(root_der, roots)
     pck_ca = read_issued(ca_der, root, PCK_CA, anchor)
-    tcb_signer = _signer(collateral.tcb_info_issuer_chain, roots)  # C2
-    qe_signer = _signer(collateral.qe_identity_issuer_chain, roots)
+    tcb_signer = qe_signer = _signer(collateral.tcb_info_issuer_chain, root, anchor)  # C2
+    if collateral.qe_identity_issuer_chain != collateral.tcb_info_issuer_chain:
+        qe_signer = _signer(collateral.qe_identity_issuer_chain, root, anchor)
     root_crl = read_crl(collateral.root_ca_crl, root)  # C3
     pck_crl = read_crl(collateral.pck_crl, pck_ca)  # C4
     for certificate in (pck_ca, tcb_signer, qe_signer):  # C5
@@ -128,10 +150,22 @@ def _check_tee(what: str, expected: str, found: str) -> None:
         )
 
 
-def _signer(chain: bytes, roots: Roots) -> Certificate:
+def _signer(chain: bytes, root: Certificate, anchor: Anchor) -> Certificate:
     signer_der, root_der = pem.decode_chain(chain, 2)
-    root, anchor = read_root(root_der, roots)
+    _check_root(root_der, root)
     return read_issued(signer_der, root, TCB_SIGNING, anchor)
+
+
+def _check_root(found: bytes, root: Certificate) -> None:
+    """Refuse a chain that ends in another root than the PCK CRL's, which is pinned."""
+    if found != root.der:
+        raise EvidenceError(
+            EvidenceCode.CHAIN_ROOT,
+            "the chain ends in another root than the platform's own",
+            expected=hashlib.sha256(root.der).hexdigest(),
+            found=hashlib.sha256(found).hexdigest(),
+            remedy="fetch the collateral anew, all of it for one platform",
+        )
 
 
 def collateral_key(quote: Quote) -> CollateralKey:
@@ -153,13 +187,14 @@ def verify_quote(
     if collateral.roots != roots:
         raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
     _check_tee("collateral", quote.tee, collateral.tee)
-    leaf, ca = _pck_chain(quote, collateral)  # 2
-    collateral.pck_crl.check(leaf)  # 3
+    platform = _platform(quote.certification_data, collateral)  # 2, 3
+    leaf, ca, pck = platform.leaf, platform.ca, platform.pck
     collateral.check_dates(now)  # 4
     ca.validity.check(now)
     leaf.validity.check(now)
-    _check_signatures(quote, leaf)  # 5 to 7
-    pck = extension_of(leaf)
+    _check_attestation_key(quote, leaf, collateral)  # 5, 6
+    key = ecdsa.load_point(quote.attestation_key)  # 7
+    ecdsa.verify_raw(key, quote.signature, quote.signed, EvidenceCode.QUOTE_SIGNATURE)
     common: dict[str, Any] = {
         "simulated": collateral.anchor.simulated,
         "root": collateral.anchor.fingerprint,
@@ -174,16 +209,33 @@ def verify_quote(
     return SgxVerified(quote=quote, tcb=tcb.verdict(*documents, pck, quote.qe_report), **common)
 
 
-def _pck_chain(quote: Quote, collateral: ValidatedCollateral) -> tuple[Certificate, Certificate]:
-    """Return (PCK, its CA) of the chain in the quote."""
-    leaf_der, ca_der, root_der = pem.decode_chain(quote.certification_data, 3)
-    anchor = collateral.roots.anchor(Hierarchy.INTEL, root_der)
+def _platform(chain: bytes, collateral: ValidatedCollateral) -> Platform:
+    """Return the platform that a quote's PCK chain stands for (steps 2 and 3)."""
+    platform = collateral.platforms.get(chain)
+    if platform is None:
+        platform = _read_platform(chain, collateral)
+        _remember(collateral.platforms, chain, platform)
+    return platform
+
+
+def _read_platform(chain: bytes, collateral: ValidatedCollateral) -> Platform:
+    leaf_der, ca_der, root_der = pem.decode_chain(chain, 3)
+    _check_root(root_der, collateral.root)
     ca = collateral.pck_ca
     if ca_der != ca.der:
-        ca = read_issued(ca_der, collateral.root, PCK_CA, anchor)
+        ca = read_issued(ca_der, collateral.root, PCK_CA, collateral.anchor)
         collateral.root_crl.check(ca)
         _check_same_authority(ca, collateral.pck_ca)
-    return read_issued(leaf_der, ca, PCK, anchor), ca
+    leaf = read_issued(leaf_der, ca, PCK, collateral.anchor)
+    collateral.pck_crl.check(leaf)
+    return Platform(leaf, ca, extension_of(leaf))
+
+
+def _remember(memory: dict[bytes, Any], key: bytes, value: Any) -> None:
+    memory[key] = value
+    while len(memory) > KEPT:
+        with suppress(KeyError, StopIteration, RuntimeError):  # another thread may be at it, too
+            del memory[next(iter(memory))]
 
 
 def _check_same_authority(found: Certificate, expected: Certificate) -> None:
@@ -198,10 +250,14 @@ def _check_same_authority(found: Certificate, expected: Certificate) -> None:
         )
 
 
-def _check_signatures(quote: Quote, leaf: Certificate) -> None:
-    ecdsa.verify_raw(  # 5
-        leaf.key, quote.qe_report_signature, quote.qe_report.serialize(), EvidenceCode.QE_REPORT_SIGNATURE
-    )
+def _check_attestation_key(quote: Quote, leaf: Certificate, collateral: ValidatedCollateral) -> None:
+    """Hold that the platform's quoting enclave vouches for the attestation key (steps 5 and 6)."""
+    report = quote.qe_report.serialize()
+    parts = (quote.certification_data, report, quote.qe_report_signature, quote.attestation_key, quote.qe_auth_data)
+    seen = hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
+    if seen in collateral.certified:
+        return
+    ecdsa.verify_raw(leaf.key, quote.qe_report_signature, report, EvidenceCode.QE_REPORT_SIGNATURE)  # 5
     bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + bytes(32)  # 6
     if not hmac.compare_digest(bound, quote.qe_report.report_data):
         raise EvidenceError(
@@ -210,5 +266,4 @@ def _check_signatures(quote: Quote, leaf: Certificate) -> None:
             expected=bound.hex(),
             found=quote.qe_report.report_data.hex(),
         )
-    key = ecdsa.load_point(quote.attestation_key)  # 7
-    ecdsa.verify_raw(key, quote.signature, quote.signed, EvidenceCode.QUOTE_SIGNATURE)
+    _remember(collateral.certified, seen, None)

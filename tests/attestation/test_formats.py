@@ -269,3 +269,35 @@ def test_what_is_no_signature_is_refused(signature: bytes) -> None:
     key = load_point(raw_point(kit.platform().pki.root.key))
     with refused(EvidenceCode.QUOTE_SIGNATURE):
         verify_raw(key, signature, b"message", EvidenceCode.QUOTE_SIGNATURE)
+
+
+# ------------------------------------------------------------------------------------------------ two ways of JSON
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**22), 10**22) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab[]{}:", max_size=2), inner, max_size=3),
+    max_leaves=12,
+)
+_DISTURBED = st.tuples(
+    st.integers(0, 60), st.sampled_from(["", "{", "]", '"a":1,', "1e5", "1.5", "\\", " ", "NaN", "9" * 21])
+)
+
+
+@given(_JSON, _DISTURBED)
+def test_the_quick_way_through_json_says_what_the_long_way_says(value: object, disturbed: tuple[int, str]) -> None:
+    text, (at, inserted) = json.dumps(value, separators=(",", ":")), disturbed
+    text = text[:at] + inserted + text[at:]
+    quick = outcome(lambda: strict_json.loads(text, max_size=10_000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict_json, "_read_plain", lambda _text: None)
+        long = outcome(lambda: strict_json.loads(text, max_size=10_000))
+    assert quick == long
+    assert type(quick) is type(long)
+
+
+def test_text_as_the_vendor_writes_it_goes_the_quick_way() -> None:
+    documents = kit.platform().collateral(kit.NOW)
+    for body in (documents.tcb_info, documents.qe_identity):
+        assert strict_json._read_plain(body.decode()) == json.loads(body)
+    assert strict_json._read_plain('{"a":1,"a":2}') is None
+    assert strict_json._read_plain("[" * 20 + "]" * 20) is None
