@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,23 @@ def check_graph(manifest: ModelManifest, graph: onnx.ModelProto) -> None:
             _check_tensor(what, tensor, by_name.pop(tensor.name, None))
         if by_name and what == "input":
             raise _unfit(f"the manifest lacks the graph's input {next(iter(by_name))!r}")
+
+
+def check_limits(manifest: ModelManifest) -> None:
+    """Check that one row of input, and its answer, fit their limits; raises ManifestError `manifest-invalid`."""
+    for name, limit, tensors in (
+        ("max_request_bytes", manifest.limits.max_request_bytes, manifest.inputs),
+        ("max_response_bytes", manifest.limits.max_response_bytes, manifest.served_outputs()),
+    ):
+        least = sum(map(_least_bytes, tensors))
+        if limit < least:
+            raise _unfit(f"{name} is too small for the smallest of them all", f"at least {least}", limit)
+
+
+def _least_bytes(tensor: TensorField) -> int:
+    """Return the bytes of the smallest tensor that holds anything; a text takes a byte at least."""
+    lengths = (axis if isinstance(axis, int) else max(axis.minimum, 1) for axis in tensor.shape)
+    return math.prod(lengths) * (1 if tensor.dtype == "string" else _item_size(tensor.dtype))
 
 
 def _check_tensor(what: str, tensor: TensorField, actual: TensorField | None) -> None:
@@ -196,13 +214,16 @@ def _budget(tensors: tuple[TensorField, ...]) -> int:
 
 
 def _bytes(tensor: TensorField, *, greatest: bool) -> int:
-    digits = re.search(r"\d+$", tensor.dtype)
-    size = int(digits.group()) // 8 if digits else 1
-    if tensor.dtype == "string":
-        size = DEFAULT_TEXT
+    size = DEFAULT_TEXT if tensor.dtype == "string" else _item_size(tensor.dtype)
     for axis in tensor.shape:
         size *= axis if isinstance(axis, int) else (axis.maximum if greatest else axis.minimum)
     return size
+
+
+def _item_size(dtype: str) -> int:
+    """Return the bytes of one element of a numeric type, which its name gives in bits; a bool takes one."""
+    digits = re.search(r"\d+$", dtype)
+    return int(digits.group()) // 8 if digits else 1
 
 
 def _axes(tensors: tuple[TensorField, ...]) -> Iterator[Axis]:

@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.sim.platform import SimulatedPlatform
 from attestation.sim.service import run as run_enclave
 from attestation.sim.state import DOCUMENTS, QE_STATUSES, REVOCABLE, TCB_STATUSES, State
+from manifests.files import exists
 
 _PATH = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
@@ -59,6 +61,7 @@ def reissue(home: Path, reset: bool, as_json: bool, **changes: Any) -> None:
 
     What is not given stays as it is; `--reset` makes the platform healthy first.
     """
+    _require_platform(home)
     before = State() if reset else SimulatedPlatform.load(home).state
     given = {name: value for name, value in changes.items() if value not in {None, ()}}
     _print(_publish(home, dataclasses.replace(before, **given)), as_json)
@@ -73,6 +76,16 @@ def reissue(home: Path, reset: bool, as_json: bool, **changes: Any) -> None:
 def run(home: Path, manifest: Path, host_fd: int, ready_fd: int | None, *, dangerously_unconfined: bool) -> None:
     """Run one enclave on the platform until it ends; the host agent calls this."""
     sys.exit(run_enclave(home, manifest, host_fd, ready_fd, unconfined=dangerously_unconfined))
+
+
+def _require_platform(home: Path) -> None:
+    """Refuse a folder without a platform, which would else be made; raises EvidenceError `simulator-state`."""
+    if not exists(home / "platform.key"):
+        raise EvidenceError(
+            EvidenceCode.SIMULATOR_STATE,
+            f"there is no simulated platform in {home}",
+            remedy="name its folder, or make one with `strongroom sim init --home DIR`",
+        )
 
 
 def _publish(home: Path, state: State | None) -> dict[str, Any]:

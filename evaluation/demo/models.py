@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from evaluation.demo.samples import real_files
 SEED = 7
 """Any seed would do; a fixed one makes each run train the same model."""
 HELD_OUT = 0.2
+_INTERRUPTED = "Training interrupted by user"
+"""How the warning of sklearn.neural_network begins."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ def tumour_model() -> DemoModel:
     patients = np.arange(len(data.target))
     known, held_out = train_test_split(patients, test_size=HELD_OUT, random_state=SEED, stratify=data.target)
     measured = data.data.astype(np.float32)
-    pipeline = make_pipeline(
-        StandardScaler(), MLPClassifier((32, 16), alpha=1e-2, max_iter=600, random_state=SEED)
-    ).fit(measured[known], data.target[known])
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier((32, 16), alpha=1e-2, max_iter=600, random_state=SEED))
+    with interruptible_training():
+        pipeline.fit(measured[known], data.target[known])
     graph = to_onnx(pipeline, measured[:1], options={"zipmap": False}, target_opset=18)
     return DemoModel(
         name="tumour",
@@ -70,6 +74,19 @@ def tumour_model() -> DemoModel:
         scores="probabilities",
         truth=tuple(int(target) for target in data.target[held_out]),
     )
+
+
+@contextlib.contextmanager
+def interruptible_training() -> Iterator[None]:
+    """Let Ctrl-C end the program: scikit-learn takes it for the end of the training, and only warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=_INTERRUPTED)
+        try:
+            yield
+        except UserWarning as warning:
+            if str(warning).startswith(_INTERRUPTED):
+                raise KeyboardInterrupt from None
+            raise
 
 
 def magika_model(files: Sequence[Path] | None = None) -> DemoModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from manifests.errors import ManifestCode, ManifestError, StrongroomError
 
 if TYPE_CHECKING:
     import onnx
+
+_ML_OPSET = 3
+"""Of ai.onnx.ml: the newest that skl2onnx converts every estimator to; left alone it asks for 4 and fails."""
 
 
 def to_onnx(model: object, example_input: Any = None) -> onnx.ModelProto:
@@ -72,14 +76,41 @@ def _identity(model: Any, example_input: Any) -> onnx.ModelProto:  # noqa: ARG00
 def _from_sklearn(model: Any, example_input: Any) -> onnx.ModelProto:
     """Convert with skl2onnx: float32 features unless the example says otherwise, and class scores as one tensor."""
     skl2onnx = _need("skl2onnx", "sklearn")
+    _check_fitted(model)
     types = None
     if example_input is None:
         if not hasattr(model, "n_features_in_"):
             raise _needs_example("a fitted estimator, or one row of its input")
         tensor = _need("skl2onnx.common.data_types", "sklearn").FloatTensorType([None, model.n_features_in_])
         types = [("X", tensor)]
-    options = {id(model): {"zipmap": False}} if _need("sklearn.base", "sklearn").is_classifier(model) else None
-    return skl2onnx.to_onnx(model, example_input, initial_types=types, options=options)  # type: ignore[no-any-return]
+    export = functools.partial(
+        skl2onnx.to_onnx,
+        model,
+        example_input,
+        initial_types=types,
+        target_opset={"": skl2onnx.get_latest_tested_opset_version(), "ai.onnx.ml": _ML_OPSET},
+    )
+    if not _need("sklearn.base", "sklearn").is_classifier(model):
+        return export()  # type: ignore[no-any-return]
+    try:
+        return export(options={id(model): {"zipmap": False}})  # type: ignore[no-any-return]
+    except NameError:  # the converter of this classifier knows no such option, and makes a tensor anyway
+        return export()  # type: ignore[no-any-return]
+
+
+def _check_fitted(model: Any) -> None:
+    """Refuse an estimator that has learnt nothing, before its converter misses some attribute of it."""
+    not_fitted = _need("sklearn.exceptions", "sklearn").NotFittedError
+    try:
+        _need("sklearn.utils.validation", "sklearn").check_is_fitted(model)
+    except TypeError:  # what has no `fit` needs none
+        return
+    except not_fitted:
+        raise ManifestError(
+            ManifestCode.EXPORT_FAILED,
+            f"the {type(model).__name__} is not fitted, call fit first",
+            remedy="call its fit with the training data, then seal it",
+        ) from None
 
 
 def _from_torch(model: Any, example_input: Any) -> onnx.ModelProto:

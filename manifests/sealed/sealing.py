@@ -100,6 +100,7 @@ def _check(manifest: ModelManifest, graph: onnx.ModelProto, owner_key: Signer) -
         )
     ModelManifest.from_map(manifest.to_map())  # one that was made in memory must be one that can be read
     draft.check_graph(manifest, graph)
+    draft.check_limits(manifest)
 
 
 def _load(model: object, example_input: Any) -> _Model:

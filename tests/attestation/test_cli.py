@@ -178,8 +178,17 @@ def test_a_platform_is_made_shown_and_put_into_any_state(tmp_path: Path) -> None
     assert made["platform"] == "SIMULATED"
 
 
+@pytest.mark.parametrize("words", [(), ("--reset",), ("--debug",)])
+def test_no_platform_is_made_by_changing_one(tmp_path: Path, words: tuple[str, ...]) -> None:
+    error = refusal(run(sim, "reissue", "--home", tmp_path / "typo", *words))
+    assert error.code is EvidenceCode.SIMULATOR_STATE
+    assert "sim init" in str(error.remedy)
+    assert not (tmp_path / "typo").exists()
+
+
 def test_states_are_named_or_refused(tmp_path: Path) -> None:
     home = ("--home", tmp_path / "platform")
+    described("init", *home)
     state = described("reissue", *home, "--reset", "--expired", "tcb-info", "--early", "pck-crl", "--revoke", "pck")
     assert state["state"]["expired"] == ["tcb-info"]
     assert state["state"]["revoked"] == ["pck"]

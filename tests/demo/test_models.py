@@ -3,13 +3,14 @@ from __future__ import annotations
 import importlib.resources
 import io
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
-from evaluation.demo.models import DemoModel, file_features, magika_model, tumour_model
+from evaluation.demo.models import DemoModel, file_features, interruptible_training, magika_model, tumour_model
 
 
 def answer(model: DemoModel) -> np.ndarray:
@@ -70,3 +71,23 @@ def test_this_machine_has_real_files_of_several_kinds():
     model = magika_model()
     assert len(model.cases) >= 8
     assert len(set(answer(model).argmax(axis=1))) >= 5
+
+
+def test_an_interrupt_during_the_training_ends_the_program(monkeypatch: pytest.MonkeyPatch):
+    from sklearn.neural_network import MLPClassifier
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MLPClassifier, "_backprop", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tumour_model()
+
+
+def test_other_warnings_of_the_training_are_no_interrupt():
+    with pytest.warns(UserWarning, match="not converged"), interruptible_training():
+        warnings.warn("not converged", stacklevel=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="not converged"), interruptible_training():
+            warnings.warn("not converged", stacklevel=1)

@@ -329,7 +329,7 @@ def test_a_run_that_takes_too_long_is_refused(rig: Rig, owner: Owner, tmp_path: 
 def test_an_answer_larger_than_admitted_is_refused(
     rig: Rig, owner: Owner, tmp_path: Path, post: list[dict[str, object]]
 ) -> None:
-    data, manifest = linear(owner, post=post, limits={"max_response_bytes": 8})
+    data, manifest = linear(owner, post=post, limits={"max_response_bytes": 12})
     digest = provisioned(rig, owner, tmp_path, data, manifest)
     assert code_of_inference(rig, digest, X) == "response-too-large"
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from manifests.draft import check_graph, draft_manifest, draft_toml, load_graph
+from manifests.draft import check_graph, check_limits, draft_manifest, draft_toml, load_graph
 from manifests.errors import ManifestCode, ManifestError
 from manifests.model import ModelManifest
 from manifests.steps import Cast
@@ -27,6 +27,13 @@ def test_initializers_are_no_inputs() -> None:
     weight = helper.make_tensor("w", TensorProto.FLOAT, [4], [0.0] * 4)
     model = graph([value("x", [4]), value("w", [4])], [value("y", [4])], initializers=[weight])
     assert drafted(model).inputs == (TensorField("x", "float32", (4,)),)
+
+
+@pytest.mark.parametrize("dims", [(), ("N", 4), (0, 3), ("N", "M", 7), (1 << 23,)])
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.STRING, TensorProto.BOOL])
+def test_every_draft_admits_a_request(dims: tuple[Any, ...], dtype: int) -> None:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    check_limits(drafted(graph([value("x", dims, dtype)], [value("y", dims, dtype)], nodes=[node])))
 
 
 DTYPES = {

@@ -160,6 +160,22 @@ def test_a_manifest_that_is_too_large_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ManifestCode.MANIFEST_INVALID
 
 
+@pytest.mark.parametrize("limit", ["max_request_bytes", "max_response_bytes"])
+def test_a_manifest_that_admits_no_request_or_no_answer_is_refused(tmp_path: Path, limit: str) -> None:
+    import dataclasses
+
+    manifest = draft_manifest(doubling(), owner=OWNER.public)
+    for size, fits in ((1, False), (15, False), (16, True)):
+        tight = dataclasses.replace(manifest, limits=dataclasses.replace(manifest.limits, **{limit: size}))
+        if fits:
+            seal(doubling(), tmp_path / "s", manifest=tight, **WHO)
+            continue
+        with pytest.raises(ManifestError) as caught:
+            seal(doubling(), tmp_path / "s", manifest=tight, **WHO)
+        assert (caught.value.code, caught.value.found) == (ManifestCode.MANIFEST_INVALID, size)
+        assert limit in caught.value.message
+
+
 @pytest.mark.parametrize("model", [None, 3, {"a": 1}, object(), doubling().graph], ids=lambda m: type(m).__name__)
 def test_what_is_no_model_is_refused(tmp_path: Path, model: object) -> None:
     with pytest.raises(ManifestError) as caught:
@@ -204,13 +220,40 @@ def test_a_regressor_and_an_example_with_doubles_are_sealed(tmp_path: Path, flow
     assert np.allclose(run(parts["model.onnx"], x)[0].ravel(), model.predict(x))
 
 
-def test_an_estimator_that_was_not_fitted_asks_for_it(tmp_path: Path) -> None:
+def test_an_estimator_that_was_not_fitted_asks_for_it(tmp_path: Path, flowers: Any) -> None:
+    from sklearn.ensemble import IsolationForest
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    with pytest.raises(ManifestError) as caught:
-        seal(LogisticRegression(), tmp_path / "s", **WHO)
-    assert caught.value.code is ManifestCode.EXPORT_FAILED
-    assert "fitted" in str(caught.value.expected)
+    for unfitted in (LogisticRegression(), IsolationForest(), make_pipeline(StandardScaler(), IsolationForest())):
+        for example in (None, flowers[0][:1]):
+            with pytest.raises(ManifestError) as caught:
+                seal(unfitted, tmp_path / "s", example_input=example, **WHO)
+            assert caught.value.code is ManifestCode.EXPORT_FAILED
+            assert "not fitted, call fit first" in caught.value.message
+
+
+def test_an_outlier_detector_is_sealed(tmp_path: Path, flowers: Any) -> None:
+    from sklearn.ensemble import IsolationForest
+
+    x, _ = flowers
+    model = IsolationForest(n_estimators=10, random_state=0).fit(x)
+    seal(model, tmp_path / "s", **WHO)
+    _, parts = opened(tmp_path / "s")
+    label, scores = run(parts["model.onnx"], x)
+    assert np.array_equal(label.ravel(), model.predict(x))
+    assert np.allclose(scores.ravel(), model.decision_function(x), atol=1e-4)
+
+
+def test_a_classifier_without_probabilities_is_sealed(tmp_path: Path, flowers: Any) -> None:
+    from sklearn.svm import LinearSVC
+
+    x, y = flowers
+    model = LinearSVC().fit(x, y)
+    seal(model, tmp_path / "s", **WHO)
+    _, parts = opened(tmp_path / "s")
+    assert np.array_equal(run(parts["model.onnx"], x)[0], model.predict(x))
 
 
 def test_the_frameworks_own_words_come_with_a_failed_export(tmp_path: Path, flowers: Any) -> None:
@@ -219,8 +262,12 @@ def test_the_frameworks_own_words_come_with_a_failed_export(tmp_path: Path, flow
     class Homemade(BaseEstimator):
         n_features_in_ = 4
 
+        def fit(self) -> Homemade:
+            self.coef_ = 1
+            return self
+
     with pytest.raises(ManifestError) as caught:
-        seal(Homemade(), tmp_path / "s", **WHO)
+        seal(Homemade().fit(), tmp_path / "s", **WHO)
     assert caught.value.code is ManifestCode.EXPORT_FAILED
     assert "Homemade" in caught.value.message
 
