@@ -1,0 +1,353 @@
+"""`strongroom collateral` fetches, files, carries and inspects; what does not verify is never filed."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from attestation import evidence
+from attestation.amd.tcb import Product
+from attestation.collateral import DirectorySource, open_source
+from attestation.collateral.cli import collateral
+from attestation.collateral.errors import FetchCode
+from attestation.ear.keys import write_verifier_key
+from attestation.errors import EvidenceCode, PolicyCode
+from attestation.policy.feed import open_feed
+from attestation.validity import rfc3339
+from manifests import keyfile
+from manifests.errors import ErrorCode, ManifestCode, StrongroomError
+from tests.attestation import kit
+from tests.attestation.kit import NOW, platform
+from tests.collateral.kit import DAY, FMSPC, KEY, TCB, serve_amd, serve_intel, snp, write_quote
+from tests.collateral.service import Reply, Service
+from tests.policy.kit import STRANGER, entry, feed
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(collateral, [str(argument) for argument in arguments])
+
+
+def failed(result: Result, code: ErrorCode) -> StrongroomError:
+    assert isinstance(result.exception, StrongroomError), result.output
+    assert result.exception.code is code
+    return result.exception
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "root.pem"
+    path.write_bytes(platform().root_pem)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the platform's collateral."""
+    path = tmp_path / "held"
+    path.mkdir()
+    (path / f"{KEY}.json").write_text(platform().collateral(NOW).to_json(), encoding="utf-8")
+    return path
+
+
+# ------------------------------------------------------------------------------------------------ fetch
+
+
+def test_what_evidence_needs_is_fetched_verified_and_filed(service: Service, tmp_path: Path, root: Path) -> None:
+    held = serve_intel(service, platform().collateral(int(time.time())))
+    quote = write_quote(tmp_path / "quote.bin")
+    options = ["--evidence", quote, "--output", tmp_path / "new", "--pccs", service.url, "--simulated-root", root]
+    result = run("fetch", *options)
+    assert result.exit_code == 0, result.output
+    assert "SIMULATED" in result.output
+    parsed = evidence.parse(quote.read_bytes())
+    assert evidence.collateral_for(parsed, DirectorySource(tmp_path / "new")) == held
+    assert run("fetch", *options).exit_code == 0
+    assert len(service.asked) == 4, "the second time, the cache serves"
+
+
+@pytest.mark.parametrize(
+    "chosen", [["--tee", "sgx", "--fmspc", FMSPC.upper(), "--ca", "processor"], ["--name", KEY]], ids=["parts", "name"]
+)
+def test_a_platform_is_named_without_evidence(service: Service, tmp_path: Path, root: Path, chosen: list[str]) -> None:
+    serve_intel(service)
+    result = run("fetch", *chosen, "--output", tmp_path, "--pccs", service.url, "--simulated-root", root, "--json")
+    assert result.exit_code == 0, result.output
+    (shown,) = json.loads(result.output)["held"]
+    assert (shown["tee"], shown["family"], shown["unit"]) == ("sgx", FMSPC, "processor")
+    assert shown["verified"] is True
+    assert shown["platform"] == "SIMULATED"
+
+
+@pytest.mark.usefixtures("amd_keys")
+def test_collateral_of_amd_is_fetched(service: Service, tmp_path: Path) -> None:
+    simulated = snp(Product.MILAN)
+    names = ("blSPL", "teeSPL", "snpSPL", "ucodeSPL")
+    query = "&".join(f"{name}={value}" for name, value in zip(names, simulated.reported.versions, strict=True))
+    serve_amd(service, simulated, query)
+    (tmp_path / "report.bin").write_bytes(simulated.evidence(bytes(48), bytes(64), version=2))
+    (tmp_path / "root.pem").write_bytes(simulated.root_pem)
+    result = run(
+        "fetch",
+        *("--evidence", tmp_path / "report.bin", "--output", tmp_path / "new", "--kds", service.url),
+        *("--simulated-root", tmp_path / "root.pem"),
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "new" / f"{simulated.collateral_key}.json").is_file()
+
+
+def test_what_does_not_verify_is_not_filed(service: Service, tmp_path: Path, root: Path) -> None:
+    held = serve_intel(service)
+    options = ["--name", KEY, "--output", tmp_path / "new", "--pccs", service.url]
+    assert failed(run("fetch", *options), EvidenceCode.CHAIN_ROOT).remedy is not None
+    forged = held.tcb_info_signature[:-1] + b"\0"
+    text = b'{"tcbInfo":%s,"signature":"%s"}' % (held.tcb_info, forged.hex().encode())
+    service.replies[TCB] = lambda _: Reply(
+        text,
+        media="application/json",
+        headers={"TCB-Info-Issuer-Chain": held.tcb_info_issuer_chain.decode().replace("\n", "%0A")},
+    )
+    options += ["--cache", tmp_path / "other", "--simulated-root", root]
+    failed(run("fetch", *options), EvidenceCode.TCB_INFO_SIGNATURE)
+    assert list((tmp_path / "new").glob("*.json")) == []
+
+
+def test_collateral_of_another_platform_is_not_filed(service: Service, tmp_path: Path, root: Path) -> None:
+    serve_intel(service)
+    service.replies["/sgx/certification/v4/tcb?fmspc=00906ED50000"] = service.replies[TCB]
+    name = "sgx-00906ed50000-processor"
+    result = run("fetch", "--name", name, "--output", tmp_path, "--pccs", service.url, "--simulated-root", root)
+    failed(result, FetchCode.MISFILED)
+    assert list(tmp_path.glob("sgx-*.json")) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--name", KEY, "--tee", "sgx"],
+        ["--tee", "sgx", "--fmspc", FMSPC],
+        ["--evidence", "quote", "--name", KEY],
+        ["--tee", "snp", "--fmspc", FMSPC, "--ca", "platform"],
+    ],
+    ids=str,
+)
+def test_what_to_fetch_is_said_once_and_whole(tmp_path: Path, arguments: list[str]) -> None:
+    assert run("fetch", *arguments, "--output", tmp_path).exit_code == 2
+
+
+def test_a_name_that_no_collateral_has_is_refused(tmp_path: Path) -> None:
+    failed(run("fetch", "--name", "../x", "--output", tmp_path), EvidenceCode.COLLATERAL_KEY)
+
+
+# ------------------------------------------------------------------------------------------------ import
+
+
+def test_a_file_is_filed_under_the_name_that_its_content_says(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "download.txt").write_text(platform().collateral(NOW).to_json(), encoding="utf-8")
+    result = run("import", tmp_path / "download.txt", "--output", tmp_path / "new", "--simulated-root", root)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{KEY}.json"]
+
+
+def test_a_bundle_is_filed_by_its_collateral(tmp_path: Path, folder: Path, root: Path) -> None:
+    quote = write_quote(tmp_path / "quote.bin")
+    assert run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "b.json").exit_code == 0
+    assert evidence.collateral_for(evidence.parse(quote.read_bytes()), open_source(tmp_path / "b.json")) is not None
+    result = run("import", tmp_path / "b.json", "--output", tmp_path / "new", "--simulated-root", root, "--json")
+    assert [item["verified"] for item in json.loads(result.output)["held"]] == [True]
+    again = run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "b.json")
+    failed(again, ManifestCode.FILE_EXISTS)
+
+
+def test_a_bundle_without_collateral_has_nothing_to_file(tmp_path: Path) -> None:
+    text = '{"format": "strongroom-evidence-bundle", "version": 1, "evidence": "00", "collateral": {}}'
+    (tmp_path / "b.json").write_text(text, encoding="utf-8")
+    failed(run("import", tmp_path / "b.json", "--output", tmp_path / "new"), ManifestCode.FIELD_INVALID)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", EvidenceCode.JSON_MALFORMED),
+        (b"\xff", EvidenceCode.JSON_MALFORMED),
+        (b"{}", EvidenceCode.COLLATERAL_MALFORMED),
+        (b'{"format": "strongroom-evidence-bundle"}', FetchCode.BUNDLE_MALFORMED),
+        (platform().collateral(NOW).to_json().encode(), EvidenceCode.CHAIN_ROOT),
+    ],
+    ids=["empty", "no text", "other fields", "half a bundle", "another root"],
+)
+def test_what_cannot_be_filed_names_the_file(tmp_path: Path, content: bytes, code: ErrorCode) -> None:
+    (tmp_path / "download").write_bytes(content)
+    error = failed(run("import", tmp_path / "download", "--output", tmp_path / "new"), code)
+    assert "download" in error.message
+    assert not (tmp_path / "new").exists()
+
+
+# ------------------------------------------------------------------------------------------------ status
+
+
+def status(folder: Path, root: Path, *options: object) -> tuple[int, Any]:
+    result = run("status", folder, "--simulated-root", root, "--json", *options)
+    assert result.exit_code in {0, 10}, result.output
+    return result.exit_code, json.loads(result.output)["held"]
+
+
+def test_a_folder_of_genuine_valid_collateral_ends_with_0(folder: Path, root: Path) -> None:
+    code, (held,) = status(folder, root, "--at", NOW)
+    assert code == 0
+    assert (held["verified"], held["stale"], held["error"]) == (True, False, None)
+    assert held["issued"] == rfc3339(NOW - 3600)
+    assert held["expires"] == rfc3339(NOW - 3600 + 30 * DAY)
+    names = {item["what"] for item in held["documents"]}
+    assert {"TCB info", "QE identity", "PCK CA certificate", "revocation list of the root CA"} <= names
+
+
+@pytest.mark.parametrize(
+    ("at", "within", "code"),
+    [
+        (NOW - 3600, 0, 0),
+        (NOW - 3601, 0, 10),
+        (NOW - 3600 + 30 * DAY - 1, 0, 0),
+        (NOW - 3600 + 30 * DAY, 0, 10),
+        (NOW, 29, 0),
+        (NOW, 30, 10),
+    ],
+)
+def test_the_exit_status_tells_whether_something_is_stale(
+    folder: Path, root: Path, at: int, within: int, code: int
+) -> None:
+    assert status(folder, root, "--at", at, "--within", within)[0] == code
+
+
+def test_people_see_what_goes_stale_first(folder: Path, root: Path) -> None:
+    result = run("status", folder, "--simulated-root", root, "--at", rfc3339(NOW + 40 * DAY))
+    assert result.exit_code == 10
+    (line,) = (line for line in result.output.splitlines() if KEY in line)
+    assert line.startswith("stale")
+    assert "SIMULATED" in line
+    assert "revocation list" in line
+
+
+def test_what_is_not_genuine_is_shown_as_such(folder: Path, root: Path) -> None:
+    path = folder / f"{KEY}.json"
+    (folder / "notes.json").write_text("{}", encoding="utf-8")
+    (folder / "sgx-00906ed50000-processor.json").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("UpToDate", "UpToDatf"), encoding="utf-8")
+    code, held = status(folder, root, "--at", NOW)
+    assert code == 10
+    codes = {Path(item["file"]).name: item["error"]["code"] for item in held}
+    assert codes == {
+        "notes.json": "collateral-key",
+        "sgx-00906ed50000-processor.json": "collateral-misfiled",
+        f"{KEY}.json": "tcb-info-signature",
+    }
+    assert all(item["verified"] is False and item["expires"] is None for item in held)
+    result = run("status", folder, "--simulated-root", root, "--at", NOW)
+    assert "collateral-misfiled" in result.output
+
+
+def test_simulated_collateral_is_genuine_under_no_vendors_root(folder: Path) -> None:
+    result = run("status", folder, "--at", NOW, "--json")
+    assert result.exit_code == 10
+    assert json.loads(result.output)["held"][0]["error"]["code"] == "chain-root"
+
+
+def test_a_revoked_authority_makes_collateral_useless(tmp_path: Path, root: Path) -> None:
+    text = kit.platform(revoked=("pck-ca",)).collateral(NOW).to_json()
+    (tmp_path / f"{KEY}.json").write_text(text, encoding="utf-8")
+    code, (held,) = status(tmp_path, root, "--at", NOW)
+    assert (code, held["error"]["code"]) == (10, "certificate-revoked")
+
+
+def test_a_folder_that_holds_nothing_ends_with_10(tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    assert run("status", tmp_path).exit_code == 10
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    failed(run("status", tmp_path / "missing"), ManifestCode.FILE_UNAVAILABLE)
+
+
+@pytest.mark.usefixtures("amd_keys")
+def test_collateral_of_amd_shows_its_chip(tmp_path: Path) -> None:
+    simulated = snp(Product.TURIN)
+    held = simulated.collateral(NOW)
+    (tmp_path / f"{simulated.collateral_key}.json").write_text(held.to_json(), encoding="utf-8")
+    (tmp_path / "root.pem").write_bytes(simulated.root_pem)
+    code, (shown,) = status(tmp_path, tmp_path / "root.pem", "--at", NOW)
+    assert (code, shown["family"], shown["verified"]) == (0, "turin", True)
+
+
+# ------------------------------------------------------------------------------------------------ the vectors
+
+
+def test_the_real_collateral_of_a_vector_is_genuine_and_old(tmp_path: Path) -> None:
+    real = kit.real_collateral()
+    (tmp_path / "download").write_text(real.to_json(), encoding="utf-8")
+    result = run("import", tmp_path / "download", "--output", tmp_path / "new", "--json")
+    (held,) = json.loads(result.output)["held"]
+    assert (held["family"], held["platform"]) == ("00a067110000", "hardware")
+    for at, code in ((kit.REAL_NOW, 0), (kit.REAL_NOW + 60 * DAY, 10)):
+        assert run("status", tmp_path / "new", "--at", at).exit_code == code
+
+
+# ---------------------------------------------------------------------------------------- lists of broken hardware
+
+
+@pytest.fixture
+def verifier(tmp_path: Path) -> list[object]:
+    """The options that name a verifier's key, whose card is beside it."""
+    (tmp_path / "passphrase").write_text("x", encoding="utf-8")
+    write_verifier_key(tmp_path / "v.key", b"x", cost=keyfile.Cost(1, 8 * 1024))
+    return ["--key", tmp_path / "v.key", "--passphrase-file", tmp_path / "passphrase"]
+
+
+LIST = """
+version = 1
+serial = 3
+issued = "2025-10-01T00:00:00Z"
+expires = "2025-12-01T00:00:00Z"
+
+[[entries]]
+id = "SR-9"
+date = "2025-09-20T00:00:00Z"
+reason = "its key was read off the memory bus"
+tees = ["sgx", "tdx"]
+platforms.fmspc = ["00906ed50000"]
+below = { pcesvn = 14 }
+"""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_list_is_signed_from_toml_and_shown(tmp_path: Path, verifier: list[object], form: list[str]) -> None:
+    (tmp_path / "list.toml").write_text(LIST, encoding="utf-8")
+    result = run("feed", "sign", tmp_path / "list.toml", *verifier, "--output", tmp_path / "feed.json", *form)
+    assert result.exit_code == 0, result.output
+    public = keyfile.read_card_entry(tmp_path / "v.pub", "strongroom-verifier")
+    opened = open_feed((tmp_path / "feed.json").read_text(encoding="utf-8"), public)
+    assert (opened.serial, [item.id for item in opened.entries]) == (3, ["SR-9"])
+    shown = run("feed", "show", tmp_path / "feed.json", "--key", tmp_path / "v.pub", *form)
+    assert shown.exit_code == 0
+    assert "SR-9" in shown.output
+    assert shown.output == result.output
+
+
+@pytest.mark.parametrize("text", ["", "version = ", LIST.replace("pcesvn", "pcesvm"), LIST.replace("serial = 3", "")])
+def test_a_list_that_is_unclear_is_not_signed(tmp_path: Path, verifier: list[object], text: str) -> None:
+    (tmp_path / "list.toml").write_text(text, encoding="utf-8")
+    result = run("feed", "sign", tmp_path / "list.toml", *verifier, "--output", tmp_path / "feed.json")
+    error = failed(result, PolicyCode.FEED_MALFORMED)
+    assert "list.toml" in error.message
+    assert not (tmp_path / "feed.json").exists()
+
+
+def test_a_list_of_somebody_else_is_not_shown(tmp_path: Path, verifier: list[object]) -> None:
+    assert verifier
+    (tmp_path / "feed.json").write_text(feed(entry(), signer=STRANGER), encoding="utf-8")
+    result = run("feed", "show", tmp_path / "feed.json", "--key", tmp_path / "v.pub")
+    failed(result, PolicyCode.FEED_SIGNATURE)
