@@ -102,7 +102,6 @@ def _with_vcek(
             AzureCode.VCEK.meaning,
             expected="the certificate that the evidence carries",
             found="another one",
-            remedy="verify with the collateral of this machine",
         )
     return collateral
 
@@ -115,7 +114,6 @@ def _check_runtime_data(evidence: AzureEvidence) -> None:
             AzureCode.RUNTIME_DATA.meaning,
             expected=evidence.inner.report_data.hex(),
             found=bound.hex(),
-            remedy="treat the vTPM's key as forged: the processor vouches for other runtime data",
         )
 
 
@@ -128,5 +126,4 @@ def _check_user_data(evidence: AzureEvidence, claims: RuntimeClaims) -> None:
             AzureCode.USER_DATA.meaning,
             expected=bound.hex(),
             found=claims.user_data.hex(),
-            remedy="write the quote's qualifying data into the vTPM's user data before the report is made",
         )

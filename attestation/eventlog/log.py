@@ -258,5 +258,4 @@ def _format(why: str) -> EvidenceError:
         EventLogCode.FORMAT,
         f"the event log is not of the crypto-agile format: {why}",
         expected="TCG_EfiSpecIdEvent of version 2.0",
-        remedy="have the firmware keep the log in the crypto-agile format (TCG 2.0)",
     )

@@ -53,7 +53,6 @@ class BoundQuote:
                 RatlsCode.BINDING.meaning,
                 expected=self.expected.hex(),
                 found=self.quote.report_data.hex(),
-                remedy="treat the peer as an attacker: the quote was made for another key",
             )
 
 

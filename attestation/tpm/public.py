@@ -128,7 +128,6 @@ class Public:
                 TpmCode.KEY_ATTRIBUTES.meaning,
                 expected=f"{_words(REQUIRED)}; none of {_words(FORBIDDEN)}",
                 found=_words(self.attributes),
-                remedy="make the attestation key as a restricted signing key that never leaves its TPM",
             )
 
     def check_made(self, signature: Signature) -> None:

@@ -69,7 +69,6 @@ class Signature:
                 TpmCode.SIGNATURE.meaning,
                 expected=f"a signature ({self.scheme.name}, {self.hash.name}) of the attestation key over the quote",
                 found="a signature that does not verify",
-                remedy="treat the evidence as altered, or as made under another key",
             ) from None
 
     def _verify_rsa(self, key: rsa.RSAPublicKey, message: bytes) -> None:

@@ -77,7 +77,6 @@ def check_quote(quote: SignedQuote, key: PublicKey) -> None:
             TpmCode.PCR_DIGEST.meaning,
             expected=quote.attest.pcr_digest.hex(),
             found=digest.hex(),
-            remedy="read the PCRs again: one was extended between reading and quoting, or a value was altered",
         )
 
 
@@ -113,5 +112,4 @@ def _check_signer(evidence: TpmEvidence) -> None:
             TpmCode.SIGNER_NAME.meaning,
             expected=evidence.quote.attest.qualified_signer.hex(),
             found=name.hex(),
-            remedy="carry the public area of the key that quotes, and the qualified name of its parent",
         )
