@@ -83,10 +83,28 @@ _FRESH = "fetch fresh collateral of this very platform; a simulated one publishe
 class EvidenceCode(ErrorCode):
     """Codes of evidence and its collateral: formats, chains, signatures, dates, and TCB levels."""
 
+    EVIDENCE_DEVICE = (
+        "evidence-device",
+        Fault.REFUSED,
+        "the evidence is of a device, and says nothing of the code that uses it",
+        "give the evidence of the processor, and the device's beside it",
+    )
     EVIDENCE_UNKNOWN = (
         "evidence-unknown",
         Fault.UNSUPPORTED,
         "the bytes are evidence of no platform that is handled",
+        _RAW,
+    )
+    WRAPPING_AMBIGUOUS = (
+        "wrapping-ambiguous",
+        Fault.MALFORMED,
+        "the text holds more than one piece of evidence, or none that is whole",
+        "give one piece of evidence, by itself",
+    )
+    WRAPPING_TOO_LARGE = (
+        "wrapping-too-large",
+        Fault.MALFORMED,
+        "what wraps the evidence is larger, or nested deeper, than any tool makes it",
         _RAW,
     )
     QUOTE_TRUNCATED = "quote-truncated", Fault.MALFORMED, "the quote ends before its fields do", _RAW
@@ -301,3 +319,10 @@ class FindingCode(ErrorCode):
     CONFIG_SVN = "sgx-config-svn", Fault.REFUSED, "CONFIGSVN is zero, or the one that the policy names"
     ISV_EXT_PROD_ID = "sgx-isv-ext-prod-id", Fault.REFUSED, "ISVEXTPRODID is zero, or the one that the policy names"
     ISV_FAMILY_ID = "sgx-isv-family-id", Fault.REFUSED, "ISVFAMILYID is zero, or the one that the policy names"
+
+
+class SessionFinding(ErrorCode):
+    """Codes of the checks of a session's appraisal, beside those of its evidence."""
+
+    DEVICES = "session-devices", Fault.REFUSED, "the enclave uses no device but those whose evidence is appraised, too"
+    DEVICE_CLASS = "session-device-class", Fault.REFUSED, "enclave and devices are both hardware, or both simulated"

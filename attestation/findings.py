@@ -11,18 +11,24 @@ from manifests.errors import ErrorCode
 
 
 class Phase(StrEnum):
-    """Which part of the evidence a check looks at."""
+    """Which part of the evidence a check looks at; `parse` and `verify` are of reports alone."""
 
+    PARSE = "parse"
+    VERIFY = "verify"
     PLATFORM = "platform"
     ENCLAVE = "enclave"
     SESSION = "session"
 
 
 class Severity(StrEnum):
-    """`refusal` decides; `warning` passed only because the policy names something dangerous."""
+    """`refusal` decides; `warning` passed only because the policy names something dangerous.
+
+    `open` is of reports without a policy alone: the check needs one, and neither passed nor decides.
+    """
 
     OK = "ok"
     WARNING = "warning"
+    OPEN = "open"
     REFUSAL = "refusal"
 
 
@@ -125,6 +131,11 @@ def _phase(code: ErrorCode) -> Phase:
 def one_of(allowed: tuple[str, ...] | tuple[bytes, ...]) -> str:
     """Return an allow-list as text; an empty one allows any."""
     return " or ".join(item.hex() if isinstance(item, bytes) else item for item in allowed) or "any"
+
+
+def named(allowed: tuple[str, ...] | tuple[bytes, ...]) -> str:
+    """Return an allow-list as text; an empty one allows nothing."""
+    return one_of(allowed) if allowed else "what a policy names, and none is named"
 
 
 def _explained(finding: Finding) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from attestation import identity
 from attestation.amd import abi as snp
 from attestation.amd.checks import snp_checks
 from attestation.amd.verify import collateral_key as snp_collateral_key
@@ -34,6 +35,7 @@ from attestation.tpm.abi import is_evidence, parse_evidence
 from attestation.tpm.checks import tpm_checks
 from attestation.tpm.verify import verify_evidence
 from attestation.verified import Evidence, Verified
+from manifests.errors import ErrorCode
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class Tee:
     name: of its evidence, and of its table in policies.  title: for people.  recognise: whether bytes look like its
     evidence, by a few fixed bytes.  parse: bytes to evidence.  collateral_key: which collateral it needs, as the
     unverified evidence says; None: none.  verify: evidence, collateral, roots and time to Verified.  checks: Verified
-    and the policy's table to findings.  Each raises EvidenceError and nothing else.
+    and the policy's table to findings.  Each raises EvidenceError and nothing else.  device: whether the evidence is of
+    a device, which runs none of the code that a policy is about: it stands beside other evidence, never for it.
+    identity: codes of the checks that ask whose code it is, which only a policy can answer.
     """
 
     name: str
@@ -53,6 +57,8 @@ class Tee:
     collateral_key: Callable[[Any], CollateralKey | None]
     verify: Callable[[Any, Any, Roots, int], Verified]
     checks: Callable[[Any, Any], Iterator[Finding]]
+    device: bool = False
+    identity: frozenset[ErrorCode] = identity.NONE
 
 
 TEES: tuple[Tee, ...] = (
@@ -64,6 +70,7 @@ TEES: tuple[Tee, ...] = (
         collateral_key=collateral_key,
         verify=verify_quote,
         checks=sgx_checks,
+        identity=identity.SGX,
     ),
     Tee(
         name="tdx",
@@ -73,6 +80,7 @@ TEES: tuple[Tee, ...] = (
         collateral_key=collateral_key,
         verify=verify_quote,
         checks=tdx_checks,
+        identity=identity.TDX,
     ),
     Tee(
         name="snp",
@@ -82,6 +90,7 @@ TEES: tuple[Tee, ...] = (
         collateral_key=snp_collateral_key,
         verify=verify_report,
         checks=snp_checks,
+        identity=identity.SNP,
     ),
     Tee(
         name="nitro",
@@ -91,6 +100,7 @@ TEES: tuple[Tee, ...] = (
         collateral_key=lambda _: None,
         verify=verify_document,
         checks=nitro_checks,
+        identity=identity.NITRO,
     ),
     Tee(
         name="nvidia",
@@ -100,6 +110,7 @@ TEES: tuple[Tee, ...] = (
         collateral_key=lambda _: None,
         verify=verify_nvidia,
         checks=nvidia_checks,
+        device=True,
     ),
     Tee(
         name="tpm",
@@ -109,6 +120,7 @@ TEES: tuple[Tee, ...] = (
         collateral_key=lambda _: None,
         verify=verify_evidence,
         checks=tpm_checks,
+        identity=identity.TPM,
     ),
     Tee(
         name="azure-snp",
@@ -118,6 +130,7 @@ TEES: tuple[Tee, ...] = (
         collateral_key=azure_collateral_key,
         verify=verify_azure,
         checks=azure_checks,
+        identity=identity.AZURE,
     ),
     Tee(
         name="azure-tdx",
@@ -127,6 +140,7 @@ TEES: tuple[Tee, ...] = (
         collateral_key=azure_collateral_key,
         verify=verify_azure,
         checks=azure_checks,
+        identity=identity.AZURE,
     ),
     Tee(
         name="ratls",

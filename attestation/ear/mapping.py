@@ -203,5 +203,5 @@ def vector(findings: Iterable[Finding], *, simulated: bool) -> dict[Claim, int]:
 def _statements(findings: Iterable[Finding]) -> Iterator[tuple[Claim, int]]:
     for finding in findings:
         group = group_of(finding.code)
-        values = {Severity.OK: group.passed, Severity.WARNING: group.warned, Severity.REFUSAL: group.refused}
-        yield group.claim, values[finding.severity]
+        values = {Severity.OK: group.passed, Severity.WARNING: group.warned}
+        yield group.claim, values.get(finding.severity, group.refused)

@@ -25,7 +25,7 @@ from attestation.errors import EvidenceError
 from attestation.nitro.document import MAX_BUNDLE, NitroDocument
 from attestation.nitro.errors import NitroCode
 from attestation.roots import Hierarchy, Roots
-from attestation.validity import rfc3339
+from attestation.validity import DateError, rfc3339
 from attestation.verified import Verified
 
 PROFILE = Profile("Nitro", Hierarchy.NITRO, shortest=2, longest=MAX_BUNDLE + 1)
@@ -96,9 +96,10 @@ def _check_timestamp(document: NitroDocument, chain: Chain, now: int) -> None:
             found=rfc3339(document.seconds),
         )
     if now < document.seconds:
-        raise EvidenceError(
+        raise DateError(
             NitroCode.EARLY,
             NitroCode.EARLY.meaning,
+            nearest=document.seconds,
             expected=f"made at {rfc3339(now)} or before",
             found=rfc3339(document.seconds),
             remedy="check this machine's clock; a document from the future is not accepted",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from attestation.findings import Finding, check, one_of
+from attestation.findings import Finding, check, named, one_of
 from attestation.policy.tpm import TpmPolicy
 from attestation.tpm.errors import TpmFinding
 from attestation.tpm.verified import TpmVerified
@@ -31,9 +31,18 @@ def _key(verified: TpmVerified, policy: TpmPolicy) -> Finding:
 
 
 def _pcrs(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
+    if not policy.pcrs:  # a table that names no PCR admits nothing
+        yield check(
+            TpmFinding.PCR,
+            passed=False,
+            expected=named(()),
+            found=f"a quote over {len(verified.quote.pcrs.values)} PCRs: {verified.measurement.hex()}",
+            remedy="name PCRs in [tpm.pcrs.sha256]",
+        )
     for bank, registers in policy.pcrs:
-        for index, accepted in registers:
-            value = verified.quote.pcrs.get(bank, int(index))
+        for register, accepted in registers:
+            index = int(register.removeprefix("pcr"))
+            value = verified.quote.pcrs.get(bank, index)
             yield check(
                 TpmFinding.PCR,
                 passed=value in accepted,

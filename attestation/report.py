@@ -1,0 +1,276 @@
+"""Everything that can be said of one piece of evidence, in one call that does not fail: `examine`.
+
+    bytes --unwrap--> bytes --parse--> Evidence --verify--> Verified --appraise--> findings
+
+A stage that refuses becomes a finding with the code of its error, and what the other stages can still say is there,
+too: fields that were decoded, and, where only dates do not hold, everything else as of the nearest time at which they
+do.  Without a policy, `attestation.genuine` judges: that proves genuineness, and not identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from attestation import evidence, genuine
+from attestation.appraise import appraise
+from attestation.collateral import Collateral, CollateralKey, CollateralSource, FixedSource
+from attestation.errors import EvidenceCode, EvidenceError
+from attestation.findings import Finding, Phase, Severity
+from attestation.loose import LooseFiles
+from attestation.policy import Policy, roots_for
+from attestation.roots import Roots
+from attestation.tees import BY_NAME
+from attestation.validity import DateError, rfc3339
+from attestation.verified import Evidence, Verified
+from attestation.wrapping import Unwrapped, is_device_report, unwrap
+from manifests.errors import Fault, StrongroomError
+
+_MAX_MOVES: Final = 16
+"""Each move of the time satisfies one more document; a chain with its collateral has about ten."""
+
+_VERIFIED_FIELDS: Final = (
+    "root",
+    "measurement",
+    "tcb_status",
+    "tcb_date",
+    "tcb_evaluation_data_number",
+    "platform_ids",
+)
+
+
+class Outcome(StrEnum):
+    """How far a stage came."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_REACHED = "not reached"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `examine` found.
+
+    now: Unix seconds of the examination.  evidence: None where nothing parses.  verified: None where verification
+    failed for another reason than a date.  as_of: the time that everything but dates was judged at, where dates do not
+    hold at `now` and there is such a time.  key: what collateral the evidence asks for.  error: what ended the first
+    stage that failed.  findings: all checks, in order; that of `error` comes first.
+    """
+
+    now: int
+    wrapping: tuple[str, ...] = ()
+    evidence: Evidence | None = field(default=None, repr=False)
+    gpu: bytes | None = field(default=None, repr=False)
+    key: CollateralKey | None = None
+    verified: Verified | None = field(default=None, repr=False)
+    as_of: int | None = None
+    policy: Policy | None = field(default=None, repr=False)
+    report_data: bytes | None = None
+    error: StrongroomError | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def genuine(self) -> bool:
+        """Whether signatures, chains and dates hold."""
+        return self.verified is not None and self.error is None
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """The findings that decide against the evidence."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.REFUSAL)
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """The findings that only a policy could decide."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.OPEN)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that passed with a warning."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.WARNING)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the evidence is genuine and no check refuses; without a policy, that says nothing of identity."""
+        return self.genuine and bool(self.findings) and not self.refused
+
+    @property
+    def exit_code(self) -> int:
+        """Exit status of a command that ends with this report."""
+        if self.accepted:
+            return 0
+        return int(Fault.REFUSED) if self.error is None else self.error.exit_code
+
+    @property
+    def tcb_age(self) -> int | None:
+        """Seconds since the date that the platform's TCB level is from; None where the vendor gives none."""
+        if self.verified is None or self.verified.tcb_date is None:
+            return None
+        return self.now - self.verified.tcb_date
+
+    @property
+    def phases(self) -> dict[str, Outcome]:
+        """How far each stage came."""
+        parsed = Outcome.FAILED if self.evidence is None else Outcome.PASSED
+        verified = Outcome.PASSED if self.genuine else Outcome.FAILED
+        judged = Outcome.FAILED if any(each.phase not in _EARLY for each in self.refused) else Outcome.PASSED
+        return {
+            "parse": parsed,
+            "verify": Outcome.NOT_REACHED if self.evidence is None else verified,
+            "appraise": Outcome.NOT_REACHED if self.verified is None else judged,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for programs: the same names always, null for what is not known."""
+        found, verified = self.evidence, self.verified
+        known: dict[str, Any] = dict.fromkeys(_VERIFIED_FIELDS) | {"advisories": [], "collateral": {}}
+        known |= {"platform": None, "simulated": None, **(verified.to_dict() if verified else {})}
+        collateral = {"key": None if self.key is None else str(self.key), "issued": None, "expires": None}
+        return (
+            {
+                "accepted": self.accepted,
+                "genuine": self.genuine,
+                "exit_code": self.exit_code,
+                "at": rfc3339(self.now),
+                "as_of": None if self.as_of is None else rfc3339(self.as_of),
+                "tee": None if found is None else found.tee,
+                "version": None if found is None else found.version,
+                "wrapping": list(self.wrapping),
+                "phases": {name: str(outcome) for name, outcome in self.phases.items()},
+                "policy": None if self.policy is None else self.policy.digest.hex(),
+                "tcb_age_seconds": self.tcb_age,
+                "report_data": None if found is None else found.report_data.hex(),
+            }
+            | known
+            | {
+                "collateral": collateral | known["collateral"],
+                "gpu": None if self.gpu is None else self.gpu.hex(),
+                "error": None if self.error is None else self.error.to_dict(),
+                "findings": [finding.to_dict() for finding in self.findings],
+                "quote": None if found is None else found.to_dict(),
+            }
+        )
+
+
+_EARLY: Final = frozenset({Phase.PARSE, Phase.VERIFY})
+
+
+def examine(
+    data: bytes,
+    *,
+    now: int,
+    collateral: Collateral | CollateralSource | None = None,
+    policy: Policy | None = None,
+    report_data: bytes | None = None,
+    roots: Roots | None = None,
+) -> Report:
+    """Examine evidence of any TEE, wrapped or not, at `now` (Unix seconds); never raises for what it finds.
+
+    collateral: what the vendor says, or where to look for it; None: what travels with the evidence.  policy: None
+    judges only what holds for everybody.  report_data (64 bytes): what the evidence must be bound to.  roots: those of
+    the policy, or the vendors'.
+    """
+    source = FixedSource(collateral) if isinstance(collateral, Collateral) else collateral
+    roots = roots or (roots_for(policy) if policy is not None else Roots.vendor())
+    return _Examination(now, source, policy, report_data, roots).run(data)
+
+
+@dataclass(frozen=True)
+class _Examination:
+    """One run of `examine`."""
+
+    now: int
+    source: CollateralSource | None
+    policy: Policy | None
+    report_data: bytes | None
+    roots: Roots
+
+    def run(self, data: bytes) -> Report:
+        """Take the evidence through all stages, as far as they go."""
+        wrapping: tuple[str, ...] = ()
+        try:
+            unwrapped = self._unwrap(data)
+            wrapping = unwrapped.steps
+            found = evidence.parse(unwrapped.evidence)
+        except StrongroomError as error:
+            return self._report(wrapping=wrapping, error=error, findings=(_refusal(error, Phase.PARSE),))
+        known: dict[str, Any] = {"wrapping": wrapping, "evidence": found, "gpu": unwrapped.gpu}
+        try:
+            known["key"] = evidence.collateral_key(found)
+            held = self._collateral(found, known["key"], unwrapped)
+        except StrongroomError as error:
+            return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
+        return self._judge(found, held, known)
+
+    def _unwrap(self, data: bytes) -> Unwrapped:
+        """Unwrap, and put a bare device report together with the certificates that lie beside it."""
+        unwrapped = unwrap(data)
+        if not is_device_report(unwrapped.evidence):
+            return unwrapped
+        files = self.source if isinstance(self.source, LooseFiles) else LooseFiles((), (), self.roots)
+        return Unwrapped(files.complete(unwrapped.evidence), unwrapped.steps)
+
+    def _collateral(self, found: Evidence, key: CollateralKey | None, unwrapped: Unwrapped) -> Collateral | None:
+        """Fetch what the evidence needs: from where the caller says, or else from what travelled with it."""
+        if key is None:
+            return None
+        source = self.source or unwrapped.collateral
+        if source is not None:
+            return source.fetch(key)
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_MISSING,
+            f"{BY_NAME[found.tee].title} is verified with the vendor's collateral",
+            expected=" or ".join(map(str, key.candidates)),
+            found="none is given",
+            remedy=f"`strongroom collateral fetch {key}` where there is a network; then name its folder",
+        )
+
+    def _judge(self, found: Evidence, held: Collateral | None, known: dict[str, Any]) -> Report:
+        """Verify, and appraise what verifies: at `now`, or as of the nearest time at which all dates hold."""
+        try:
+            verified = evidence.verify(found, held, self.roots, self.now)
+        except DateError as error:
+            return self._judge_as_of(found, held, error, known)
+        except StrongroomError as error:
+            return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
+        return self._report(**known, verified=verified, findings=self._findings(verified, self.now))
+
+    def _judge_as_of(self, found: Evidence, held: Collateral | None, error: DateError, known: dict[str, Any]) -> Report:
+        """Refuse for a date, and tell what else there is to say as of the nearest time at which all dates hold."""
+        refusal = _refusal(error, Phase.VERIFY)
+        moment, tried = error.nearest, {self.now}
+        while moment not in tried and len(tried) < _MAX_MOVES:
+            tried.add(moment)
+            try:
+                verified = evidence.verify(found, held, self.roots, moment)
+            except DateError as other:
+                moment = other.nearest
+            except StrongroomError as other:
+                findings: tuple[Finding, ...] = (refusal, _refusal(other, Phase.VERIFY))
+                return self._report(**known, error=error, findings=findings, as_of=moment)
+            else:
+                findings = (refusal, *self._findings(verified, moment))
+                return self._report(**known, error=error, findings=findings, verified=verified, as_of=moment)
+        return self._report(**known, error=error, findings=(refusal,))
+
+    def _findings(self, verified: Verified, moment: int) -> tuple[Finding, ...]:
+        if self.policy is None:
+            return genuine.judge(verified, moment, report_data=self.report_data)
+        return appraise(verified, self.policy, moment, report_data=self.report_data).findings
+
+    def _report(self, **known: Any) -> Report:
+        return Report(now=self.now, policy=self.policy, report_data=self.report_data, **known)
+
+
+def _refusal(error: StrongroomError, phase: Phase) -> Finding:
+    """Return an error as the finding of its phase."""
+    return Finding(
+        code=error.code,
+        phase=phase,
+        passed=False,
+        severity=Severity.REFUSAL,
+        expected=error.code.meaning if error.expected is None else str(error.expected),
+        found=error.message if error.found is None else str(error.found),
+        remedy=error.remedy,
+    )

@@ -1,0 +1,224 @@
+"""Evidence as tools hand it out: in hex, base64, armour, JSON, gzip, or a frame, one inside the other.
+
+`unwrap` takes such bytes apart until a TEE recognises what is inside.  It decides nothing and verifies nothing: every
+step that it took is reported, and what it returns goes through `evidence.parse` like any other bytes.  Unlike the
+formats of evidence, wrappings have no one encoding: whitespace, padding and case do not matter.
+
+    raw               bytes that a TEE recognises; zeros behind a quote of Intel's are cut off
+    hex               with or without 0x, in one line or several
+    base64            or base64url, padded or not
+    armour            -----BEGIN ANYTHING----- and base64
+    JSON              below one of the usual names, as text or as a list of numbers, at any depth
+    gzip              as Tinfoil's "body" has it
+    dstack frame      00, one byte for the platform, SCALE compact length, evidence; what follows is dstack's own
+    NVIDIA SDK JSON   a list of reports with their certificates: becomes a container of `attestation.nvidia`
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from attestation import evidence
+from attestation.collateral import CollateralSource
+from attestation.collateral.bundle import MAX_BUNDLE, Bundle, BundleSource, looks_like_bundle
+from attestation.errors import EvidenceCode, EvidenceError
+from attestation.intel.abi import strip_padding
+from attestation.tees import BY_NAME, TEES
+from attestation.wrapping_json import find_collateral, find_texts, is_json
+from manifests.errors import StrongroomError
+
+MAX_WRAPPED: Final = 16 * 1024 * 1024
+"""Evidence with an event log takes some MiB, which hex doubles."""
+MAX_INPUT: Final = MAX_BUNDLE
+"""Only bundles are larger."""
+MAX_DEPTH: Final = 8
+
+Steps: TypeAlias = tuple[str, ...]
+
+_INTEL = frozenset({"sgx", "tdx"})
+_DEVICE_REPORT = b"\x11\xe0"
+"""SPDM 1.1, GET_MEASUREMENTS: how a bare report of an NVIDIA device begins."""
+_DSTACK_PLATFORMS = 8
+_GZIP = b"\x1f\x8b"
+_HEX = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2}){4,})")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
+_ARMOUR = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """Evidence, still to be parsed.
+
+    steps: what was taken off, from the outside in, for people.  collateral: what travelled with it, where a bundle or a
+    JSON text has it.  gpu: device evidence beside that of the processor.
+    """
+
+    evidence: bytes = field(repr=False)
+    steps: Steps
+    collateral: CollateralSource | None = None
+    gpu: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    data: bytes
+    steps: Steps
+
+    @property
+    def tee(self) -> str | None:
+        """The name of the first TEE that recognises it."""
+        return next((tee.name for tee in TEES if tee.recognise(self.data)), None)
+
+    @property
+    def parses(self) -> bool:
+        try:
+            evidence.parse(self.data)
+        except StrongroomError:
+            return False
+        return True
+
+
+def unwrap(data: bytes) -> Unwrapped:
+    """Take evidence out of whatever wraps it.
+
+    Raises EvidenceError `evidence-unknown` where no TEE recognises anything, `wrapping-ambiguous` where several pieces
+    are found, `wrapping-too-large`; FetchError `bundle-malformed` for a bundle that is none.
+    """
+    data = bytes(data)
+    if looks_like_bundle(data):
+        bundle = Bundle.from_json(data)
+        inner = unwrap(bundle.evidence)
+        return Unwrapped(inner.evidence, ("bundle", *inner.steps), BundleSource(bundle), inner.gpu)
+    _check_size(data)
+    candidates = {candidate.data: candidate for candidate in _walk(data, (), 0)}
+    return _choose(list(candidates.values()), data)
+
+
+def is_device_report(data: bytes) -> bool:
+    """Tell whether bytes begin as a bare report of an NVIDIA device, which lacks its certificates."""
+    return data.startswith(_DEVICE_REPORT)
+
+
+def _choose(candidates: list[_Candidate], data: bytes) -> Unwrapped:
+    """Return the one candidate that counts: the only one, the only one that parses, or processor beside device."""
+    chosen = candidates if len(candidates) == 1 else [each for each in candidates if each.parses]
+    devices = [each for each in chosen if each.tee is not None and BY_NAME[each.tee].device]
+    others = [each for each in chosen if each not in devices]
+    collateral = find_collateral(data)
+    if len(others) == 1 and len(devices) <= 1:
+        gpu = devices[0].data if devices else None
+        return Unwrapped(others[0].data, others[0].steps, collateral, gpu)
+    if len(devices) == 1 and not others:
+        return Unwrapped(devices[0].data, devices[0].steps, collateral)
+    if not candidates:
+        raise _unknown(data)
+    raise EvidenceError(
+        EvidenceCode.WRAPPING_AMBIGUOUS,
+        EvidenceCode.WRAPPING_AMBIGUOUS.meaning,
+        expected="one piece of evidence",
+        found="; ".join(f"{each.tee or 'a device report'} in {' in '.join(each.steps[::-1])}" for each in candidates),
+    )
+
+
+def _walk(data: bytes, steps: Steps, depth: int) -> Iterator[_Candidate]:
+    """Yield everything inside that a TEE recognises."""
+    if depth > MAX_DEPTH:
+        raise _too_large(f"at most {MAX_DEPTH} wrappings", f"{depth} wrappings")
+    _check_size(data)
+    candidate = _Candidate(data, steps)
+    if candidate.tee is not None:
+        yield _unpadded(candidate)
+    elif is_device_report(data):
+        yield _Candidate(data, (*steps, "device report without certificates"))
+    else:
+        for step, inner in _opened(data):
+            yield from _walk(inner, (*steps, step), depth + 1)
+
+
+def _unpadded(candidate: _Candidate) -> _Candidate:
+    """Cut off the zeros of the buffer that a driver filled."""
+    quote, zeros = strip_padding(candidate.data) if candidate.tee in _INTEL else (candidate.data, 0)
+    return _Candidate(quote, (*candidate.steps, f"zero padding: {zeros} bytes")) if zeros else candidate
+
+
+def _opened(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield (name of the wrapping, what is inside) for the one wrapping that the bytes have."""
+    if data.startswith(_GZIP):
+        yield from _gunzip(data)
+    elif data[:1] == b"\0":
+        yield from _dstack(data)
+    elif is_json(data):
+        yield from find_texts(data)
+    elif b"-----BEGIN " in data:
+        yield from ((f"armour: {match[1].decode()}", match[2]) for match in _ARMOUR.finditer(data))
+    else:
+        yield from _encoded(data)
+
+
+def _encoded(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Decode hex or base64; text that could be both is hex."""
+    try:
+        text = "".join(data.decode("ascii").split())
+    except UnicodeDecodeError:
+        return
+    if match := _HEX.fullmatch(text):
+        yield "hex", bytes.fromhex(match[1])
+    elif _BASE64.fullmatch(text):
+        plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+        try:
+            yield "base64", base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        except binascii.Error:
+            return
+
+
+def _gunzip(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Inflate within bounds; what is cut short, or followed by anything, is no gzip of ours."""
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        inner = inflater.decompress(data, MAX_WRAPPED)
+    except zlib.error:
+        return
+    if inflater.unconsumed_tail:
+        raise _too_large(f"at most {MAX_WRAPPED} bytes", "more, once inflated")
+    if inflater.eof and not inflater.unused_data:
+        yield "gzip", inner
+
+
+def _dstack(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Open the frame of dstack's `Attestation`, whose integers are SCALE's (compact, little-endian)."""
+    if len(data) < 3 or data[1] >= _DSTACK_PLATFORMS:
+        return
+    mode = data[2] & 3
+    if mode == 3:  # for numbers from 2**30
+        return
+    width = 1 << mode
+    size = int.from_bytes(data[2 : 2 + width], "little") >> 2
+    start, end = 2 + width, 2 + width + size
+    if 0 < size <= len(data) - start:
+        yield f"dstack frame: {size} bytes; {len(data) - end} bytes of dstack's own follow, unverified", data[start:end]
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > MAX_WRAPPED:
+        raise _too_large(f"at most {MAX_WRAPPED} bytes", f"{len(data)} bytes")
+
+
+def _too_large(expected: str, found: str) -> EvidenceError:
+    return EvidenceError(
+        EvidenceCode.WRAPPING_TOO_LARGE, EvidenceCode.WRAPPING_TOO_LARGE.meaning, expected=expected, found=found
+    )
+
+
+def _unknown(data: bytes) -> EvidenceError:
+    return EvidenceError(
+        EvidenceCode.EVIDENCE_UNKNOWN,
+        EvidenceCode.EVIDENCE_UNKNOWN.meaning,
+        expected=" or ".join(tee.title for tee in TEES) + "; raw, or in hex, base64, armour or JSON",
+        found=f"first bytes {data[:8].hex() or '(none)'}",
+    )
