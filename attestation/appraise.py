@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from attestation import binding, evidence
 from attestation.collateral import CollateralSource
-from attestation.errors import FindingCode
-from attestation.findings import Appraisal, AppraisalError, Finding, check, one_of
+from attestation.errors import EvidenceCode, EvidenceError, FindingCode, SessionFinding
+from attestation.findings import Appraisal, AppraisalError, Finding, Phase, check, one_of
 from attestation.intel.tcb import TcbStatus
 from attestation.platforms import platform_checks
 from attestation.policy import EvidencePolicy, Policy
@@ -23,7 +23,16 @@ from attestation.types import Claims, EvidenceRecord, PlatformClass
 from attestation.validity import parse_rfc3339, rfc3339
 from attestation.verified import Verified
 
-__all__ = ["Appraisal", "AppraisalError", "Finding", "SessionAppraisal", "appraise", "appraise_session"]
+__all__ = [
+    "Appraisal",
+    "AppraisalError",
+    "Finding",
+    "OpenedSession",
+    "SessionAppraisal",
+    "appraise",
+    "appraise_session",
+    "open_session",
+]
 
 
 def appraise(verified: Verified, policy: Policy, now: int, *, report_data: bytes | None = None) -> Appraisal:
@@ -174,6 +183,42 @@ class SessionAppraisal:
         self.appraisal.require()
 
 
+@dataclass(frozen=True)
+class OpenedSession:
+    """What an enclave sent in a session, verified but not appraised.
+
+    report_data: 64 bytes that its evidence must be bound to, from handshake, claims and inclusion proof.
+    """
+
+    verified: Verified
+    claims: Claims
+    report_data: bytes
+    evidence_digest: bytes
+
+
+def open_session(
+    record: EvidenceRecord, handshake_hash: bytes, source: CollateralSource, roots: Roots, now: int
+) -> OpenedSession:
+    """Verify what an enclave sent in a session with this handshake hash (64 bytes).
+
+    Raises EvidenceError or ManifestError; `evidence-device` for a device's evidence in the place of an enclave's.
+    """
+    claims = Claims.decode(record.claims)
+    leaf = binding.session_leaf(handshake_hash, record.claims)
+    report_data = binding.expected_report_data(leaf, record.proof)
+    quote = evidence.parse(record.quote)
+    if BY_NAME[quote.tee].device:
+        raise EvidenceError(
+            EvidenceCode.EVIDENCE_DEVICE,
+            EvidenceCode.EVIDENCE_DEVICE.meaning,
+            expected="evidence of a processor",
+            found=BY_NAME[quote.tee].title,
+        )
+    collateral = evidence.collateral_for(quote, source)
+    verified = evidence.verify(quote, collateral, roots, now)
+    return OpenedSession(verified, claims, report_data, record.digest())
+
+
 def appraise_session(  # noqa: PLR0917 - the six things that a verdict over a session depends on, and no option
     record: EvidenceRecord,
     handshake_hash: bytes,
@@ -185,13 +230,20 @@ def appraise_session(  # noqa: PLR0917 - the six things that a verdict over a se
     """Verify and appraise what an enclave sent in a session with this handshake hash (64 bytes).
 
     The expected report data is computed here, from the handshake, the claims and the inclusion proof.  Broken
-    evidence raises EvidenceError or ManifestError; a refusal by the policy shows in the result.
+    evidence raises EvidenceError or ManifestError; a refusal by the policy shows in the result.  An enclave that uses
+    devices is refused here: `attestation.composite` appraises it together with them.
     """
-    claims = Claims.decode(record.claims)
-    leaf = binding.session_leaf(handshake_hash, record.claims)
-    report_data = binding.expected_report_data(leaf, record.proof)
-    quote = evidence.parse(record.quote)
-    collateral = evidence.collateral_for(quote, source)
-    verified = evidence.verify(quote, collateral, roots, now)
-    appraisal = appraise(verified, policy, now, report_data=report_data)
-    return SessionAppraisal(appraisal, verified, claims, record.digest(), verified.expires)
+    session = open_session(record, handshake_hash, source, roots, now)
+    appraisal = appraise(session.verified, policy, now, report_data=session.report_data)
+    devices = check(
+        SessionFinding.DEVICES,
+        passed=not session.claims.gpu_evidence,
+        expected="no device, since no evidence of one is given",
+        found=session.claims.gpu_evidence.hex() or "no device",
+        remedy="ask for the evidence of the enclave's devices, and appraise both together",
+        phase=Phase.SESSION,
+    )
+    appraisal = Appraisal(appraisal.simulated, (*appraisal.findings, devices))
+    return SessionAppraisal(
+        appraisal, session.verified, session.claims, session.evidence_digest, session.verified.expires
+    )

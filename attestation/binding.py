@@ -4,6 +4,13 @@ r"""What a quote is bound to: leaves, their Merkle tree, and the report data.
     node        = SHA-512(0x01 || left || right)                       (RFC 9162 section 2.1, with SHA-512)
     report_data = SHA-512("strongroom report v1\0" || u64 size || root)          (64 bytes, big-endian size)
 
+    device_report_data = SHA-512("strongroom report devices v1\0" || boot id || receipt key || HPKE key)     (64 bytes)
+    device digest      = SHA-512("strongroom device evidence v1\0" || evidence)                            (64 bytes)
+
+Devices of an enclave (GPUs) are asked once after its start, with the SHA-256 of device_report_data as their nonce.  The
+claims carry the digest of what they answered, so that the quote, through the leaf, covers it.  The nonce cannot come
+from the quote's own report data, which depend on that digest; it comes from keys that this very start has drawn.
+
 One quote can serve every handshake that waited while the quoter was busy: each gets an inclusion proof of its own.
 A handshake alone is a tree of one.  The verifier always computes the expected report data itself.
 """
@@ -24,6 +31,8 @@ MAX_PATH = 16
 
 _LEAF = b"\x00" + label("leaf session")
 _REPORT = label("report")
+_DEVICES = label("report devices")
+_DEVICE_EVIDENCE = label("device evidence")
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,19 @@ def session_leaf(handshake_hash: bytes, claims: bytes) -> bytes:
 def report_data(size: int, root: bytes) -> bytes:
     """Return the 64 bytes that the platform quotes for a tree of `size` leaves."""
     return hashlib.sha512(_REPORT + struct.pack(">Q", size) + root).digest()
+
+
+def device_report_data(boot_id: bytes, receipt_key: bytes, hpke_key: bytes) -> bytes:
+    """Return the 64 bytes that the devices of an enclave are bound to; the three have the sizes that claims give them.
+
+    Devices answer to a nonce of 32 bytes: the SHA-256 of these.
+    """
+    return hashlib.sha512(_DEVICES + boot_id + receipt_key + hpke_key).digest()
+
+
+def device_digest(evidence: bytes) -> bytes:
+    """Return what the claims carry of the devices' evidence: 64 bytes."""
+    return hashlib.sha512(_DEVICE_EVIDENCE + evidence).digest()
 
 
 def single(leaf: bytes) -> tuple[bytes, InclusionProof]:

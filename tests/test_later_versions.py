@@ -27,6 +27,7 @@ from attestation.broker.policy import RELEASE_POLICY, PolicyDocument
 from attestation.client.epochs import EpochMemory
 from attestation.client.freshness import Freshness
 from attestation.collateral import FixedSource
+from attestation.nvidia import container as nvidia
 from attestation.policy import ServicePolicy, load_policy
 from attestation.policy.feed import CONTEXT as FEED
 from attestation.policy.feed import open_feed
@@ -185,6 +186,11 @@ def read_the_documents_that_claims_show(_: Path) -> object:
 @read_by("attestation.tpm.abi._decode")
 def read_the_evidence_of_a_TPM(_: Path) -> object:  # noqa: N802 - the name that the world knows
     return parse_evidence(canonical.encode({"format": TPM_FORMAT, **VALUE}))
+
+
+@read_by("attestation.nvidia.container._read")
+def read_the_evidence_of_GPUs(_: Path) -> object:  # noqa: N802 - the name that the world knows
+    return nvidia.parse_evidence(canonical.encode({"format": nvidia.FORMAT, **VALUE}))
 
 
 @read_by("attestation.sim.state.State.from_toml")

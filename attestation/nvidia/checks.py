@@ -19,7 +19,7 @@ def nvidia_checks(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Fi
     yield check(
         NvidiaFinding.PRODUCT,
         passed=verified.product.name in policy.products,
-        expected=one_of(policy.products),
+        expected=" or ".join(policy.products) or "a product that the policy names",
         found=f"{verified.product.name}, serial number {verified.serial.hex()}",
         remedy="use a device that [nvidia] products names",
         phase=Phase.PLATFORM,
@@ -116,13 +116,13 @@ def _manifest(code: NvidiaFinding, rim: Rim | None, wanted: str, *, pinned: bool
 
 def _measurements(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Finding]:
     """Hold the measurements against manifests, and their record against the policy's list, whichever are there."""
-    wrong, named = verified.mismatches, policy.measurements
+    wrong, records = verified.mismatches, policy.measurements
     counted = sum(len(rim.golden) for rim in verified.rims)
-    pinned = verified.measurement in named
+    pinned = verified.measurement in records
     yield check(
         NvidiaFinding.MEASUREMENTS,
-        passed=not wrong and (pinned if named else bool(counted)),
-        expected=f"{counted} reference values{f' and the record {one_of(named)}' if named else ''}",
+        passed=not wrong and (pinned if records else bool(counted)),
+        expected=f"{counted} reference values{f' and the record {one_of(records)}' if records else ''}",
         found=f"mismatches: {_indices(wrong)}; record {verified.measurement.hex()}",
         remedy="do not use this device: its firmware or state is none that NVIDIA or the policy vouches for",
     )

@@ -34,8 +34,8 @@ MAX_CERTIFICATE: Final = 2048
 MAX_EVIDENCE: Final = 4 * 1024 * 1024
 """8 GPUs and 4 switches of one kind each take 180 KiB."""
 
-_FORMAT = "strongroom nvidia evidence"
-_START = b"\x84\xa6format" + canonical.encode(_FORMAT)
+FORMAT = "strongroom nvidia evidence"
+_START = b"\x84\xa6format" + canonical.encode(FORMAT)
 """A map of four, whose first key is `format`."""
 
 
@@ -95,7 +95,7 @@ def pack(devices: Sequence[tuple[bytes, Sequence[bytes]]], rims: Sequence[bytes]
     """Return a container of (report, DER chain with the leaf first) of each device, and of manifests."""
     return canonical.encode(
         {
-            "format": _FORMAT,
+            "format": FORMAT,
             "version": VERSION,
             "reports": [{"report": report, "chain": list(chain)} for report, chain in devices],
             "rims": list(rims),
@@ -122,6 +122,7 @@ def parse_evidence(data: bytes) -> NvidiaEvidence:
             f"the device evidence: {error.message}",
             expected=error.expected,
             found=error.found,
+            remedy=error.remedy,
         ) from None
     devices = tuple(DeviceEvidence(parse_report(report), chain) for report, chain in reports)
     if any(device.report_data != devices[0].report_data for device in devices):
@@ -139,8 +140,8 @@ def _read(data: bytes) -> tuple[list[tuple[bytes, tuple[bytes, ...]]], list[byte
     """Return (report, chain) of each device and the manifests, within their bounds; raises ManifestError."""
     value = canonical.decode(data, max_size=MAX_EVIDENCE)
     table = fields.versioned_map(value, "the container", ("format", "reports", "rims"))
-    if table["format"] != _FORMAT:
-        raise ManifestError(ManifestCode.FIELD_INVALID, "it is of another format", expected=_FORMAT)
+    if table["format"] != FORMAT:
+        raise ManifestError(ManifestCode.FIELD_INVALID, "it is of another format", expected=FORMAT)
     reports = fields.list_of(table["reports"], "reports", MAX_DEVICES)
     if not reports:
         raise ManifestError(ManifestCode.FIELD_INVALID, "it has no report")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from attestation.errors import PolicyCode
 from attestation.nvidia.fwid import FLAGS
-from attestation.policy.schema import Table, flag, hexes, refuse, required_texts, texts
+from attestation.policy.schema import Table, flag, hexes, refuse, texts
 
 PRODUCTS = ("GH100", "GB100", "LS10")
 """Hopper and Blackwell GPUs, and the third NVSwitch."""
@@ -24,7 +24,7 @@ class NvidiaPolicy(Table):
     that firmware may have set, such as "debug".  fwid_absent: accept reports of firmware too old to name itself.
     """
 
-    products: tuple[str, ...] = required_texts(*PRODUCTS)
+    products: tuple[str, ...] = texts(*PRODUCTS)
     driver_versions: tuple[str, ...] = texts()
     vbios_versions: tuple[str, ...] = texts()
     rim_tags: tuple[bytes, ...] = hexes(48)
@@ -35,6 +35,8 @@ class NvidiaPolicy(Table):
 
     def check(self, given: frozenset[str]) -> None:
         """Refuse a table that leaves open which firmware runs, or names nothing where it names a list."""
+        if not self.products:
+            refuse(PolicyCode.POLICY_VACUOUS, "[nvidia] names no device", remedy="list products, such as GH100")
         for name in ("driver_versions", "vbios_versions", "modes"):
             if name in given and not getattr(self, name):
                 refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty list", remedy="name one, or leave it out")

@@ -38,7 +38,7 @@ class Claims:
 
     receipt_key: Ed25519 public key, 32 bytes.  hpke_key: X-Wing public key, 1,216 bytes.  boot_id: 16 random
     bytes drawn at start.  admitted: the owners that the measured settings name, or `first` (the first valid
-    grant fixes the one owner) or `any`.  gpu_evidence: SHA-512 of GPU evidence, or empty.
+    grant fixes the one owner) or `any`.  gpu_evidence: `binding.device_digest` of GPU evidence, or empty.
     """
 
     receipt_key: bytes
