@@ -61,14 +61,13 @@ def _read_plain(text: str) -> Any:
 
 
 def _count_keys(value: Any) -> int:
-    count, waiting = 0, [value]
-    while waiting:
-        item = waiting.pop()
+    count, items = 0, [value]
+    for item in items:  # grows meanwhile
         if type(item) is dict:
             count += len(item)
-            waiting.extend(item.values())
+            items += item.values()
         elif type(item) is list:
-            waiting.extend(item)
+            items += item
     return count
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -41,6 +43,9 @@ _KNOWN_EXTENSIONS = frozenset(
         SIMULATION_EXTENSION,
     }
 )
+
+
+Extensions: TypeAlias = Mapping[x509.ObjectIdentifier, x509.Extension[Any]]
 
 
 @dataclass(frozen=True)
@@ -131,23 +136,22 @@ def _read(der: bytes, tbs: bytes, role: Role, anchor: Anchor) -> Certificate:
     issuer, subject = names_of(tbs)
     try:
         certificate = x509.load_der_x509_certificate(der)
-        extensions = certificate.extensions
+        extensions = {extension.oid: extension for extension in certificate.extensions}
         key = certificate.public_key()
     except X509_ERRORS:
         raise _malformed(role, "it cannot be parsed") from None
     _check_mark(extensions, role, anchor)
-    unknown = [extension.oid.dotted_string for extension in extensions if extension.oid not in _KNOWN_EXTENSIONS]
-    if unknown:
-        raise _malformed(role, f"it has an unknown extension {unknown[0]}")
+    if unknown := extensions.keys() - _KNOWN_EXTENSIONS:
+        raise _malformed(role, f"it has an unknown extension {min(oid.dotted_string for oid in unknown)}")
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise _malformed(role, "its key is not on P-256")
     _check_role(subject, extensions, role)
     return Certificate(role, der, certificate, key, _validity(certificate, role), issuer, subject)
 
 
-def _check_mark(extensions: x509.Extensions, role: Role, anchor: Anchor) -> None:
+def _check_mark(extensions: Extensions, role: Role, anchor: Anchor) -> None:
     """Hold the simulator's mark against the anchor: simulated roots require it, vendors' refuse it."""
-    marked = any(extension.oid == SIMULATION_EXTENSION for extension in extensions)
+    marked = SIMULATION_EXTENSION in extensions
     if marked and not anchor.simulated:
         raise EvidenceError(EvidenceCode.CHAIN_SIMULATED, f"the {role.title} certificate is marked as simulated")
     if anchor.simulated and not marked:
@@ -156,12 +160,11 @@ def _check_mark(extensions: x509.Extensions, role: Role, anchor: Anchor) -> None
         )
 
 
-def _check_role(subject: bytes, extensions: x509.Extensions, role: Role) -> None:
-    try:
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints)
-        usage = extensions.get_extension_for_class(x509.KeyUsage)
-    except x509.ExtensionNotFound:
-        raise _malformed(role, "it lacks basic constraints or key usage") from None
+def _check_role(subject: bytes, extensions: Extensions, role: Role) -> None:
+    constraints = extensions.get(x509.BasicConstraints.oid)
+    usage = extensions.get(x509.KeyUsage.oid)
+    if constraints is None or usage is None:
+        raise _malformed(role, "it lacks basic constraints or key usage")
     usable = usage.value.key_cert_sign and usage.value.crl_sign
     if not role.authority:
         usable = usage.value.digital_signature and not usage.value.key_cert_sign and not usage.value.crl_sign

@@ -49,6 +49,15 @@ class DerReader:
 
     def content(self, tag: int) -> bytes:
         """Read one element of this tag and return its content."""
+        at = self._at
+        head = self._data[at : at + 2]
+        if len(head) == 2 and head[0] == tag and head[1] < 0x80 and at + 2 + head[1] <= len(self._data):
+            self._at = at + 2 + head[1]  # a short length, which most have
+            return self._data[at + 2 : self._at]
+        return self._long_content(tag)
+
+    def _long_content(self, tag: int) -> bytes:
+        """Read an element with a length of several bytes, or say what is wrong with it."""
         if self.next_tag() != tag:
             raise self.refuse(f"expected an element of type {tag:#04x}")
         size, start = self._length(self._at + 1)

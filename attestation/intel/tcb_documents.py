@@ -107,7 +107,7 @@ def _guarded(code: EvidenceCode, decode: Callable[[], T]) -> T:
         return decode()
     except ManifestError as error:
         raise EvidenceError(code, error.message, expected=error.expected, found=error.found) from None
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # TypeError: a field of something that is no map
         what = f"field {error} is missing" if isinstance(error, KeyError) else "a field has a wrong form"
         raise EvidenceError(code, f"{code.meaning}: {what}") from None
 
@@ -193,39 +193,39 @@ def _module_identity(value: dict[str, Any]) -> ModuleIdentity:
 def _levels(
     value: object, minimum: Callable[[dict[str, Any]], tuple[int, ...]], statuses: frozenset[TcbStatus]
 ) -> tuple[TcbLevel, ...]:
-    items = [_map(item, "tcbLevels") for item in fields.list_of(value, "tcbLevels", MAX_LEVELS)]
-    return tuple(_level(item, minimum(_map(item["tcb"], "tcb")), statuses) for item in items)
+    return tuple([_level(item, minimum, statuses) for item in fields.list_of(value, "tcbLevels", MAX_LEVELS)])
 
 
-def _level(item: dict[str, Any], minimum: tuple[int, ...], statuses: frozenset[TcbStatus]) -> TcbLevel:
-    status = _STATUSES.get(fields.of_type(item["tcbStatus"], "tcbStatus", str))
-    if status not in statuses:
+def _level(
+    item: dict[str, Any], minimum: Callable[[dict[str, Any]], tuple[int, ...]], statuses: frozenset[TcbStatus]
+) -> TcbLevel:
+    status = _STATUSES.get(item["tcbStatus"])
+    if status is None or status not in statuses:
         raise ValueError("this document has no such status")
-    advisories = fields.list_of(item.get("advisoryIDs", []), "advisoryIDs", MAX_ADVISORIES)
-    return TcbLevel(
-        minimum=minimum,
-        status=status,
-        date=parse_rfc3339(fields.of_type(item["tcbDate"], "tcbDate", str)),
-        advisories=tuple(fields.text(advisory, "advisoryIDs", 64) for advisory in advisories),
-    )
+    return TcbLevel(minimum(item["tcb"]), status, parse_rfc3339(item["tcbDate"]), _advisories(item))
+
+
+def _advisories(item: dict[str, Any]) -> tuple[str, ...]:
+    if "advisoryIDs" not in item:
+        return ()
+    found = fields.list_of(item["advisoryIDs"], "advisoryIDs", MAX_ADVISORIES)
+    return tuple([fields.text(advisory, "advisoryIDs", 64) for advisory in found])
 
 
 def _platform_minimum(tcb: dict[str, Any]) -> tuple[int, ...]:
-    return (*_components(tcb, "sgxtcbcomponents"), fields.number(tcb["pcesvn"], "pcesvn", 0, 65535))
+    return (*_components(tcb["sgxtcbcomponents"]), fields.number(tcb["pcesvn"], "pcesvn", 0, 65535))
 
 
 def _td_platform_minimum(tcb: dict[str, Any]) -> tuple[int, ...]:
-    return (*_platform_minimum(tcb), *_components(tcb, "tdxtcbcomponents"))
+    return (*_platform_minimum(tcb), *_components(tcb["tdxtcbcomponents"]))
 
 
-def _components(tcb: dict[str, Any], name: str) -> list[int]:
-    components = fields.list_of(tcb[name], name, COMPONENTS)
-    if len(components) != COMPONENTS:
-        raise ValueError("there are 16 components")
-    svns = [_map(item, "component")["svn"] for item in components]
-    if set(map(type, svns)) != {int}:
-        raise ValueError("an SVN is no number")
-    return list(bytes(svns))  # each from 0 to 255, else ValueError
+def _components(components: list[dict[str, Any]]) -> bytes:
+    """Return the 16 SVNs of one byte each."""
+    svns = [component["svn"] for component in components]
+    if len(svns) != COMPONENTS or {*map(type, svns)} != {int}:
+        raise ValueError("there are 16 components, and their SVNs are numbers")
+    return bytes(svns)  # ValueError for one that is not between 0 and 255
 
 
 def _one_minimum(tcb: dict[str, Any]) -> tuple[int, ...]:
