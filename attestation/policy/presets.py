@@ -16,19 +16,22 @@ from attestation.policy.schema import refuse
 from manifests import fields
 
 DAY: Final = 86400
+_DANGERS: Final = ("debug", "dangerous_", "insecure_")
+"""How the fields of TEEs' tables begin that accept what protects nothing."""
 
 
 @dataclass(frozen=True)
 class Preset:
     """Defaults of [evidence]; those of the list of broken hardware, where one is named; and what cannot stand beside.
 
-    refuses: fields of [evidence].  debug: whether a TEE's table may accept what a debugger can read.
+    refuses: fields of [evidence].  dangers: whether a TEE's table may accept what a debugger can read, and what else
+    says of itself that it is dangerous or insecure.
     """
 
     evidence: Mapping[str, Any]
     feed: Mapping[str, Any] = field(default_factory=dict)
     refuses: tuple[str, ...] = ()
-    debug: bool = False
+    dangers: bool = False
 
 
 PRESETS: Final[Mapping[str, Preset]] = {
@@ -45,7 +48,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "simulation": Preset(
         evidence={"simulation": True, "tcb_status": ["UpToDate"]},
         refuses=("dangerous_replacement_roots",),
-        debug=True,
+        dangers=True,
     ),
 }
 
@@ -75,8 +78,9 @@ def _check(name: str, preset: Preset, policy: Mapping[str, Any]) -> None:
         if policy["evidence"].get(refused, False):
             _contradiction(name, f"[evidence] {refused}")
     for table, values in policy.items():
-        if not preset.debug and isinstance(values, dict) and values.get("debug", False):
-            _contradiction(name, f"[{table}] debug")
+        if not preset.dangers and table != "evidence" and isinstance(values, dict):
+            for danger in (key for key, value in values.items() if value and str(key).startswith(_DANGERS)):
+                _contradiction(name, f"[{table}] {danger}")
 
 
 def _contradiction(name: str, what: str) -> None:

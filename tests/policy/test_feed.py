@@ -5,19 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.amd.tcb import COMPONENTS, Product
+from attestation.amd.verified import SnpVerified
 from attestation.appraise import appraise
 from attestation.errors import FindingCode, PolicyCode
 from attestation.findings import Appraisal
-from attestation.intel.verified import IntelVerified
+from attestation.intel.verified import IntelVerified, SgxVerified, TdxVerified
+from attestation.nitro.verify import NitroVerified
+from attestation.nvidia.verified import DeviceVerified
 from attestation.policy import load_policy
 from attestation.policy.feed import CONTEXT, MAX_FEED, HardwareFeed, describe, open_feed, sign_feed
 from attestation.policy.platforms import PLATFORM_IDS, TCB_COMPONENTS
+from attestation.tpm.verified import TpmVerified
 from attestation.validity import rfc3339
 from manifests.errors import ManifestCode
 from tests.attestation import kit
@@ -287,8 +293,31 @@ def _totally(value: Any) -> None:
         assert opened in {PolicyCode.FEED_MALFORMED, PolicyCode.FEED_VERSION}
 
 
-def test_what_evidence_shows_is_what_lists_and_policies_can_name() -> None:
-    shown = kit.verify_sim()
-    assert set(shown.platform_ids) == {name for name, each in PLATFORM_IDS.items() if "sgx" in each.tees}
-    assert all(PLATFORM_IDS[name].admits(value) for name, value in shown.platform_ids.items())
-    assert set(shown.tcb_components) == TCB_COMPONENTS["sgx"]
+def test_security_versions_that_evidence_shows_are_those_that_lists_can_name() -> None:
+    assert set(kit.verify_sim().tcb_components) == TCB_COMPONENTS["sgx"]
+    assert {name for names in COMPONENTS.values() for name in names} == TCB_COMPONENTS["snp"]
+
+
+_PCK = SimpleNamespace(fmspc=bytes(5) + b"\1", ppid=bytes(15) + b"\1")
+_SNP = SimpleNamespace(
+    product=Product.MILAN,
+    report=SimpleNamespace(chip_id=b"\1" * 64),
+    endorsement=SimpleNamespace(csp_id="CN=cc-us-east-2.amazonaws.com"),
+)
+
+
+@pytest.mark.parametrize(
+    ("tee", "kind", "parts"),
+    [
+        ("sgx", SgxVerified, {"pck": _PCK}),
+        ("tdx", TdxVerified, {"pck": _PCK}),
+        ("snp", SnpVerified, vars(_SNP)),
+        ("nitro", NitroVerified, {"document": SimpleNamespace(module_id="i-0827e799ec9232d44-enc019b55a68bd2ed4b")}),
+        ("tpm", TpmVerified, {"key": b"\1" * 32}),
+        ("nvidia", DeviceVerified, {"serial": b"\1" * 9}),
+    ],
+)
+def test_ids_that_evidence_shows_are_those_that_lists_and_policies_can_name(tee: str, kind: Any, parts: Any) -> None:
+    shown = kind.platform_ids.fget(SimpleNamespace(**parts))
+    assert set(shown) == {name for name, each in PLATFORM_IDS.items() if tee in each.tees}
+    assert all(PLATFORM_IDS[name].admits(value) for name, value in shown.items())

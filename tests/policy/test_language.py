@@ -227,6 +227,8 @@ ROOT = {"simulation": True, "simulated_root": "ab" * 32}
         ("strict", {"evidence": {"dangerous_replacement_roots": {"intel": ["ab" * 32]}}}),
         ("strict", {"evidence": {"advisories_accepted": ["SA-1"]}}),
         ("strict", {"sgx": {"debug": True}}),
+        ("strict", {"snp": {"measurement": ["00" * 48], "dangerous_crl_absent": True}}),
+        ("strict", {"azure-snp": {"insecure_boot": True}}),
         ("production", {"evidence": ROOT}),
         ("production", {"evidence": {"dangerous_replacement_roots": {"intel": ["ab" * 32]}}}),
         ("production", {"sgx": {"debug": True}}),
@@ -249,6 +251,10 @@ def test_an_unknown_preset_is_refused(name: Any) -> None:
 def test_a_preset_beside_a_table_of_the_wrong_type_is_refused() -> None:
     with refused(PolicyCode.POLICY_MALFORMED):
         load_policy(preset("strict") | {"evidence": 5})
+
+
+def test_what_a_preset_refuses_may_be_named_as_false() -> None:
+    assert load_policy(preset("strict", sgx={"debug": False}, evidence={"simulation": False})).evidence.tcb_status
 
 
 def test_every_status_of_a_preset_is_one_of_the_vendors() -> None:
