@@ -14,13 +14,18 @@ import os
 import signal
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from manifests.errors import ErrorCode, Fault, StrongroomError
 
-__all__ = ["Session", "load_policy", "main", "seal"]  # noqa: F822 - three of them are loaded on first use
+if TYPE_CHECKING:  # an installed user's checker reads strongroom-stubs, which says the same
+    from attestation.client import Session
+    from attestation.policy import load_policy
+    from manifests.sealed import seal
+
+__all__ = ["Session", "load_policy", "main", "seal"]
 
 _PUBLIC = {
     "Session": "attestation.client:Session",
