@@ -12,11 +12,11 @@ from attestation.policy.schema import MAX_ITEMS, hexes, refuse
 from manifests import fields
 
 Registers: TypeAlias = tuple[tuple[str, tuple[tuple[str, tuple[bytes, ...]], ...]], ...]
-"""Sorted pairs of a bank's name, and sorted pairs of an index in decimal and the accepted values."""
+"""Pairs of a bank's name, and pairs of a register's ("pcr7") and the accepted values, in order of bank and index."""
 
 
 def registers(banks: Mapping[str, int], count: int) -> Any:
-    """Declare tables of registers 0 to `count` - 1 by bank, whose values have the bank's size in bytes."""
+    """Declare tables of registers pcr0, pcr1 ... by bank, `count` of them, whose values have the bank's size in bytes."""
     read = functools.partial(_registers, banks=banks, count=count)
     return dataclasses.field(default=(), metadata={"read": read})
 
@@ -34,11 +34,12 @@ def _registers(value: Any, name: str, *, banks: Mapping[str, int], count: int) -
 
 
 def _bank(value: Any, name: str, size: int, count: int) -> tuple[tuple[str, tuple[bytes, ...]], ...]:
-    table = fields.closed_map(value, name, (), [str(index) for index in range(count)])
+    known = [f"pcr{index}" for index in range(count)]
+    table = fields.closed_map(value, name, (), known)
     if not table:
         refuse(PolicyCode.POLICY_VACUOUS, f"{name} is an empty table", remedy="name a register, or leave it out")
     read = hexes(size).metadata["read"]
-    return tuple((index, read(table[index], f"{name}.{index}")) for index in sorted(table, key=int))
+    return tuple((register, read(table[register], f"{name}.{register}")) for register in known if register in table)
 
 
 def _indices(value: Any, name: str, *, count: int) -> tuple[int, ...]:

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from attestation.azure.errors import AzureCode, AzureFinding
 from attestation.errors import EvidenceCode, FindingCode
+from attestation.eventlog.errors import EventLogCode
 from attestation.intel.errors import TdxCode, TdxFinding
 from attestation.policy import EvidencePolicy, ReleasePolicy, ServicePolicy, SgxPolicy, TdxPolicy
+from attestation.policy.azure import AzurePolicy
 from attestation.policy.nitro import NitroPolicy
+from attestation.policy.tpm import TpmPolicy
+from attestation.ratls.errors import RatlsCode
+from attestation.tpm.errors import TpmCode, TpmFinding
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -38,7 +44,24 @@ def test_every_code_of_trust_domains_is_explained(code: str) -> None:
     assert f"`{code}`" in (DOCS / "attestation-tdx.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("table", [EvidencePolicy, SgxPolicy, TdxPolicy, NitroPolicy, ServicePolicy, ReleasePolicy])
+@pytest.mark.parametrize("code", [*TpmCode, *EventLogCode, *TpmFinding])
+def test_every_code_of_tpms_and_event_logs_is_explained(code: str) -> None:
+    assert f"`{code}`" in (DOCS / "attestation-tpm.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", [*AzureCode, *AzureFinding])
+def test_every_code_of_azures_evidence_is_explained(code: str) -> None:
+    assert f"`{code}`" in (DOCS / "attestation-azure.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", list(RatlsCode))
+def test_every_code_of_ra_tls_certificates_is_explained(code: str) -> None:
+    assert f"`{code}`" in (DOCS / "attestation-ratls.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "table", [EvidencePolicy, SgxPolicy, TdxPolicy, NitroPolicy, ServicePolicy, ReleasePolicy, TpmPolicy, AzurePolicy]
+)
 def test_every_field_of_a_policy_is_explained(table: type) -> None:
     page = (DOCS / "policy.md").read_text(encoding="utf-8")
     assert [item.name for item in dataclasses.fields(table) if f"| `{item.name}` |" not in page] == []

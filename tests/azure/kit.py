@@ -107,7 +107,7 @@ def policy(**tables: dict[str, Any]) -> Policy:
         },
         "azure-tdx": {},
         "tdx": tdx_table(),
-        "tpm": {"pcrs": {"sha256": {"7": ["00" * 32]}}},
+        "tpm": {"pcrs": {"sha256": {"pcr7": ["00" * 32]}}},
     }
     for table, fields in tables.items():
         base[table.replace("_", "-")] = base.get(table.replace("_", "-"), {}) | fields

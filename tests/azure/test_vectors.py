@@ -153,7 +153,7 @@ def test_a_policy_names_processor_vtpm_and_vm() -> None:
                 "policy_allowed": ["SMT"],
                 **{name: [shown[name]] for name in ("id_key_digest", "family_id", "image_id")},
             },
-            "tpm": {"pcrs": {"sha256": {"0": [pcr0.hex()]}}},
+            "tpm": {"pcrs": {"sha256": {"pcr0": [pcr0.hex()]}}},
         }
     )
     failed = appraise(verified, policy, REAL_NOW).failed

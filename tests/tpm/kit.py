@@ -48,7 +48,7 @@ def policy(evidence_table: dict[str, Any] | None = None, **tpm: Any) -> Policy:
     """A policy that accepts the simulated TPM's boot; a keyword replaces a field of [tpm], None takes it out."""
     value = verify().quote.pcrs.get("sha256", 7)
     assert value is not None
-    table = {"pcrs": {"sha256": {"7": [value.hex()]}}} | tpm
+    table = {"pcrs": {"sha256": {"pcr7": [value.hex()]}}} | tpm
     return load_policy(
         {
             "version": 1,

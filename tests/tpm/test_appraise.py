@@ -41,7 +41,7 @@ def test_a_healthy_tpm_is_accepted_and_every_check_reports() -> None:
 
 
 def test_a_pcr_with_another_value_is_refused() -> None:
-    found = failing(pcrs={"sha256": {"7": ["11" * 32, "22" * 32]}})
+    found = failing(pcrs={"sha256": {"pcr7": ["11" * 32, "22" * 32]}})
     assert found.code is TpmFinding.PCR
     assert found.expected == f"PCR 7 (sha256) {'11' * 32} or {'22' * 32}"
     assert found.found == kit.verify().quote.pcrs.to_dict()["sha256"]["7"]
@@ -49,12 +49,12 @@ def test_a_pcr_with_another_value_is_refused() -> None:
 
 @pytest.mark.parametrize("bank", ["sha384", "sha512"])
 def test_a_pcr_that_is_not_quoted_is_refused(bank: str) -> None:
-    found = failing(pcrs={bank: {"7": ["11" * {"sha384": 48, "sha512": 64}[bank]]}})
+    found = failing(pcrs={bank: {"pcr7": ["11" * {"sha384": 48, "sha512": 64}[bank]]}})
     assert (found.code, found.found) == (TpmFinding.PCR, "it is not quoted")
 
 
 def test_each_pcr_that_fails_is_named() -> None:
-    table = kit.policy(pcrs={"sha256": {"0": ["11" * 32], "10": ["11" * 32]}})
+    table = kit.policy(pcrs={"sha256": {"pcr0": ["11" * 32], "pcr10": ["11" * 32]}})
     failed = appraise(kit.verify(), table, NOW).failed
     assert [finding.expected.split()[1] for finding in failed] == ["0", "10"]
 
@@ -133,7 +133,7 @@ def test_a_policy_for_hardware_refuses_a_simulated_tpm() -> None:
         {
             "version": 1,
             "evidence": {"tcb_status": ["UpToDate"]},
-            "tpm": {"pcrs": {"sha256": {"7": ["11" * 32]}}},
+            "tpm": {"pcrs": {"sha256": {"pcr7": ["11" * 32]}}},
         }
     )
     codes = {finding.code for finding in appraise(kit.verify(), table, NOW).failed}
@@ -153,11 +153,11 @@ def test_a_policy_without_a_table_for_tpms_refuses_them() -> None:
         ({"pcrs": None}, PolicyCode.POLICY_VACUOUS),
         ({"pcrs": {}}, PolicyCode.POLICY_VACUOUS),
         ({"pcrs": {"sha256": {}}}, PolicyCode.POLICY_VACUOUS),
-        ({"pcrs": {"sha256": {"7": []}}}, PolicyCode.POLICY_VACUOUS),
-        ({"pcrs": {"sha1": {"7": ["11" * 20]}}}, PolicyCode.POLICY_MALFORMED),
-        ({"pcrs": {"sha256": {"24": ["11" * 32]}}}, PolicyCode.POLICY_MALFORMED),
-        ({"pcrs": {"sha256": {"07": ["11" * 32]}}}, PolicyCode.POLICY_MALFORMED),
-        ({"pcrs": {"sha256": {"7": ["11" * 48]}}}, PolicyCode.POLICY_MALFORMED),
+        ({"pcrs": {"sha256": {"pcr7": []}}}, PolicyCode.POLICY_VACUOUS),
+        ({"pcrs": {"sha1": {"pcr7": ["11" * 20]}}}, PolicyCode.POLICY_MALFORMED),
+        ({"pcrs": {"sha256": {"pcr24": ["11" * 32]}}}, PolicyCode.POLICY_MALFORMED),
+        ({"pcrs": {"sha256": {"pcr07": ["11" * 32]}}}, PolicyCode.POLICY_MALFORMED),
+        ({"pcrs": {"sha256": {"pcr7": ["11" * 48]}}}, PolicyCode.POLICY_MALFORMED),
         ({"pcrs": [7]}, PolicyCode.POLICY_MALFORMED),
         ({"ak": []}, PolicyCode.POLICY_VACUOUS),
         ({"event_log_pcrs": []}, PolicyCode.POLICY_VACUOUS),
@@ -172,7 +172,7 @@ def test_a_table_that_cannot_stand_is_refused(table: dict[str, Any], code: Polic
 
 def test_a_policy_survives_its_own_form() -> None:
     table = kit.policy(
-        pcrs={"sha384": {"10": ["22" * 48], "9": ["11" * 48]}, "sha256": {"0": ["22" * 32, "11" * 32]}},
+        pcrs={"sha384": {"pcr10": ["22" * 48], "pcr9": ["11" * 48]}, "sha256": {"pcr0": ["22" * 32, "11" * 32]}},
         ak=["33" * 32],
         event_log_pcrs=[9, 0, 9],
     )
@@ -180,8 +180,8 @@ def test_a_policy_survives_its_own_form() -> None:
     assert again == table
     assert again.digest == table.digest
     assert table.to_dict()["tpm"]["pcrs"] == {
-        "sha256": {"0": ["11" * 32, "22" * 32]},
-        "sha384": {"9": ["11" * 48], "10": ["22" * 48]},
+        "sha256": {"pcr0": ["11" * 32, "22" * 32]},
+        "sha384": {"pcr9": ["11" * 48], "pcr10": ["22" * 48]},
     }
 
 

@@ -113,7 +113,7 @@ def test_a_policy_that_enrolled_the_key_accepts_it_and_only_for_this_report_data
         {
             "version": 1,
             "evidence": {"tcb_status": ["UpToDate"]},
-            "tpm": {"pcrs": {"sha256": {"0": [zero], "7": [zero]}}, "ak": [fingerprint_of(ak).hex()]},
+            "tpm": {"pcrs": {"sha256": {"pcr0": [zero], "pcr7": [zero]}}, "ak": [fingerprint_of(ak).hex()]},
         }
     )
     verified = evidence.verify(evidence.parse(data), None, roots_for(policy), NOW)
