@@ -177,6 +177,8 @@ class HostAgent:
     @contextlib.asynccontextmanager
     async def _background(self) -> AsyncIterator[None]:
         await self.models.refresh()
+        if not self.models.folder.models:
+            _log.warning("there is no sealed model in %s yet", self.models.folder.folder)
         work = [self.models.run(), self._watch_for_hurry(), *(enclave.watch() for enclave in self.enclaves)]
         tasks = [asyncio.ensure_future(each) for each in work]
         try:

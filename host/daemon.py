@@ -108,7 +108,8 @@ def _read_report(pipe: int, patience: float) -> bytes | None:
 
 
 def _outcome(line: bytes | None, config: HostConfig) -> dict[str, Any]:
-    remedy = f"see {Home(config.home).log}"
+    log = Home(config.home).log
+    remedy = f"see {log}" if os.access(log, os.R_OK) else None
     if line is None:
         raise HostError(HostCode.ENCLAVE_NOT_READY, "the agent did not come up in time", remedy=remedy)
     try:

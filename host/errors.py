@@ -83,7 +83,12 @@ class HostCode(ErrorCode):
     HOST_NOT_RUNNING = "host-not-running", Fault.UNAVAILABLE, "no host agent answers in this home folder"
     MODELS_MISSING = "models-missing", Fault.USAGE, "the folder of sealed models does not exist"
     ENCLAVE_MANIFEST_MISSING = "enclave-manifest-missing", Fault.USAGE, "the enclave's manifest does not exist"
-    ENCLAVE_NOT_READY = "enclave-not-ready", Fault.UNAVAILABLE, "the enclave did not become ready"
+    ENCLAVE_NOT_READY = (
+        "enclave-not-ready",
+        Fault.UNAVAILABLE,
+        "the enclave did not become ready",
+        "see what `strongroom host check` finds, or allow more with --ready-timeout",
+    )
     ENCLAVE_PROTOCOL = (
         "enclave-protocol",
         Fault.MALFORMED,
@@ -118,7 +123,7 @@ class HostCode(ErrorCode):
         "host-failed",
         Fault.INTERNAL,
         "the host agent ended in a way that it should not",
-        "see the agent's log; please report it",
+        "see the agent's log, where there is one; please report it",
     )
 
 
@@ -144,7 +149,9 @@ class GuardCode(ErrorCode):
     HOME_FOLDER = "guard-home-folder", Fault.REFUSED, "the home folder is the agent's own"
     PLATFORM_FOLDER = "guard-platform-folder", Fault.REFUSED, "the simulated platform's keys are the agent's own"
     MODELS_FOLDER = "guard-models-folder", Fault.REFUSED, "the models folder is there and nobody else writes to it"
-    MODELS_SEALED = "guard-models-sealed", Fault.MALFORMED, "every sealed model in the folder is usable"
+    MODELS_PRESENT = "guard-models-present", Fault.UNAVAILABLE, "there is a sealed model in the folder"
+    MODELS_SEALED = "guard-models-sealed", Fault.MALFORMED, "every sealed model in the folder is whole"
+    MODELS_UNIQUE = "guard-models-unique", Fault.USAGE, "no sealed model is in the folder twice"
     MANIFEST = "guard-manifest", Fault.REFUSED, "the enclave's manifest is usable and its trusted files are unchanged"
     LISTENER_FREE = "guard-listener-free", Fault.UNAVAILABLE, "the listening address is free"
     LISTENER_LOCAL = "guard-listener-local", Fault.REFUSED, "the listening address is reachable from here only"

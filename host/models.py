@@ -1,7 +1,8 @@
 """The folder of sealed models: which digests it holds, and byte ranges of them for the enclave.
 
 The host reads a model's header, which is public, and passes ciphertext on.  It vouches for nothing: the enclave
-verifies every byte it is given.
+verifies every byte it is given.  Where several files carry one digest, a damaged one must not stand in the way of a
+good one: their chunks are verified, once, and the first good one is served.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import contextlib
 import logging
 import os
 import stat
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,8 @@ class ModelEntry:
     epoch: int
     content_size: int
     """Bytes of all parts together, as plain text."""
+    verified: bool = False
+    """Whether every chunk was found to be the one that the owner sealed."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row that `host models` shows."""
@@ -66,7 +70,20 @@ class ModelEntry:
             "file": self.path.name,
             "file_size": self.stamp.size,
             "content_size": self.content_size,
+            "verified": self.verified,
         }
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A good file that is not served, because another one has the same digest."""
+
+    path: Path
+    served: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row that `host models` shows."""
+        return {"file": self.path.name, "served": self.served.name}
 
 
 @dataclass(frozen=True)
@@ -105,8 +122,18 @@ class ModelFolder:
 
     @property
     def models(self) -> list[ModelEntry]:
-        """The usable models in order of file name."""
-        return [entry for _, entry in sorted(self._index.items()) if isinstance(entry, ModelEntry)]
+        """The models that are served, in order of file name."""
+        return sorted(self._by_digest.values(), key=lambda entry: entry.path)
+
+    @property
+    def duplicates(self) -> list[Duplicate]:
+        """The good files of which another copy is served, in order of file name."""
+        served = {entry.path for entry in self._by_digest.values()}
+        return [
+            Duplicate(path, self._by_digest[entry.digest].path)
+            for path, entry in sorted(self._index.items())
+            if isinstance(entry, ModelEntry) and path not in served
+        ]
 
     @property
     def rejected(self) -> list[Rejected]:
@@ -118,13 +145,15 @@ class ModelFolder:
         return {
             "folder": str(self.folder),
             "models": [entry.to_dict() for entry in self.models],
+            "duplicates": [entry.to_dict() for entry in self.duplicates],
             "rejected": [entry.to_dict() for entry in self.rejected],
         }
 
     def scan(self) -> bool:
-        """Look at the folder again, reading only headers of new or changed files; return whether anything changed.
+        """Look at the folder again, reading only what is new or changed; return whether anything changed.
 
-        A folder that cannot be read keeps its last index: models that are open stay available.
+        Of most files that is the header; files with one digest are read whole.  A folder that cannot be read keeps its
+        last index: models that are open stay available.
         """
         try:
             paths = sorted(path for path in self.folder.iterdir() if path.suffix == SUFFIX)
@@ -133,11 +162,22 @@ class ModelFolder:
             return False
         index = {path: self._examine(path) for path in paths[:MAX_MODELS]}
         index |= {path: _too_many(path) for path in paths[MAX_MODELS : MAX_MODELS + 1]}
-        changed = index != self._index
-        if changed:
-            self._by_digest = {entry.digest: entry for entry in index.values() if isinstance(entry, ModelEntry)}
-            self._index = index
-        return changed
+        index |= {entry.path: _verified(entry) for entry in _rivals(index.values())}
+        return self._take(index)
+
+    def verify(self) -> None:
+        """Verify every chunk of every model that was not verified yet; `rejected` then names what is damaged."""
+        unverified = [entry for entry in self._index.values() if isinstance(entry, ModelEntry) and not entry.verified]
+        self._take(self._index | {entry.path: _verified(entry) for entry in unverified})
+
+    def _take(self, index: dict[Path, ModelEntry | Rejected]) -> bool:
+        """Put a new index in place, which serves the first file of each digest; return whether it differs."""
+        if index == self._index:
+            return False
+        models = [entry for _, entry in sorted(index.items(), reverse=True) if isinstance(entry, ModelEntry)]
+        self._by_digest = {entry.digest: entry for entry in models}
+        self._index = index
+        return True
 
     def _examine(self, path: Path) -> ModelEntry | Rejected:
         known = self._index.get(path)
@@ -205,6 +245,24 @@ def _read_entry(path: Path, stamp: Stamp) -> ModelEntry:
     core, digest = read_header(path)
     size = sum(part.size for part in core.parts)
     return ModelEntry(path, stamp, digest, core.name, core.owner, core.epoch, size)
+
+
+def _rivals(entries: Iterable[ModelEntry | Rejected]) -> list[ModelEntry]:
+    """Return the unverified models of which there is more than one file."""
+    models = [entry for entry in entries if isinstance(entry, ModelEntry)]
+    files = Counter(entry.digest for entry in models)
+    return [entry for entry in models if files[entry.digest] > 1 and not entry.verified]
+
+
+def _verified(entry: ModelEntry) -> ModelEntry | Rejected:
+    """Read a whole file and return its entry, or why it is damaged."""
+    from manifests.sealed import inspect_sealed  # what only a few folders need
+
+    try:
+        inspect_sealed(entry.path)
+    except StrongroomError as error:
+        return Rejected(entry.path, entry.stamp, error.code, error.message)
+    return replace(entry, verified=True)
 
 
 def _too_many(path: Path) -> Rejected:

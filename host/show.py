@@ -88,6 +88,8 @@ def print_models(console: Console, answer: Mapping[str, Any]) -> None:
         epoch, volume = str(one["epoch"]), size(one["file_size"])
         table.add_row(one["name"], epoch, one["owner"][:16], one["digest"][:16], one["file"], volume)
     console.print(table)
+    for copy in answer["duplicates"]:
+        console.print(f"{copy['file']}: the same model as {copy['served']}", style="yellow", markup=False)
     for one in answer["rejected"]:
         console.print(f"{one['file']}: {one['message']} [{one['code']}]", style="red", markup=False)
 

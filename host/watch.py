@@ -33,7 +33,15 @@ class ModelWatch:
             changed = await loop.run_in_executor(None, self.folder.scan)
             self._newest = loop.time()
         if changed:
-            _log.info("%d sealed models, %d unusable files", len(self.folder.models), len(self.folder.rejected))
+            self._report()
+
+    def _report(self) -> None:
+        folder = self.folder
+        _log.info("%d sealed models, %d unusable files", len(folder.models), len(folder.rejected))
+        for one in folder.rejected:
+            _log.warning("%s cannot be served: %s [%s]", one.path.name, one.message, one.code)
+        for copy in folder.duplicates:
+            _log.warning("%s is the model that %s serves already", copy.path.name, copy.served.name)
 
     async def run(self) -> None:
         """Look at the folder every two seconds, until cancelled."""

@@ -63,4 +63,5 @@ def _scan(folder: Path | None) -> ModelFolder | None:
         return None
     models = ModelFolder(folder)
     models.scan()
+    models.verify()
     return models

@@ -30,7 +30,9 @@ def model_findings(folder: Path, models: ModelFolder | None) -> Iterator[Finding
     """Check the folder of sealed models; `models` is its scan, None if it is no folder."""
     yield _models_folder(folder, models)
     if models is not None:
+        yield _models_present(models)
         yield _models_sealed(models)
+        yield _models_unique(models)
 
 
 def _private(code: GuardCode, folder: Path, why: str) -> Finding:
@@ -74,15 +76,38 @@ def _models_folder(folder: Path, models: ModelFolder | None) -> Finding:
     )
 
 
+def _models_present(models: ModelFolder) -> Finding:
+    return Finding(
+        GuardCode.MODELS_PRESENT,
+        Severity.WARNING,
+        bool(models.models),
+        found=f"{len(models.models)} in {models.folder}",
+        needed="a sealed model at least, or the enclave has nothing to serve",
+        remedy="put the owner's .sealed files into the folder; later is early enough",
+    )
+
+
 def _models_sealed(models: ModelFolder) -> Finding:
     bad = [f"{one.path.name}: {one.message}" for one in models.rejected]
     return Finding(
         GuardCode.MODELS_SEALED,
         Severity.WARNING,
         not bad,
-        found="; ".join(bad[:5]) or f"{len(models.models)} of {len(models.models)}",
-        needed="every .sealed file has a header that its owner has signed",
+        found="; ".join(bad[:5]) or f"{len(models.models)} verified, chunk by chunk",
+        needed="every .sealed file is whole, and signed by its owner",
         remedy="copy the file anew from its owner; strongroom inspect FILE shows what is wrong",
+    )
+
+
+def _models_unique(models: ModelFolder) -> Finding:
+    copies = [f"{copy.path.name} is the same model as {copy.served.name}" for copy in models.duplicates]
+    return Finding(
+        GuardCode.MODELS_UNIQUE,
+        Severity.WARNING,
+        not copies,
+        found="; ".join(copies[:5]) or "each once",
+        needed="one file for each model: the others take room and are never served",
+        remedy="move the copies out of the folder",
     )
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,20 @@ def test_a_detached_agent_that_says_nothing_is_not_waited_for(
     with pytest.raises(HostError) as refused:
         daemon.detach(config)
     assert refused.value.code is code
+    assert refused.value.remedy == code.remedy, "there is no log yet, so nobody is sent there"
+    Home(config.home).path.mkdir()
+    Home(config.home).log.touch()
+    with pytest.raises(HostError) as refused:
+        daemon.detach(config)
     assert str(Home(config.home).log) in str(refused.value.remedy)
+
+
+def test_a_home_that_cannot_be_made_is_refused_without_naming_a_log_in_it(shell: Shell) -> None:
+    (shell.folder / "file").touch()
+    with pytest.raises(HostError) as refused:
+        daemon.detach(replace(shell.config, home=shell.folder / "file" / "home"))
+    assert refused.value.code is HostCode.HOME_UNUSABLE
+    assert refused.value.remedy == "choose a folder that this user may write to"
 
 
 def test_a_home_that_cannot_hold_a_log_is_refused(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +351,9 @@ def test_findings_and_models_are_printed_with_their_remedies(case: Case) -> None
     text = shown(print_findings, list(case.failed().values()))
     for part in ("blocking", "warning", "note", "guard-python", "install a newer Python"):
         assert part in text
-    rejected = {"folder": "here", "models": [], "rejected": [{"file": "a", "message": "bad", "code": "c"}]}
+    listed = {"folder": "here", "models": [], "duplicates": [{"file": "b", "served": "d"}]}
+    rejected = {**listed, "rejected": [{"file": "a", "message": "bad", "code": "c"}]}
+    assert "b: the same model as d" in shown(print_models, rejected)
     assert "a: bad [c]" in shown(print_models, rejected)
 
 

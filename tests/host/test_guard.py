@@ -100,7 +100,7 @@ def case(tmp_path: Path) -> Case:
 def test_a_good_machine_passes_every_check(case: Case) -> None:
     findings = check(case.plan, case.probe)
     assert [one for one in findings if not one.passed] == []
-    assert len({one.code for one in findings}) == len(findings) == 17
+    assert len({one.code for one in findings}) == len(findings) == 19
     require(findings)
 
 
@@ -175,6 +175,20 @@ def spoil(path: Path) -> None:
     (path / "bad.sealed").write_bytes(b"not a model")
 
 
+def damage_a_copy(path: Path) -> None:
+    data = bytearray((path / "small.sealed").read_bytes())
+    data[len(data) // 2] ^= 1
+    (path / "damaged.sealed").write_bytes(data)
+
+
+def copy(path: Path) -> None:
+    (path / "copy.sealed").write_bytes((path / "small.sealed").read_bytes())
+
+
+def empty(path: Path) -> None:
+    (path / "small.sealed").unlink()
+
+
 FOLDERS = [
     (GuardCode.HOME_FOLDER, "home", lambda path: widen(path, 0o755)),
     (GuardCode.HOME_FOLDER, "home", become_file),
@@ -182,6 +196,9 @@ FOLDERS = [
     (GuardCode.MODELS_FOLDER, "models", lambda path: widen(path, 0o777)),
     (GuardCode.MODELS_FOLDER, "models", vanish),
     (GuardCode.MODELS_SEALED, "models", spoil),
+    (GuardCode.MODELS_SEALED, "models", damage_a_copy),
+    (GuardCode.MODELS_UNIQUE, "models", copy),
+    (GuardCode.MODELS_PRESENT, "models", empty),
 ]
 
 

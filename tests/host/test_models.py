@@ -24,8 +24,10 @@ from host.models import ModelFolder
 from host.relay import Relay
 from host.watch import ModelWatch
 from manifests import canonical
+from manifests.sealed import BytesSource
+from manifests.sealed.header import load_header
 from tests.host.rig import Wire, connect_enclave, run, until
-from tests.manifests.small import small
+from tests.manifests.small import Small, small
 
 MODEL = small()
 BIG = small(2, parts=(("model.onnx", bytes(3 << 20)),), chunk_size=1 << 20)
@@ -56,6 +58,7 @@ def test_models_are_found_by_digest_with_what_their_header_says(tmp_path: Path) 
         "file": "small.sealed",
         "file_size": len(MODEL.data),
         "content_size": sum(map(len, MODEL.parts)),
+        "verified": False,
     }
 
 
@@ -69,6 +72,53 @@ def test_files_that_are_no_models_are_listed_with_the_reason(tmp_path: Path) -> 
     codes = {entry.path.name: entry.code for entry in folder.rejected}
     assert codes["folder.sealed"] == codes["gone.sealed"] == "fetch-model-unreadable"
     assert all(codes[name].startswith("sealed-") for name in ("broken.sealed", "empty.sealed", "text.sealed"))
+
+
+def damaged(model: Small) -> bytes:
+    """The same file with one flipped bit in its first chunk, which no header shows."""
+    offset = load_header(BytesSource(model.data)).content_offset
+    return model.data[:offset] + bytes([model.data[offset] ^ 1]) + model.data[offset + 1 :]
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_a_damaged_file_does_not_stand_in_the_way_of_a_good_one(tmp_path: Path, order: tuple[str, str]) -> None:
+    good, bad = order
+    folder = folder_with(tmp_path, **{good: MODEL.data, bad: damaged(MODEL)})
+    assert [entry.path.stem for entry in folder.models] == [good]
+    assert folder.find(MODEL.digest).verified
+    assert [(entry.path.stem, entry.code) for entry in folder.rejected] == [(bad, "sealed-chunk")]
+    descriptor = folder.locate(FetchRequest(MODEL.digest, 0, len(MODEL.data)))
+    assert os.pread(descriptor, len(MODEL.data), 0) == MODEL.data
+    folder.close()
+
+
+def test_a_good_file_that_comes_later_takes_the_place_of_a_damaged_one(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, a=damaged(MODEL))
+    assert folder.holds(MODEL.digest), "of a file that has no rival the header is read alone"
+    folder = folder_with(tmp_path, b=MODEL.data)
+    assert folder.find(MODEL.digest).path.stem == "b"
+
+
+def test_good_copies_are_named_and_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_with(tmp_path, a=MODEL.data, b=MODEL.data, c=BIG.data)
+    assert [entry.path.stem for entry in folder.models] == ["a", "c"]
+    assert folder.to_dict()["duplicates"] == [{"file": "b.sealed", "served": "a.sealed"}]
+    monkeypatch.setattr("manifests.sealed.inspect_sealed", pytest.fail)
+    assert not folder.scan()
+    (tmp_path / "a.sealed").unlink()
+    assert folder.scan()
+    assert [entry.path.stem for entry in folder.models] == ["b", "c"]
+    assert folder.duplicates == []
+
+
+def test_verifying_a_folder_finds_what_its_headers_do_not_show(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, small=damaged(MODEL), big=BIG.data)
+    assert len(folder.models) == 2
+    folder.verify()
+    assert [(entry.path.stem, entry.verified) for entry in folder.models] == [("big", True)]
+    assert [(entry.path.stem, entry.code) for entry in folder.rejected] == [("small", "sealed-chunk")]
+    assert not folder.holds(MODEL.digest)
+    assert not folder.scan(), "an unchanged file stays as it was found"
 
 
 def test_a_change_in_the_folder_is_seen_and_an_unchanged_file_is_not_read_again(
