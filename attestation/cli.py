@@ -1,130 +1,214 @@
-"""`strongroom attest`: verify evidence against collateral and policy, and show what evidence says."""
+"""`strongroom attest`: verify evidence of any TEE, explain the verdict, and show what evidence says."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from attestation import evidence
-from attestation.appraise import Appraisal, appraise
-from attestation.collateral import open_source
 from attestation.ear.cli import verifier_key, verify_token
-from attestation.intel.abi import MAX_QUOTE
 from attestation.moment import Moment
-from attestation.policy import load_policy, roots_for
-from attestation.validity import rfc3339
-from attestation.verified import Verified
-from manifests.errors import Fault
+from attestation.report import Report, examine
+from attestation.wrapping import MAX_INPUT, unwrap
+from manifests import keyfile
 from manifests.files import read_bounded, write_atomically
-from manifests.show import print_rows
 
 _PATH = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
-_MARKS = {"ok": "ok", "warning": "permitted", "refusal": "refused"}
+_REPORT_DATA = 64
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def attest() -> None:
-    """Verify and show attestation evidence."""
+    """Verify, explain and show attestation evidence."""
 
 
 attest.add_command(verifier_key)
 attest.add_command(verify_token)
 
 
+@dataclass(frozen=True)
+class Request:
+    """What the options of `verify` and `explain` ask for."""
+
+    evidence: Path
+    collateral: tuple[Path, ...]
+    policy: Path | None
+    at: int | None
+    simulated_root: tuple[Path, ...]
+    report_data: str | None
+
+    def examine(self) -> Report:
+        """Read the files, and examine the evidence; raises ManifestError, PolicyError, or EvidenceError for a root."""
+        from attestation.loose import open_collateral
+        from attestation.policy import load_policy, roots_for
+        from attestation.roots import Roots
+
+        if self.policy is not None and self.simulated_root:
+            raise click.UsageError("a policy names its simulated root itself: leave out --simulated-root")
+        policy = None if self.policy is None else load_policy(self.policy)
+        roots = Roots.vendor() if policy is None else roots_for(policy)
+        if self.simulated_root:
+            roots = Roots.simulated(*(read_bounded(path, keyfile.MAX_KEY_FILE) for path in self.simulated_root))
+        return examine(
+            _read(self.evidence),
+            now=int(time.time()) if self.at is None else self.at,
+            collateral=open_collateral(self.collateral, roots) if self.collateral else None,
+            policy=policy,
+            report_data=_report_data(self.report_data),
+            roots=roots,
+        )
+
+
+def _requesting(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what to examine."""
+    for option in (
+        click.option("--report-data", metavar="HEX", help="64 bytes that the evidence must be bound to."),
+        click.option(
+            "--simulated-root",
+            type=_PATH,
+            multiple=True,
+            help="Without a policy: root of a SIMULATED platform, instead of the vendors'.",
+        ),
+        click.option("--at", type=Moment(), help="Verify as of this time instead of now."),
+        click.option("--policy", type=_PATH, help="The policy (TOML); without one, only genuineness is judged."),
+        click.option(
+            "--collateral", type=_PATH, multiple=True, help="Collateral: a file, or a folder of them; several times."
+        ),
+        click.option(
+            "--evidence", type=_PATH, required=True, help="The evidence, raw or wrapped; - for standard input."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @attest.command()
-@click.option("--evidence", "path", type=_PATH, required=True, help="The quote, as raw bytes.")
-@click.option("--collateral", type=_PATH, required=True, help="A collateral file, or a folder of them.")
-@click.option("--policy", "policy_path", type=_PATH, required=True, help="The policy (TOML).")
-@click.option("--at", type=Moment(), help="Verify as of this time instead of now.")
+@_requesting
+@click.option("--token-key", type=_PATH, help="Sign the verdict as a token (EAR) with this verifier's key.")
+@click.option("--token-out", type=_PATH, help="Where to write the token.")
+@keyfile.passphrase_option
 @_json
-def verify(path: Path, collateral: Path, policy_path: Path, at: int | None, as_json: bool) -> None:
-    """Verify evidence, hold it against a policy, and report every check.
+def verify(
+    *, token_key: Path | None, token_out: Path | None, passphrase_file: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Verify evidence of any TEE, hold it against a policy, and report every check.
 
-    Ends with 0 if it is accepted and 10 if it is refused.
+    The evidence may be raw, hex, base64, armoured or inside JSON.  Ends with 0 if it is accepted, 10 if it is refused,
+    20 if it is of a kind that is not handled, 30 if it is malformed, and 40 if collateral is missing.
     """
-    now = int(time.time()) if at is None else at
-    policy = load_policy(policy_path)
-    quote = evidence.parse(read_bounded(path, 2 * MAX_QUOTE))
-    held = evidence.collateral_for(quote, open_source(collateral))
-    verified = evidence.verify(quote, held, roots_for(policy), now)
-    appraisal = appraise(verified, policy, now)
+    if (token_key is None) is not (token_out is None):
+        raise click.UsageError("--token-key and --token-out need each other")
+    report = Request(**options).examine()
     if as_json:
-        click.echo(json.dumps(appraisal.to_dict() | {"at": rfc3339(now)} | verified.to_dict(), indent=2))
+        click.echo(json.dumps(report.to_dict(), indent=2))
     else:
-        _print_verdict(verified, appraisal)
-    if not appraisal.accepted:
-        sys.exit(int(Fault.REFUSED))
+        from attestation.report_text import print_report
+
+        print_report(report)
+    if token_key is not None and token_out is not None:
+        _issue(report, token_key, token_out, passphrase_file)
+    if report.exit_code:
+        sys.exit(report.exit_code)
 
 
 @attest.command()
-@click.argument("target", metavar="FILE|ADDRESS")
+@_requesting
+@_json
+def explain(*, as_json: bool, **options: Any) -> None:
+    """Say in words what evidence is, who made it, what was checked, what would change the verdict, and what to do next.
+
+    Ends as `attest verify` does.
+    """
+    from attestation.explain import explanation
+
+    report = Request(**options).examine()
+    told = explanation(report)
+    click.echo(json.dumps(told.to_dict(), indent=2) if as_json else told.text())
+    if report.exit_code:
+        sys.exit(report.exit_code)
+
+
+@attest.command()
+@click.argument("target", metavar="FILE|-|ADDRESS")
 @click.option("--route", default="default", show_default=True, help="Deployment to ask, where TARGET is an address.")
-@click.option("-o", "--output", type=_PATH, help="Save the quote's raw bytes, for `attest verify --evidence`.")
+@click.option("-o", "--output", type=_PATH, help="Save the evidence's raw bytes, for `attest verify --evidence`.")
 @_json
 def show(target: str, route: str, output: Path | None, as_json: bool) -> None:
-    """Decode a quote from a file or of a running deployment (unix:... or tcp:...), verifying nothing.
+    """Decode evidence from a file or of a running deployment (unix:... or tcp:...), verifying nothing.
 
     An existing output file is kept.
     """
-    data = _obtain(target, route)
-    quote = evidence.parse(data)
+    unwrapped = unwrap(_obtain(target, route))
+    quote = evidence.parse(unwrapped.evidence)
     if output is not None:
-        write_atomically(output, data, replace=False)
+        write_atomically(output, unwrapped.evidence, replace=False)
+    key = evidence.collateral_key(quote)
     shown = {
         "verified": False,
         "tee": quote.tee,
         "version": quote.version,
-        "collateral": str(evidence.collateral_key(quote)),
+        "wrapping": list(unwrapped.steps),
+        "collateral": None if key is None else str(key),
         "quote": quote.to_dict(),
     }
     if as_json:
         click.echo(json.dumps(shown, indent=2))
         return
+    from attestation.report_text import flatten
+
     click.secho("Nothing here is verified: use `strongroom attest verify`.", fg="yellow", err=True)
-    for name, value in _flatten("", shown):
+    for name, value in flatten("", shown):
         click.echo(f"{name:<34} {value}")
 
 
 def _obtain(target: str, route: str) -> bytes:
     if not target.startswith(("unix:", "tcp:")):
-        return read_bounded(Path(target), 2 * MAX_QUOTE)
+        return _read(Path(target))
     from attestation.client.connection import collect_evidence
 
     record, _ = collect_evidence(target, route=route)
     return record.quote
 
 
-def _flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _flatten(f"{prefix}{name}.", value)
-        elif "\n" not in str(value):
-            rows.append((prefix + name, str(value)))
-    return rows
+def _read(path: Path) -> bytes:
+    return sys.stdin.buffer.read(MAX_INPUT + 1) if str(path) == "-" else read_bounded(path, MAX_INPUT)
 
 
-def _print_verdict(verified: Verified, appraisal: Appraisal) -> None:
-    word, color = ("ACCEPTED", "green") if appraisal.accepted else ("REFUSED", "red")
-    platform = f"{verified.tee} v{verified.version}, {appraisal.platform} platform"
-    click.echo(f"{click.style(word, fg=color, bold=True)}  {platform}")
-    click.echo(f"TCB {verified.tcb_status}; the collateral expires at {rfc3339(verified.expires)}")
-    rows = [
-        (_MARKS[finding.severity], str(finding.code), _short(finding.expected), _short(finding.found))
-        for finding in appraisal.findings
-    ]
-    print_rows([("", "check", "expected", "found"), *rows], {"ok": "green", "permitted": "yellow", "refused": "red"})
-    for finding in appraisal.failed:
-        click.echo(f"{click.style(str(finding.code), fg='red')}: {finding.remedy}")
+def _report_data(text: str | None) -> bytes | None:
+    try:
+        data = None if text is None else bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if data is not None and len(data) != _REPORT_DATA:
+        raise click.BadParameter(f"report data are {_REPORT_DATA} bytes in hexadecimal", param_hint="--report-data")
+    return data
 
 
-def _short(text: str) -> str:
-    """Shorten a long value where a person looks at a table; a file, a pipe and `--json` get all of it."""
-    return text if len(text) <= 40 or not sys.stdout.isatty() else f"{text[:12]}...{text[-12:]}"
+def _issue(report: Report, key: Path, output: Path, passphrase_file: Path | None) -> None:
+    """Write the verdict as a token; raises EarError `ear-unissuable` where there is no verdict under a policy."""
+    from attestation.ear.errors import EarCode, EarError
+    from attestation.ear.issue import issue_token
+    from attestation.ear.keys import read_verifier_key
+
+    appraisal = report.appraisal
+    if appraisal is None or report.verified is None or report.policy is None:
+        raise EarError(
+            EarCode.UNISSUABLE,
+            "a token says how genuine evidence stands to a policy",
+            expected="evidence that verifies, and a policy",
+            found="no policy" if report.policy is None else "evidence that does not verify",
+            remedy="give a policy with --policy; evidence that does not verify gets no token",
+        )
+    signer = read_verifier_key(key, keyfile.read_passphrase(passphrase_file))
+    token = issue_token(appraisal, report.verified, signer, report.now, policy=report.policy)
+    write_atomically(output, f"{token}\n".encode())
+    click.echo(f"token: {output}", err=True)

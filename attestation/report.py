@@ -17,7 +17,7 @@ from attestation import evidence, genuine
 from attestation.appraise import appraise
 from attestation.collateral import Collateral, CollateralKey, CollateralSource, FixedSource
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.findings import Finding, Phase, Severity
+from attestation.findings import Appraisal, Finding, Phase, Severity
 from attestation.loose import LooseFiles
 from attestation.policy import Policy, roots_for
 from attestation.roots import Roots
@@ -30,14 +30,8 @@ from manifests.errors import Fault, StrongroomError
 _MAX_MOVES: Final = 16
 """Each move of the time satisfies one more document; a chain with its collateral has about ten."""
 
-_VERIFIED_FIELDS: Final = (
-    "root",
-    "measurement",
-    "tcb_status",
-    "tcb_date",
-    "tcb_evaluation_data_number",
-    "platform_ids",
-)
+_VERIFIED_FIELDS: Final = ("root", "measurement", "tcb_evaluation_data_number", "platform_ids")
+"""What only verified evidence has, beside its TCB's standing."""
 
 
 class Outcome(StrEnum):
@@ -69,6 +63,13 @@ class Report:
     report_data: bytes | None = None
     error: StrongroomError | None = None
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def appraisal(self) -> Appraisal | None:
+        """The verdict under the policy; None without a policy, and for evidence that is not genuine."""
+        if self.verified is None or self.policy is None or self.error is not None:
+            return None
+        return Appraisal(self.verified.simulated, self.findings)
 
     @property
     def genuine(self) -> bool:
@@ -103,11 +104,28 @@ class Report:
         return int(Fault.REFUSED) if self.error is None else self.error.exit_code
 
     @property
+    def tcb_status(self) -> str | None:
+        """The platform's TCB status, in the vendor's words; of evidence that wraps other evidence, that of the inner."""
+        return next((part.tcb_status for part in self._parts if part.tcb_status is not None), None)
+
+    @property
+    def tcb_date(self) -> int | None:
+        """Unix seconds of the earliest date that a part's TCB level is from; None where the vendor gives none."""
+        return min((part.tcb_date for part in self._parts if part.tcb_date is not None), default=None)
+
+    @property
     def tcb_age(self) -> int | None:
-        """Seconds since the date that the platform's TCB level is from; None where the vendor gives none."""
-        if self.verified is None or self.verified.tcb_date is None:
-            return None
-        return self.now - self.verified.tcb_date
+        """Seconds since `tcb_date`."""
+        return None if self.tcb_date is None else self.now - self.tcb_date
+
+    @property
+    def advisories(self) -> tuple[str, ...]:
+        """Ids of the advisories that apply to any part."""
+        return tuple(dict.fromkeys(advisory for part in self._parts for advisory in part.advisories))
+
+    @property
+    def _parts(self) -> tuple[Verified, ...]:
+        return () if self.verified is None else self.verified.parts
 
     @property
     def phases(self) -> dict[str, Outcome]:
@@ -124,8 +142,12 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return everything for programs: the same names always, null for what is not known."""
         found, verified = self.evidence, self.verified
-        known: dict[str, Any] = dict.fromkeys(_VERIFIED_FIELDS) | {"advisories": [], "collateral": {}}
-        known |= {"platform": None, "simulated": None, **(verified.to_dict() if verified else {})}
+        known: dict[str, Any] = dict.fromkeys(_VERIFIED_FIELDS) | {
+            "collateral": {},
+            "platform": None,
+            "simulated": None,
+        }
+        known |= verified.to_dict() if verified else {}
         collateral = {"key": None if self.key is None else str(self.key), "issued": None, "expires": None}
         return (
             {
@@ -139,12 +161,15 @@ class Report:
                 "wrapping": list(self.wrapping),
                 "phases": {name: str(outcome) for name, outcome in self.phases.items()},
                 "policy": None if self.policy is None else self.policy.digest.hex(),
-                "tcb_age_seconds": self.tcb_age,
                 "report_data": None if found is None else found.report_data.hex(),
             }
             | known
             | {
                 "collateral": collateral | known["collateral"],
+                "tcb_status": self.tcb_status,
+                "tcb_date": None if self.tcb_date is None else rfc3339(self.tcb_date),
+                "tcb_age_seconds": self.tcb_age,
+                "advisories": list(self.advisories),
                 "gpu": None if self.gpu is None else self.gpu.hex(),
                 "error": None if self.error is None else self.error.to_dict(),
                 "findings": [finding.to_dict() for finding in self.findings],
@@ -223,7 +248,7 @@ class _Examination:
             f"{BY_NAME[found.tee].title} is verified with the vendor's collateral",
             expected=" or ".join(map(str, key.candidates)),
             found="none is given",
-            remedy=f"`strongroom collateral fetch {key}` where there is a network; then name its folder",
+            remedy="`strongroom collateral fetch --evidence FILE --output FOLDER`; then give --collateral FOLDER",
         )
 
     def _judge(self, found: Evidence, held: Collateral | None, known: dict[str, Any]) -> Report:
@@ -234,7 +259,7 @@ class _Examination:
             return self._judge_as_of(found, held, error, known)
         except StrongroomError as error:
             return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
-        return self._report(**known, verified=verified, findings=self._findings(verified, self.now))
+        return self._report(**known, verified=verified, findings=self._findings(verified, self.now, known["gpu"]))
 
     def _judge_as_of(self, found: Evidence, held: Collateral | None, error: DateError, known: dict[str, Any]) -> Report:
         """Refuse for a date, and tell what else there is to say as of the nearest time at which all dates hold."""
@@ -250,14 +275,25 @@ class _Examination:
                 findings: tuple[Finding, ...] = (refusal, _refusal(other, Phase.VERIFY))
                 return self._report(**known, error=error, findings=findings, as_of=moment)
             else:
-                findings = (refusal, *self._findings(verified, moment))
+                findings = (refusal, *self._findings(verified, moment, known["gpu"]))
                 return self._report(**known, error=error, findings=findings, verified=verified, as_of=moment)
         return self._report(**known, error=error, findings=(refusal,))
 
-    def _findings(self, verified: Verified, moment: int) -> tuple[Finding, ...]:
+    def _findings(self, verified: Verified, moment: int, gpu: bytes | None) -> tuple[Finding, ...]:
+        """Judge the evidence, and that of devices beside it."""
+        findings = self._judged(verified, moment, self.report_data)
+        if gpu is None:
+            return findings
+        try:
+            devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
+        except StrongroomError as error:
+            return (*findings, _refusal(error, Phase.VERIFY))
+        return (*findings, *self._judged(devices, moment, None))
+
+    def _judged(self, verified: Verified, moment: int, report_data: bytes | None) -> tuple[Finding, ...]:
         if self.policy is None:
-            return genuine.judge(verified, moment, report_data=self.report_data)
-        return appraise(verified, self.policy, moment, report_data=self.report_data).findings
+            return genuine.judge(verified, moment, report_data=report_data)
+        return appraise(verified, self.policy, moment, report_data=report_data).findings
 
     def _report(self, **known: Any) -> Report:
         return Report(now=self.now, policy=self.policy, report_data=self.report_data, **known)

@@ -1,0 +1,247 @@
+"""A report in words: what the evidence is, who made it, what was checked, what would change the verdict, what to do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from attestation.errors import EvidenceCode
+from attestation.findings import Finding, Phase, Severity
+from attestation.intel.tcb import TcbStatus
+from attestation.report import Outcome, Report
+from attestation.report_text import NOT_IDENTITY, subject
+from attestation.roots import AMD_ROOTS, AWS_NITRO_ROOT, INTEL_SGX_ROOT, NVIDIA_DEVICE_ROOT
+from attestation.tees import BY_NAME
+from attestation.validity import rfc3339
+from attestation.verified import Verified
+from attestation.whatif import Changes, Preset, least_changes, under_presets
+
+_WIDTH: Final = 110
+_DAY: Final = 86400
+
+WHAT: Final[Mapping[str, str]] = {
+    "sgx": "a quote: a report of one enclave, signed by Intel's quoting enclave on the same machine",
+    "tdx": "a quote: a report of one trust domain (a confidential VM), signed by a quoting enclave on its machine",
+    "snp": "an attestation report of one SEV-SNP guest (a confidential VM), signed by its processor's firmware",
+    "nitro": "an attestation document of one enclave, signed by the Nitro hypervisor of its machine",
+    "nvidia": "measurement reports of NVIDIA devices, each signed by its device, with the manifests that go with them",
+    "tpm": "a quote of a TPM over its platform configuration registers",
+    "azure-snp": "a quote of the vTPM inside a confidential VM of Azure, with the SEV-SNP report that vouches for it",
+    "azure-tdx": "a quote of the vTPM inside a confidential VM of Azure, with the TDX quote that vouches for it",
+    "ratls": "a TLS certificate that carries evidence bound to its key",
+}
+"""What the evidence of each TEE is."""
+
+STATUSES: Final[Mapping[str, str]] = {
+    TcbStatus.UP_TO_DATE: "the vendor knows of nothing that is missing",
+    TcbStatus.SW_HARDENING_NEEDED: "firmware is current; the code inside must mitigate the advisories itself",
+    TcbStatus.CONFIGURATION_NEEDED: "firmware is current; the platform's configuration may expose it",
+    TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: (
+        "firmware is current; configuration may expose it, and the code inside must mitigate the advisories itself"
+    ),
+    TcbStatus.TD_RELAUNCH_ADVISED: "the TDX module was updated after the launch: relaunch the TD",
+    TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED: (
+        "the TDX module was updated after the launch, and the configuration may expose the platform"
+    ),
+    TcbStatus.OUT_OF_DATE: "security updates are missing",
+    TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: "security updates are missing, and the configuration may expose it",
+}
+"""What the vendor means by each status; revoked ones never verify."""
+
+ROOTS: Final[Mapping[bytes, str]] = {
+    INTEL_SGX_ROOT: "Intel's SGX root",
+    AWS_NITRO_ROOT: "the root of AWS Nitro",
+    NVIDIA_DEVICE_ROOT: "NVIDIA's device identity root",
+    **{root: f"AMD's root of {product.title()}" for product, root in AMD_ROOTS.items()},
+}
+"""What the pinned roots are called."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and the sentences below it."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A report in words.  presets and changes are what-if; see `attestation.whatif`."""
+
+    report: Report
+    verdict: str
+    sections: tuple[Section, ...]
+    presets: tuple[Preset, ...]
+    changes: Changes | None
+    next_steps: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the words, wrapped for a screen."""
+        blocks = [_wrapped(self.verdict, "")]
+        sections = (*self.sections, Section("Next step", self.next_steps))
+        blocks += ["\n".join(["", each.title, *(_wrapped(line, "  ") for line in each.lines)]) for each in sections]
+        return "\n".join(blocks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report with the words and the what-if beside it."""
+        return self.report.to_dict() | {
+            "explanation": {
+                "verdict": self.verdict,
+                **{section.title: list(section.lines) for section in self.sections},
+            },
+            "what_if": {
+                "presets": [preset.to_dict() for preset in self.presets],
+                "changes": None if self.changes is None else self.changes.to_dict(),
+            },
+            "next_steps": list(self.next_steps),
+        }
+
+
+def explanation(report: Report) -> Explanation:
+    """Put a report into words, with what would change it."""
+    presets, changes = under_presets(report), least_changes(report)
+    made = (
+        Section("What it is", tuple(_what(report))),
+        Section("Who made it", tuple(_who(report))),
+        Section("What was checked", tuple(_checked(report))),
+        Section("How current the platform is", tuple(_currency(report))),
+        Section("What if", tuple(_what_if(report, presets, changes))),
+    )
+    sections = tuple(section for section in made if section.lines)
+    return Explanation(report, _verdict(report), sections, presets, changes, tuple(_next(report)))
+
+
+def _verdict(report: Report) -> str:
+    word = "ACCEPTED" if report.accepted else "REFUSED"
+    if report.accepted:
+        why = "every check of the policy passed" if report.policy else "it is genuine; whose code it is stays open"
+    else:
+        why = ", ".join(dict.fromkeys(str(finding.code) for finding in report.refused))
+    return f"{word}: {subject(report)} ({why})"
+
+
+def _what(report: Report) -> Iterator[str]:
+    if report.wrapping:
+        yield f"It came wrapped, and was taken out: {'; '.join(report.wrapping)}."
+    found = report.evidence
+    if found is None:
+        yield "The bytes do not parse, so that nothing more can be said of them."
+        return
+    yield f"{BY_NAME[found.tee].title}, format version {found.version}: {WHAT[found.tee]}."
+    if report.verified is None:
+        yield "It is not verified: all that it says, it only claims."
+        return
+    yield f"It is bound to {found.report_data.hex() or 'nothing'}."
+    if report.gpu is not None:
+        yield "Evidence of devices came with it and was judged, too; that the two belong together shows in a session."
+    yield f"It is of code that measures {report.verified.measurement.hex()}."
+
+
+def _who(report: Report) -> Iterator[str]:
+    verified = report.verified
+    if verified is None:
+        yield "Nobody that can be told: the evidence is not verified, and anyone can write what it says."
+        return
+    for part in verified.parts:
+        name = ROOTS.get(part.root, "a root that the caller or the policy named")
+        kind = "a SIMULATED platform, whose maker can forge anything" if part.simulated else "hardware"
+        ids = ", ".join(f"{key} {value}" for key, value in part.platform_ids.items()) or "no id"
+        yield f"{BY_NAME[part.tee].title}: {kind}, under {name} ({part.root.hex()}); it shows {ids}."
+
+
+def _checked(report: Report) -> Iterator[str]:
+    judged = [finding for finding in report.findings if finding.phase not in {Phase.PARSE, Phase.VERIFY}]
+    counts = f": of {len(judged)} checks, {', '.join(_counts(judged))}"
+    for name, outcome in report.phases.items():
+        meaning = _STAGES[name] if outcome is Outcome.PASSED else ""
+        yield f"{name}: {outcome}{meaning}{counts if name == 'appraise' and judged else ''}."
+    if report.as_of is not None:
+        yield f"Dates do not hold at {rfc3339(report.now)}; all else was checked as of {rfc3339(report.as_of)}."
+    for finding in report.refused:
+        yield _told("Refused", finding)
+    for finding in report.warnings:
+        yield _told("Permitted, with a warning", finding)
+    if report.open:
+        yield f"Open, for want of a policy: {', '.join(dict.fromkeys(str(each.code) for each in report.open))}."
+
+
+_STAGES: Final = {
+    "parse": ", in the one encoding of its format",
+    "verify": "; signatures, chains, revocation and dates hold",
+    "appraise": "",
+}
+
+
+def _counts(findings: list[Finding]) -> Iterator[str]:
+    words = {Severity.OK: "passed", Severity.WARNING: "permitted", Severity.OPEN: "open", Severity.REFUSAL: "refused"}
+    for severity, word in words.items():
+        number = sum(finding.severity is severity for finding in findings)
+        if number:
+            yield f"{number} {word}"
+
+
+def _told(how: str, finding: Finding) -> str:
+    return f"{how}: {finding.code}: {finding.code.meaning}. Expected {finding.expected}; found {finding.found}."
+
+
+def _currency(report: Report) -> Iterator[str]:
+    verified = report.verified
+    if verified is None:
+        return
+    for part in verified.parts:
+        if part.tcb_status is not None:
+            yield f"{BY_NAME[part.tee].title}: {part.tcb_status}: {STATUSES[part.tcb_status]}."
+        if part.tcb_date is not None:
+            yield f"The platform deals with what was published up to {rfc3339(part.tcb_date)}, {_age(part, report)}."
+        if part.tcb_status is not None:
+            yield f"Advisories that apply: {', '.join(part.advisories) or 'none'}."
+    yield f"What the vendor says is from {rfc3339(verified.issued)} and expires at {rfc3339(verified.expires)}."
+
+
+def _age(part: Verified, report: Report) -> str:
+    days = (report.now - (part.tcb_date or report.now)) // _DAY
+    return f"{days} days before {rfc3339(report.now)}" if days >= 0 else f"{-days} days after {rfc3339(report.now)}"
+
+
+def _what_if(report: Report, presets: tuple[Preset, ...], changes: Changes | None) -> Iterator[str]:
+    suffix = " (but for what only a policy can say)" if report.policy is None else ""
+    for preset in presets:
+        verdict = f"would be refused: {', '.join(preset.refused)}" if preset.refused else f"would pass{suffix}"
+        yield f'Under preset = "{preset.name}" it {verdict}.'
+    if changes is None:
+        return
+    for change in changes.changes:
+        danger = " DANGEROUS: it gives up what the check protects." if change.dangerous else ""
+        yield f"{change.code} would pass with: {change.text}.{danger}"
+    if changes.remaining:
+        yield f"No change that is tried here makes these pass: {', '.join(changes.remaining)}."
+    elif changes.changes:
+        yield "With all of these, the policy would accept this evidence. Whether it should is yours to decide."
+
+
+def _next(report: Report) -> Iterator[str]:
+    """Yield what to do: once for each remedy."""
+    if report.accepted:
+        if report.policy is None:
+            yield NOT_IDENTITY
+            yield "Write a policy that names the code that you expect (docs/policy.md), and verify with --policy."
+        else:
+            yield "None: what the policy asks for is there. Verify again before the collateral expires."
+        return
+    missing = report.error is not None and report.error.code is EvidenceCode.COLLATERAL_MISSING
+    if missing and report.key is not None:
+        yield f"Get the collateral that is filed as {' or '.join(map(str, report.key.candidates))}."
+    yield from dict.fromkeys(_step(finding) for finding in report.refused)
+
+
+def _step(finding: Finding) -> str:
+    return f"{finding.code}: {finding.remedy or finding.code.remedy or 'do not trust this evidence'}."
+
+
+def _wrapped(text: str, indent: str) -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -1,0 +1,79 @@
+"""A report on a screen or in a pipe: the verdict, every check as a row, and what to do about those that refuse."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from attestation.findings import Finding
+from attestation.report import Report
+from attestation.tees import BY_NAME
+from attestation.validity import rfc3339
+from manifests.show import print_rows
+
+_MARKS: Final = {"ok": "ok", "warning": "permitted", "open": "open", "refusal": "refused"}
+_COLORS: Final = {"ok": "green", "permitted": "yellow", "open": "cyan", "refused": "red"}
+NOT_IDENTITY: Final = "No policy: this shows that the evidence is GENUINE, and not WHOSE CODE it is of."
+_WIDEST: Final = 40
+
+
+def print_report(report: Report) -> None:
+    """Print the verdict, the checks, and the next steps."""
+    word, color = ("ACCEPTED", "green") if report.accepted else ("REFUSED", "red")
+    click.echo(f"{click.style(word, fg=color, bold=True)}  {subject(report)}")
+    for line in facts(report):
+        click.echo(line)
+    rows = [_row(finding) for finding in report.findings]
+    print_rows([("", "check", "expected", "found"), *rows], _COLORS)
+    for finding in report.refused:
+        click.echo(f"{click.style(str(finding.code), fg='red')}: {finding.remedy}")
+    if report.policy is None and report.genuine:
+        click.secho(NOT_IDENTITY, fg="yellow", bold=True)
+
+
+def subject(report: Report) -> str:
+    """Return what the evidence is, in a few words."""
+    found = report.evidence
+    if found is None:
+        return "not evidence of any platform that is handled"
+    if report.verified is None:
+        return f"{BY_NAME[found.tee].title} v{found.version}, platform unknown"
+    platform = "SIMULATED" if report.verified.simulated else "hardware"
+    return f"{BY_NAME[found.tee].title} v{found.version}, {platform} platform"
+
+
+def facts(report: Report) -> Iterator[str]:
+    """Yield what stands above the checks, a line each."""
+    if report.wrapping:
+        yield f"unwrapped: {'; '.join(report.wrapping)}"
+    if report.gpu is not None:
+        yield "evidence of devices came with it, and is judged below; that they belong together shows in a session"
+    verified = report.verified
+    if report.as_of is not None:
+        yield f"dates do not hold at {rfc3339(report.now)}; everything else is as of {rfc3339(report.as_of)}"
+    if verified is not None:
+        status = "" if verified.tcb_status is None else f"TCB {verified.tcb_status}; "
+        yield f"{status}the collateral expires at {rfc3339(verified.expires)}"
+
+
+def flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return nested maps as rows of dotted names; what takes several lines is left out."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += flatten(f"{prefix}{name}.", value)
+        elif "\n" not in str(value):
+            rows.append((prefix + name, str(value)))
+    return rows
+
+
+def _row(finding: Finding) -> tuple[str, str, str, str]:
+    return _MARKS[finding.severity], str(finding.code), _short(finding.expected), _short(finding.found)
+
+
+def _short(text: str) -> str:
+    """Shorten a long value where a person looks at a table; a file, a pipe and `--json` get all of it."""
+    return text if len(text) <= _WIDEST or not sys.stdout.isatty() else f"{text[:12]}...{text[-12:]}"

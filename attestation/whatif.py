@@ -1,0 +1,276 @@
+"""What would change a verdict: other presets, or the least changes of a policy.  Every answer is a real appraisal.
+
+A change only says what it takes for a check to pass.  Whether it should pass is for whoever writes the policy: what
+opens the enclave to anybody is marked as dangerous.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from attestation import genuine
+from attestation.appraise import appraise
+from attestation.findings import Finding, Severity
+from attestation.policy import EvidencePolicy, Policy
+from attestation.policy.presets import PRESETS
+from attestation.report import Report
+from attestation.verified import Verified
+
+PRESET_NAMES: Final = ("strict", "production")
+"""The presets for hardware; that for simulation says nothing about anything else."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset's terms make of the evidence.  refused: codes of the checks that it would fail."""
+
+    name: str
+    refused: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer for programs."""
+        return {"preset": self.name, "passes": not self.refused, "refused": list(self.refused)}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of a policy that makes one check pass.  text: as one would write it into the policy."""
+
+    code: str
+    table: str
+    field: str
+    value: Any
+    text: str
+    dangerous: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the change for programs."""
+        return {"code": self.code, "change": self.text, "dangerous": self.dangerous}
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The changes under which a refusal becomes a pass.  remaining: codes that no change of the policy helps."""
+
+    changes: tuple[Change, ...]
+    remaining: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer for programs."""
+        return {
+            "passes": not self.remaining,
+            "changes": [change.to_dict() for change in self.changes],
+            "remaining": list(self.remaining),
+        }
+
+
+def under_presets(report: Report) -> tuple[Preset, ...]:
+    """Appraise the evidence under the terms of each preset for hardware, with the policy's tables where there is one.
+
+    Empty for what is not genuine, and for simulated platforms, which such a preset never accepts.
+    """
+    if report.verified is None or not report.genuine or report.verified.simulated:
+        return ()
+    return tuple(_under(report.verified, report, name) for name in PRESET_NAMES)
+
+
+def _under(verified: Verified, report: Report, name: str) -> Preset:
+    terms = {
+        field: tuple(value) if isinstance(value, list) else value for field, value in PRESETS[name].evidence.items()
+    }
+    if report.policy is None:
+        found = genuine.judge(verified, report.now, report_data=report.report_data, evidence=EvidencePolicy(**terms))
+    else:
+        policy = dataclasses.replace(report.policy, evidence=dataclasses.replace(report.policy.evidence, **terms))
+        found = appraise(verified, policy, report.now, report_data=report.report_data).findings
+    return Preset(name, _refused(found))
+
+
+def least_changes(report: Report) -> Changes | None:
+    """Find the changes that make the policy accept; None where it does, or is not the reason.
+
+    Each change is tried, and only what helps its check is kept.
+    """
+    if report.policy is None or report.verified is None or not report.genuine or report.accepted:
+        return None
+    policy, kept = report.policy, []
+    for change in dict.fromkeys(_proposed(report.refused, report.verified)):
+        changed = _applied(policy, change)
+        if changed is not None:
+            policy = changed
+            kept.append(change)
+    remaining = _refused(appraise(report.verified, policy, report.now, report_data=report.report_data).findings)
+    return Changes(tuple(change for change in kept if change.code not in remaining), remaining)
+
+
+def _refused(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    refused = (str(finding.code) for finding in findings if finding.severity is Severity.REFUSAL)
+    return tuple(dict.fromkeys(refused))
+
+
+def _applied(policy: Policy, change: Change) -> Policy | None:
+    """Return the policy with a change, which adds to a list and replaces anything else; None where it has no place."""
+    table = policy.evidence if change.table == "evidence" else policy.table(change.table)
+    if table is None:
+        return None
+    old = getattr(table, change.field)
+    value = (*old, *change.value) if isinstance(change.value, tuple) and isinstance(old, tuple) else change.value
+    if isinstance(change.value, int) and change.field.endswith("_allowed"):
+        value = old | change.value
+    changed = dataclasses.replace(table, **{change.field: value})  # type: ignore[type-var]  # tables are dataclasses
+    if isinstance(changed, EvidencePolicy):
+        return dataclasses.replace(policy, evidence=changed)
+    return dataclasses.replace(policy, tables={**policy.tables, change.table: changed})
+
+
+# ------------------------------------------------------------------------------------------------ proposals
+
+_LISTS: Final[Mapping[str, str]] = {
+    "sgx-mrenclave": "mrenclave",
+    "sgx-mrsigner": "mrsigner",
+    "sgx-config-id": "config_id",
+    "tdx-mrtd": "mrtd",
+    "tdx-rtmr0": "rtmr0",
+    "tdx-rtmr1": "rtmr1",
+    "tdx-rtmr2": "rtmr2",
+    "tdx-rtmr3": "rtmr3",
+    "tdx-mrconfigid": "mrconfigid",
+    "tdx-mrowner": "mrowner",
+    "tdx-mrownerconfig": "mrownerconfig",
+    "tdx-mrservicetd": "mrservicetd",
+    "tdx-mrseam": "mrseam",
+    "snp-measurement": "measurement",
+    "snp-host-data": "host_data",
+    "snp-family-id": "family_id",
+    "snp-image-id": "image_id",
+    "snp-id-key": "id_key_digest",
+    "snp-report-id": "report_id",
+    "snp-chip-id": "chip_id",
+    "platform-fmspc": "fmspc",
+    "platform-ppid": "ppid",
+}
+"""Checks of a value against a list of hex: the list's field."""
+
+_SINGLE: Final[Mapping[str, str]] = {
+    "sgx-isv-ext-prod-id": "isv_ext_prod_id",
+    "sgx-isv-family-id": "isv_family_id",
+}
+"""Checks of a value against one value of hex."""
+
+_NUMBERS: Final[Mapping[str, str]] = {
+    "sgx-isv-prod-id": "isv_prod_id",
+    "sgx-isv-svn": "isv_svn_min",
+    "sgx-config-svn": "config_svn",
+    "snp-guest-svn": "guest_svn_min",
+    "snp-vmpl": "vmpl_max",
+    "snp-report-version": "report_version_min",
+    "qe-isv-svn": "qe_isv_svn_min",
+}
+"""Checks of a number against a floor, a ceiling, or one number."""
+
+_MASKS: Final[Mapping[str, str]] = {
+    "sgx-xfrm": "xfrm_allowed",
+    "sgx-miscselect": "miscselect_allowed",
+    "sgx-cet-attributes": "cet_attributes_allowed",
+    "tdx-xfam": "xfam_allowed",
+    "snp-platform-info": "platform_info_allowed",
+}
+"""Checks of bits against those that may be set."""
+
+_NAMED: Final[Mapping[str, tuple[str, str]]] = {
+    "snp-smt": ("policy_allowed", "SMT"),
+    "snp-cxl": ("policy_allowed", "CXL_ALLOW"),
+}
+"""Checks that one word in a list permits."""
+
+_FLAGS: Final[Mapping[str, tuple[str, bool]]] = {
+    "sgx-debug": ("debug", True),
+    "sgx-provision-key": ("provision_key", True),
+    "sgx-einittoken-key": ("einittoken_key", True),
+    "tdx-debug": ("debug", True),
+    "tdx-sept-ve": ("sept_ve", True),
+    "tdx-migratable": ("migratable", True),
+    "snp-debug": ("debug", True),
+    "snp-migration": ("migration_agent", True),
+    "snp-revocation": ("dangerous_crl_absent", True),
+    "snp-provisional": ("provisional_firmware", False),
+    "nitro-debug": ("debug", True),
+    "tpm-clock": ("unsafe_clock", False),
+    "azure-secure-boot": ("insecure_boot", True),
+    "azure-console": ("console", True),
+    "nvidia-fwid": ("fwid_absent", False),
+}
+"""Checks that one flag switches off, and whether that is dangerous."""
+
+
+def _proposed(refused: tuple[Finding, ...], verified: Verified) -> Iterator[Change]:
+    """Yield a change for each refused check that some field of its table decides."""
+    tables = [part.tee for part in verified.parts]
+    for finding in refused:
+        yield from _for_evidence(finding)
+        for tee in tables:
+            yield from _for_table(finding, tee)
+
+
+def _for_table(finding: Finding, tee: str) -> Iterator[Change]:
+    code, found = str(finding.code), finding.found
+    if not code.startswith((f"{tee}-", "platform-", "qe-", "azure-")):
+        return
+    if code in _FLAGS:
+        field, dangerous = _FLAGS[code]
+        yield Change(code, tee, field, value=True, text=f"[{tee}] {field} = true", dangerous=dangerous)
+    elif code in _NAMED:
+        field, word = _NAMED[code]
+        yield Change(code, tee, field, (word,), f'add "{word}" to [{tee}] {field}')
+    elif code in _NUMBERS and found.isdigit():
+        yield Change(code, tee, _NUMBERS[code], int(found), f"[{tee}] {_NUMBERS[code]} = {found}")
+    elif code in _MASKS:
+        yield Change(code, tee, _MASKS[code], int(found, 16), f"add {found} to the bits of [{tee}] {_MASKS[code]}")
+    elif code in _LISTS and _is_hex(found):
+        field = _LISTS[code]
+        yield Change(code, tee, field, (bytes.fromhex(found),), f'add "{found}" to [{tee}] {field}')
+    elif code in _SINGLE:
+        yield Change(code, tee, _SINGLE[code], bytes.fromhex(found), f'[{tee}] {_SINGLE[code]} = "{found}"')
+
+
+def _is_hex(text: str) -> bool:
+    try:
+        return bool(bytes.fromhex(text))
+    except ValueError:
+        return False
+
+
+def _for_evidence(finding: Finding) -> Iterator[Change]:
+    """Yield the change of [evidence] for a check that holds for every TEE."""
+    maker = _EVIDENCE.get(str(finding.code))
+    if maker is not None:
+        field, value, text = maker(finding.found)
+        yield Change(str(finding.code), "evidence", field, value, f"[evidence] {text}")
+
+
+_Made = tuple[str, Any, str]
+
+
+def _status(found: str) -> _Made:
+    return "tcb_status", (found,), f'tcb_status: add "{found}"'
+
+
+def _advisories(found: str) -> _Made:
+    return "advisories_accepted", tuple(found.split(", ")), f"advisories_accepted: add {found}"
+
+
+def _without(field: str) -> Callable[[str], _Made]:
+    return lambda _: (field, None, f"without {field}")
+
+
+_EVIDENCE: Final[Mapping[str, Callable[[str], _Made]]] = {
+    "tcb-status": _status,
+    "tcb-advisories": _advisories,
+    "tcb-evaluation": _without("tcb_evaluation_min"),
+    "tcb-date": _without("tcb_date_min"),
+    "collateral-age": _without("max_collateral_age"),
+    "hardware-feed-age": _without("broken_hardware_max_age"),
+}
