@@ -36,6 +36,26 @@ class AzureVerified(Verified):
         return self.inner.measurement
 
     @property
+    def tcb_status(self) -> str | None:
+        """How the processor's security versions stand."""
+        return self.inner.tcb_status
+
+    @property
+    def advisories(self) -> tuple[str, ...]:
+        """Ids of the security advisories that apply to the processor."""
+        return self.inner.advisories
+
+    @property
+    def tcb_date(self) -> int | None:
+        """Unix seconds up to which the processor's part deals with what was published."""
+        return self.inner.tcb_date
+
+    @property
+    def evaluation_number(self) -> int | None:
+        """Intel's tcbEvaluationDataNumber, over TDX."""
+        return self.inner.evaluation_number
+
+    @property
     def parts(self) -> tuple[Verified, ...]:
         """Itself, the processor's part and the vTPM's part, each under the table of its TEE."""
         return (self, *self.inner.parts, self.vtpm)

@@ -51,6 +51,31 @@ class RatlsVerified(Verified):
         return self.inner.measurement
 
     @property
+    def tcb_status(self) -> str | None:
+        """How the platform's security versions stand."""
+        return self.inner.tcb_status
+
+    @property
+    def advisories(self) -> tuple[str, ...]:
+        """Ids of the security advisories that apply."""
+        return self.inner.advisories
+
+    @property
+    def tcb_date(self) -> int | None:
+        """Unix seconds up to which the platform deals with what was published."""
+        return self.inner.tcb_date
+
+    @property
+    def evaluation_number(self) -> int | None:
+        """Intel's tcbEvaluationDataNumber."""
+        return self.inner.evaluation_number
+
+    @property
+    def platform_ids(self) -> dict[str, str]:
+        """What tells the platform of the evidence inside from others."""
+        return self.inner.platform_ids
+
+    @property
     def parts(self) -> tuple[Verified, ...]:
         """The evidence inside, under the table of its own TEE."""
         return self.inner.parts

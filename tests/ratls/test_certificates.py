@@ -123,7 +123,8 @@ def test_dates_are_data_because_their_holder_writes_them() -> None:
     der = ratls_certificate(KEY, quote, profile=RatlsProfile(not_before=NOW + 10, not_after=NOW + 20))
     shown = json.loads(json.dumps(verify(der).to_dict()))
     assert (shown["not_before"], shown["not_after"]) == ("2025-10-09T08:53:30Z", "2025-10-09T08:53:40Z")
-    assert shown["sgx"]["tcb_status"] == "UpToDate"
+    assert shown["tcb_status"] == shown["sgx"]["tcb_status"] == "UpToDate"
+    assert set(shown["platform_ids"]) == {"fmspc", "ppid"}
     assert set(shown["quote"]) >= {"tagged", "legacy", "public_key"}
 
 
