@@ -105,13 +105,17 @@ def require_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def concerning(path: Path, remedy: str | None = None) -> Iterator[None]:
-    """Have every error of the body name the file that it is about, and `remedy` where it says nothing of its own."""
+    """Have every error of the body name the file that it is about, and `remedy` where it says nothing of its own.
+
+    A file of a later version is no fault of the file's: nothing that is done with it helps.
+    """
     try:
         yield
     except StrongroomError as error:
         if str(path) not in error.message:
             error.message = f"{path}: {error.message}"
-        if remedy is not None and error.remedy == error.code.remedy:
+        is_later = error.code is ManifestCode.VERSION_UNSUPPORTED
+        if remedy is not None and error.remedy == error.code.remedy and not is_later:
             error.remedy = remedy
         raise
 

@@ -19,7 +19,7 @@ from attestation.collateral.key import CollateralKey
 from attestation.collateral.sources import CollateralSource
 from attestation.errors import EvidenceError
 from manifests import fields
-from manifests.errors import ManifestError
+from manifests.errors import ManifestCode, ManifestError
 
 FORMAT: Final = "strongroom-evidence-bundle"
 MAX_BUNDLE: Final = 2 * MAX_COLLATERAL
@@ -52,13 +52,18 @@ class Bundle:
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Bundle:
-        """Decode a bundle file; raises FetchError `bundle-malformed`, or as its collateral does."""
+        """Decode a bundle file.
+
+        Raises FetchError `bundle-malformed`, ManifestError `version-unsupported`, or as its collateral does.
+        """
         try:
             text = data if isinstance(data, str) else data.decode("utf-8")
             return cls._decode(strict_json.loads(text, max_size=MAX_BUNDLE))
         except UnicodeDecodeError:
             raise _malformed("it is not UTF-8") from None
         except (ManifestError, EvidenceError) as error:
+            if error.code is ManifestCode.VERSION_UNSUPPORTED:
+                raise
             raise _malformed(error.message) from None
 
     @classmethod
