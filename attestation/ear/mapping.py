@@ -51,6 +51,8 @@ GROUPS: Final = (
             "snp-product",
             "snp-signing-key",
             "tdx-mrsignerseam",
+            "nvidia-product",
+            "session-device-class",
         ),
     ),
     Group(  # is its firmware good, and is what is known of it new enough to tell
@@ -82,6 +84,15 @@ GROUPS: Final = (
             "snp-report-version",
             "tpm-firmware",
             "tpm-clock",
+            "nvidia-driver-version",
+            "nvidia-vbios-version",
+            "nvidia-driver-rim",
+            "nvidia-vbios-rim",
+            "nvidia-rim-tag",
+            "nvidia-rim-conflict",
+            "nvidia-measurements",
+            "nvidia-flags",
+            "nvidia-fwid",
         ),
     ),
     Group(  # is it one of the machines that are meant
@@ -165,6 +176,8 @@ GROUPS: Final = (
             "snp-host-data",
             "azure-secure-boot",
             "azure-console",
+            "nvidia-mode",
+            "session-devices",
         ),
     ),
     Group(  # can anyone outside look in: a debugger can, whoever permits it
