@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from attestation import evidence
-from attestation.collateral.bundle import MAX_EVIDENCE, Bundle
+from attestation.collateral.bundle import Bundle
 from attestation.collateral.cache import Cache
 from attestation.collateral.fetcher import DAY, Fetcher
 from attestation.collateral.held import Held, fetch_into, file_into, inspect, inspect_folder
@@ -23,8 +23,9 @@ from attestation.moment import Moment
 from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
 from attestation.validity import rfc3339
+from attestation.wrapping import MAX_INPUT, unwrap
 from manifests.errors import Fault
-from manifests.files import read_bounded, write_atomically
+from manifests.files import concerning, read_bounded, write_atomically
 from manifests.show import print_rows
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -127,7 +128,7 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
 @click.option("--output", type=_PATH, required=True, help="The bundle to write; an existing file is kept.")
 def bundle_command(path: Path, held: Path, output: Path) -> None:
     """Put evidence and the collateral that it needs into one file that travels; verifies nothing."""
-    data = read_bounded(path, MAX_EVIDENCE)
+    data = _evidence(path)
     parsed = evidence.parse(data)
     key, found = evidence.collateral_key(parsed), evidence.collateral_for(parsed, open_source(held))
     content = {} if key is None or found is None else {key: found}
@@ -142,10 +143,16 @@ def _key(path: Path | None, tee: str | None, fmspc: str | None, ca: str | None, 
         return CollateralKey.parse(name)
     if path is None:
         return CollateralKey(tee or "", (fmspc or "").lower(), ca or "")
-    key = evidence.collateral_key(evidence.parse(read_bounded(path, MAX_EVIDENCE)))
+    key = evidence.collateral_key(evidence.parse(_evidence(path)))
     if key is None:
         raise click.UsageError(f"{path} needs no collateral: all that its verification takes travels with it")
     return key
+
+
+def _evidence(path: Path) -> bytes:
+    """Return evidence as its TEE wrote it, whatever wraps it in the file: hex, base64, JSON, a bundle."""
+    with concerning(path):
+        return unwrap(read_bounded(path, MAX_INPUT)).evidence
 
 
 def _source(

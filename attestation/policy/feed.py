@@ -66,7 +66,7 @@ class HardwareFeed:
 
 def sign_feed(body: Mapping[str, Any], signer: signing.Signer) -> str:
     """Return the text of a list's file, for a body of the form that docs/policy.md describes; raises PolicyError."""
-    text = json.dumps(body, indent=1, sort_keys=True, ensure_ascii=True)
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     _body(text)
     return _envelope(text, signer.sign(CONTEXT, text.encode("ascii")))
 

@@ -70,6 +70,16 @@ def test_what_evidence_needs_is_fetched_verified_and_filed(service: Service, tmp
     assert len(service.asked) == 4, "the second time, the cache serves"
 
 
+def test_evidence_may_be_wrapped(service: Service, tmp_path: Path, root: Path) -> None:
+    serve_intel(service)
+    path = write_quote(tmp_path / "quote.hex")
+    path.write_text(path.read_bytes().hex(), encoding="ascii")
+    options = ["--evidence", path, "--output", tmp_path / "new", "--pccs", service.url, "--simulated-root", root]
+    assert run("fetch", *options).exit_code == 0
+    path.write_text("nothing", encoding="ascii")
+    assert "quote.hex" in failed(run("fetch", *options), EvidenceCode.EVIDENCE_UNKNOWN).message
+
+
 @pytest.mark.parametrize(
     "chosen", [["--tee", "sgx", "--fmspc", FMSPC.upper(), "--ca", "processor"], ["--name", KEY]], ids=["parts", "name"]
 )

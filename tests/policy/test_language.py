@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attestation.appraise import appraise
 from attestation.errors import EvidenceCode, FindingCode, PolicyCode
 from attestation.findings import Severity
 from attestation.intel.tcb import TcbStatus
 from attestation.intel.verified import IntelVerified
-from attestation.policy import load_policy, roots_for
+from attestation.policy import EvidencePolicy, Policy, load_policy, roots_for
+from attestation.policy.feed import MAX_FEED
 from attestation.policy.presets import PRESETS
 from attestation.roots import AMD_ROOTS, INTEL_SGX_ROOT, Hierarchy, Roots
 from attestation.sim.pki import Profile, certify, derive_key
 from attestation.validity import rfc3339
+from manifests import canonical, signing
 from manifests.errors import ManifestCode
 from tests.attestation import kit
-from tests.attestation.kit import MRENCLAVE, NOW, SEED, policy, policy_map, refused
-from tests.policy.kit import DAY, FMSPC, PPID, WATCHER, feed
+from tests.attestation.kit import MRENCLAVE, NOW, SEED, outcome, policy, policy_map, refused
+from tests.policy.kit import DAY, FMSPC, PPID, WATCHER, entry, feed, named
 
 HARDWARE = {"simulation": None, "simulated_root": None}
 
@@ -165,6 +169,28 @@ def test_the_root_of_a_simulated_platform_takes_no_vendors_place(tmp_path: Path)
 def test_replacements_that_cannot_be_meant_are_refused(fields: dict[str, Any], code: PolicyCode) -> None:
     with refused(code):
         policy(evidence=fields)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists, max_leaves=5))
+def test_any_value_in_any_place_is_read_or_refused(value: Any) -> None:
+    names = [item.name for item in dataclasses.fields(EvidencePolicy)]
+    for name in names:
+        verdict = outcome(lambda chosen=name: policy(evidence={chosen: value}))
+        assert isinstance(verdict, Policy | PolicyCode) or verdict is ManifestCode.FILE_UNAVAILABLE, name
+    for name in ("ppid", "csp_id", "unknown"):
+        verdict = outcome(lambda chosen=name: policy(evidence={"platforms_denied": {chosen: value}}))
+        assert isinstance(verdict, Policy | PolicyCode)
+    verdict = outcome(lambda: policy(evidence=HARDWARE | {"dangerous_replacement_roots": {"intel": value}}))
+    assert isinstance(verdict, Policy | PolicyCode) or verdict is ManifestCode.FILE_UNAVAILABLE
+
+
+def test_a_list_of_the_largest_size_still_fits_a_brokers_signed_policy() -> None:
+    ids = [f"{number:032x}" for number in range(1, 920)]
+    loaded = policy(evidence=named(entry(platforms={"ppid": ids})))
+    text = loaded.evidence.broken_hardware
+    assert text is not None
+    assert MAX_FEED * 0.9 < len(text) < MAX_FEED * 1.1
+    assert len(canonical.encode(loaded.to_dict())) < signing.MAX_DOCUMENT - 8192
 
 
 # ------------------------------------------------------------------------------------------------ presets
