@@ -41,6 +41,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from attestation.collateral.document import Collateral
 from attestation.collateral.key import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa, pem, tcb
@@ -141,13 +142,17 @@ def authenticate(collateral: IntelCollateral, roots: Roots) -> ValidatedCollater
 
 def _check_tee(what: str, expected: str, found: str) -> None:
     if found != expected:
-        raise EvidenceError(
-            EvidenceCode.COLLATERAL_TEE,
-            f"the {what} is of another TEE",
-            expected=expected,
-            found=found,
-            remedy=f"use collateral that was fetched for {expected}",
-        )
+        raise _other_tee(what, expected, found)
+
+
+def _other_tee(what: str, expected: str, found: str) -> EvidenceError:
+    return EvidenceError(
+        EvidenceCode.COLLATERAL_TEE,
+        f"the {what} is of another TEE",
+        expected=expected,
+        found=found,
+        remedy=f"use collateral that was fetched for {expected}",
+    )
 
 
 def _signer(chain: bytes, root: Certificate, anchor: Anchor) -> Certificate:
@@ -175,18 +180,14 @@ def collateral_key(quote: Quote) -> CollateralKey:
 
 
 def verify_quote(
-    quote: QuoteV3 | TdQuote, collateral: IntelCollateral | ValidatedCollateral, roots: Roots, now: int
+    quote: QuoteV3 | TdQuote, collateral: Collateral | ValidatedCollateral | None, roots: Roots, now: int
 ) -> IntelVerified:
     """Verify a quote at `now` (Unix seconds), steps C1 to C8 and 2 to 10.
 
     Raises EvidenceError at the first signature, chain, date or level that does not hold.  Prepared collateral must
     have been prepared under the same roots (`collateral-roots`).
     """
-    if isinstance(collateral, IntelCollateral):
-        collateral = prepare(collateral, roots, now)
-    if collateral.roots != roots:
-        raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
-    _check_tee("collateral", quote.tee, collateral.tee)
+    collateral = _prepared(quote, collateral, roots, now)  # C1 to C8
     platform = _platform(quote.certification_data, collateral)  # 2, 3
     leaf, ca, pck = platform.leaf, platform.ca, platform.pck
     collateral.check_dates(now)  # 4
@@ -207,6 +208,27 @@ def verify_quote(
         verdict = tcb.td_verdict(*documents, pck, quote.qe_report, quote.body)
         return TdxVerified(quote=quote, tcb=verdict, **common)
     return SgxVerified(quote=quote, tcb=tcb.verdict(*documents, pck, quote.qe_report), **common)
+
+
+def _prepared(
+    quote: Quote, collateral: Collateral | ValidatedCollateral | None, roots: Roots, now: int
+) -> ValidatedCollateral:
+    """Return the collateral, verified under the same roots and of the quote's TEE."""
+    if collateral is None:
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_MISSING,
+            EvidenceCode.COLLATERAL_MISSING.meaning,
+            expected=str(collateral_key(quote)),
+            remedy="fetch it from Intel's provisioning certification service, or from a cache of it",
+        )
+    if isinstance(collateral, IntelCollateral):
+        collateral = prepare(collateral, roots, now)
+    if not isinstance(collateral, ValidatedCollateral):
+        raise _other_tee("collateral", quote.tee, type(collateral).__name__)
+    if collateral.roots != roots:
+        raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
+    _check_tee("collateral", quote.tee, collateral.tee)
+    return collateral
 
 
 def _platform(chain: bytes, collateral: ValidatedCollateral) -> Platform:
