@@ -5,13 +5,14 @@ Source: DMTF DSP0274, SPDM 1.1.0, section 10.11 "GET_MEASUREMENTS request and ME
 
     report   = request (37) | response
     response = header (8) | measurement blocks | nonce (32) | u16 n | opaque data (n) | signature (96)
-    block    = header (4) | DMTF header (3) | digest (48)
+    block    = header (7) | digest (48)
 
 The device signs request and response, up to the signature, with ECDSA on P-384 and SHA-384.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,15 +59,14 @@ RESPONSE = Layout(
     **_CODES,
 )
 
-BLOCK = Layout(
-    "measurement block",
-    55,
+BLOCK_HEADER = Layout(
+    "measurement header",
+    7,
     Row(0, 1, "index", Kind.UINT),
     Row(1, 1, "specification", Kind.UINT),
     Row(2, 2, "size", Kind.UINT),
     Row(4, 1, "kind", Kind.UINT),
     Row(5, 2, "digest_size", Kind.UINT),
-    Row(7, 48, "digest"),
     **_CODES,
 )
 
@@ -75,6 +75,9 @@ _REQUESTED = {"version": SPDM_1_1, "code": GET_MEASUREMENTS, "attributes": 1, "o
 _ANSWERED = {"version": SPDM_1_1, "code": MEASUREMENTS, "slot": 0}
 _MEASURED = {"specification": 1, "size": DIGEST_SIZE + 3, "kind": 1, "digest_size": DIGEST_SIZE}
 """The DMTF's format, and a digest of mutable firmware: what NVIDIA's devices report throughout."""
+_BLOCK_SIZE = BLOCK_HEADER.size + DIGEST_SIZE
+_AFTER_INDEX = BLOCK_HEADER.serialize({"index": 0, **_MEASURED})[1:]
+"""What follows the index in every block's header."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,10 @@ class Report:
     opaque: Opaque = field(repr=False)
     signature: bytes = field(repr=False)
 
-    @property
+    @functools.cached_property
     def record(self) -> bytes:
         """The measurement record: all blocks."""
-        return b"".join(
-            BLOCK.serialize({"index": index, "digest": digest, **_MEASURED})
-            for index, digest in self.measurements.items()
-        )
+        return b"".join(bytes([index]) + _AFTER_INDEX + digest for index, digest in self.measurements.items())
 
     @property
     def record_digest(self) -> bytes:
@@ -152,17 +152,18 @@ def parse_report(data: bytes) -> Report:
 
 
 def _blocks(record: bytes, count: int) -> dict[int, bytes]:
-    if len(record) != count * BLOCK.size:
-        raise _malformed("its measurements have another size", count * BLOCK.size, len(record))
+    if len(record) != count * _BLOCK_SIZE:
+        raise _malformed("its measurements have another size", count * _BLOCK_SIZE, len(record))
     found: dict[int, bytes] = {}
     last = 0
-    for at in range(0, len(record), BLOCK.size):
-        block = BLOCK.parse(record[at : at + BLOCK.size])
-        _expect(block, _MEASURED, "measurement")
-        if not last < block["index"] < 0xFF:
-            raise _malformed("its measurements are out of order", f"an index above {last}", block["index"])
-        last = block["index"]
-        found[last] = block["digest"]
+    for at in range(0, len(record), _BLOCK_SIZE):
+        index, start = record[at], at + BLOCK_HEADER.size
+        if record[at + 1 : start] != _AFTER_INDEX:
+            _expect(BLOCK_HEADER.parse(record[at:start]), _MEASURED, "measurement")
+        if not last < index < 0xFF:
+            raise _malformed("its measurements are out of order", f"an index above {last}", index)
+        last = index
+        found[index] = record[start : at + _BLOCK_SIZE]
     return found
 
 
