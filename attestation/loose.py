@@ -72,8 +72,9 @@ class LooseFiles(CollateralSource):
         lists = [(issuer, der) for der in ders if (issuer := _issuer_of_list(der)) is not None]
         made = [item for leaf in leaves if (item := _with_chain(leaf, certificates, lists)) is not None]
         if not leaves:
+            vek = _other(ders)
             signers = [each for each in certificates if each.fields.name.lower() == f"sev-{key.family}"]
-            made = [item for signer in signers if (item := _chain(b"", signer, certificates, lists)) is not None]
+            made = [item for signer in signers if (item := _chain(vek, signer, certificates, lists)) is not None]
         return made[0] if len(made) == 1 else self._fitting(made, key)
 
     def _fitting(self, made: Sequence[SnpCollateral], key: CollateralKey) -> SnpCollateral | None:
@@ -168,6 +169,12 @@ def _issuer_of_list(der: bytes) -> bytes | None:
     except EvidenceError:
         return None
     return issuer
+
+
+def _other(ders: Sequence[bytes]) -> bytes:
+    """Return what is neither certificate nor list, for verification to tell what is wrong; empty if there is none."""
+    found = [der for der in ders if der[:1] == b"\x30" and not (_read_certificate(der) or _issuer_of_list(der))]
+    return found[0] if len(found) == 1 else b""
 
 
 def _with_chain(

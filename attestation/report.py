@@ -105,7 +105,7 @@ class Report:
 
     @property
     def tcb_status(self) -> str | None:
-        """The platform's TCB status, in the vendor's words; of evidence that wraps other evidence, that of the inner."""
+        """The platform's TCB status, in the vendor's words; where evidence wraps other evidence, that of the inner."""
         return next((part.tcb_status for part in self._parts if part.tcb_status is not None), None)
 
     @property

@@ -78,7 +78,7 @@ def under_presets(report: Report) -> tuple[Preset, ...]:
 
 
 def _under(verified: Verified, report: Report, name: str) -> Preset:
-    terms = {
+    terms: dict[str, Any] = {
         field: tuple(value) if isinstance(value, list) else value for field, value in PRESETS[name].evidence.items()
     }
     if report.policy is None:
@@ -120,7 +120,7 @@ def _applied(policy: Policy, change: Change) -> Policy | None:
     value = (*old, *change.value) if isinstance(change.value, tuple) and isinstance(old, tuple) else change.value
     if isinstance(change.value, int) and change.field.endswith("_allowed"):
         value = old | change.value
-    changed = dataclasses.replace(table, **{change.field: value})  # type: ignore[type-var]  # tables are dataclasses
+    changed = dataclasses.replace(table, **{change.field: value})
     if isinstance(changed, EvidencePolicy):
         return dataclasses.replace(policy, evidence=changed)
     return dataclasses.replace(policy, tables={**policy.tables, change.table: changed})

@@ -144,7 +144,7 @@ def verify_report(
 def _prepared(
     report: Report, collateral: Collateral | ValidatedEndorsement | None, roots: Roots, now: int
 ) -> ValidatedEndorsement:
-    if collateral is None:
+    if collateral is None or (isinstance(collateral, SnpCollateral) and not collateral.vek):
         raise EvidenceError(
             EvidenceCode.COLLATERAL_MISSING,
             "the certificate of the report's endorsement key is missing",

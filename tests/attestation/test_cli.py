@@ -13,10 +13,13 @@ from click.testing import CliRunner, Result
 from attestation.binding import InclusionProof
 from attestation.cli import attest
 from attestation.client.errors import ClientCode
+from attestation.ear.errors import EarCode
+from attestation.ear.keys import write_verifier_key
 from attestation.errors import EvidenceCode, WireCode
 from attestation.sim.cli import sim
 from attestation.types import EvidenceRecord
 from attestation.validity import rfc3339
+from manifests import keyfile
 from manifests.errors import ManifestCode, StrongroomError
 from tests.attestation import kit
 from tests.attestation.kit import NOW
@@ -84,7 +87,7 @@ def test_a_verdict_in_a_pipe_has_every_value_whole(files: list[object], monkeypa
 
 
 def test_a_person_sees_long_values_shortened(files: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attestation.cli.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr("attestation.report_text.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True)))
     shown = run(attest, "verify", *files, "--at", NOW).output
     assert kit.MRENCLAVE.hex() not in shown
     assert f"{kit.MRENCLAVE.hex()[:12]}..." in shown
@@ -95,10 +98,12 @@ def refusal(result: Result) -> StrongroomError:
     return result.exception
 
 
-def test_broken_evidence_and_collateral_raise_their_codes(files: list[object], tmp_path: Path) -> None:
-    assert refusal(run(attest, "verify", *files, "--at", NOW + 10**8)).code is EvidenceCode.CRL_EXPIRED
-    (tmp_path / "quote.bin").write_bytes(kit.sim_quote() + b"\0")
-    assert refusal(run(attest, "verify", *files)).code is EvidenceCode.QUOTE_TRAILING_BYTES
+def test_broken_evidence_and_collateral_are_reported_with_their_codes(files: list[object], tmp_path: Path) -> None:
+    stale = run(attest, "verify", *files, "--at", NOW + 10**8)
+    assert (stale.exit_code, str(EvidenceCode.CRL_EXPIRED) in stale.output) == (10, True)
+    (tmp_path / "quote.bin").write_bytes(kit.sim_quote() + b"x")
+    broken = run(attest, "verify", *files)
+    assert (broken.exit_code, str(EvidenceCode.QUOTE_TRAILING_BYTES) in broken.output) == (30, True)
     (tmp_path / "quote.bin").unlink()
     assert refusal(run(attest, "verify", *files)).code is ManifestCode.FILE_UNAVAILABLE
 
@@ -153,6 +158,71 @@ def test_evidence_of_a_deployment_is_saved_and_verified_as_evidence(
     files[1] = saved
     assert run(attest, "verify", *files, "--at", NOW).exit_code == 0
     assert refusal(run(attest, "show", "unix:/run/agent", "-o", saved)).code is ManifestCode.FILE_EXISTS
+
+
+def test_evidence_may_come_wrapped_and_by_standard_input(files: list[object]) -> None:
+    words = ["verify", "--evidence", "-", *files[2:], "--at", NOW, "--json"]
+    result = CliRunner().invoke(attest, [str(word) for word in words], input=kit.sim_quote().hex().encode())
+    shown = json.loads(result.output)
+    assert (result.exit_code, shown["accepted"], shown["wrapping"]) == (0, True, ["hex"])
+
+
+def test_without_a_policy_only_genuineness_is_judged(files: list[object], tmp_path: Path) -> None:
+    words = [*files[:4], "--simulated-root", tmp_path / "root.pem", "--at", NOW]
+    result = run(attest, "verify", *words)
+    assert result.exit_code == 0, result.output
+    assert "not WHOSE CODE" in result.output
+    assert run(attest, "verify", *files[:4], "--at", NOW).exit_code == 10
+    assert run(attest, "verify", *files, "--simulated-root", tmp_path / "root.pem").exit_code == 2
+
+
+def test_evidence_without_its_collateral_ends_with_40_and_says_how_to_get_it(files: list[object]) -> None:
+    for command in ("verify", "explain"):
+        result = run(attest, command, *files[:2], "--at", NOW)
+        assert result.exit_code == 40
+        assert str(EvidenceCode.COLLATERAL_MISSING) in result.output
+        assert "sgx-53494d000000-processor" in result.output
+        assert "strongroom collateral fetch" in result.output
+
+
+def test_report_data_must_be_what_the_evidence_is_bound_to(files: list[object]) -> None:
+    for data, status in ((kit.REPORT_DATA, 0), (bytes(64), 10)):
+        assert run(attest, "verify", *files, "--at", NOW, "--report-data", data.hex()).exit_code == status
+    for text in ("00", "xx" * 64):
+        assert run(attest, "verify", *files, "--report-data", text).exit_code == 2
+
+
+def test_a_verdict_is_signed_as_a_token(files: list[object], tmp_path: Path) -> None:
+    key, out = tmp_path / "verifier.key", tmp_path / "result.jwt"
+    public, card = write_verifier_key(key, b"secret", cost=keyfile.Cost(1, 8 * 1024))
+    assert len(public) == 32
+    (tmp_path / "pass").write_bytes(b"secret\n")
+    token = ["--token-key", key, "--token-out", out, "--passphrase-file", tmp_path / "pass"]
+    assert run(attest, "verify", *files, "--at", NOW, *token).exit_code == 0
+    checked = json.loads(run(attest, "verify-token", out, "--key", card, "--at", NOW, "--simulation", "--json").output)
+    assert checked["accepted"] is True
+    assert run(attest, "verify", *files, "--at", NOW, "--token-key", key).exit_code == 2
+    unjudged = run(attest, "verify", *files[:4], "--at", NOW, *token)
+    assert refusal(unjudged).code is EarCode.UNISSUABLE
+
+
+def test_explain_says_in_words_and_in_json_what_verify_says(files: list[object]) -> None:
+    words = run(attest, "explain", *files, "--at", NOW)
+    assert words.exit_code == 0, words.output
+    for title in ("What it is", "Who made it", "What was checked", "How current the platform is", "Next step"):
+        assert title in words.output
+    told = json.loads(run(attest, "explain", *files, "--at", NOW, "--json").output)
+    assert told.keys() >= json.loads(run(attest, "verify", *files, "--at", NOW, "--json").output).keys()
+    assert told["explanation"]["verdict"].startswith("ACCEPTED")
+
+
+def test_show_takes_wrapped_evidence_of_any_tee(tmp_path: Path) -> None:
+    path = tmp_path / "quote.json"
+    path.write_text(json.dumps({"quote": kit.sim_quote().hex()}), encoding="utf-8")
+    saved = tmp_path / "raw.bin"
+    shown = json.loads(run(attest, "show", path, "--json", "-o", saved).output)
+    assert shown["wrapping"] == ['JSON "quote"', "hex"]
+    assert saved.read_bytes() == kit.sim_quote()
 
 
 # --------------------------------------------------------------------------------------------------------- sim

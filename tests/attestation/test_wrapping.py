@@ -1,0 +1,270 @@
+"""Evidence is taken out of whatever wraps it, every captured wrapping included, and nothing else comes out."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attestation import evidence, wrapping, wrapping_json
+from attestation.collateral.bundle import Bundle
+from attestation.collateral.errors import FetchCode
+from attestation.errors import EvidenceCode
+from attestation.nvidia.errors import NvidiaCode
+from attestation.wrapping import MAX_DEPTH, MAX_WRAPPED, Unwrapped, unwrap
+from tests.attestation import kit
+from tests.attestation.kit import NOW, refused
+from tests.shared import vectors
+
+QUOTE = kit.sim_quote
+
+
+def base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def armour(data: bytes) -> bytes:
+    return b"Some words before.\n-----BEGIN SGX QUOTE-----\n" + base64.encodebytes(data) + b"-----END SGX QUOTE-----\n"
+
+
+def dstack(data: bytes, rest: bytes = b"of its own") -> bytes:
+    return b"\x00\x00" + ((len(data) << 2) | 1).to_bytes(2, "little") + data + rest
+
+
+def in_json(name: str = "quote", how: Callable[[bytes], Any] = bytes.hex) -> Callable[[bytes], bytes]:
+    return lambda data: json.dumps({"version": 1.5, "data": {name: how(data)}}).encode()
+
+
+FRAME = "dstack frame: {size} bytes; 10 bytes of dstack's own follow, unverified"
+
+FORMS: dict[str, tuple[Callable[[bytes], bytes], tuple[str, ...]]] = {
+    "raw": (lambda data: data, ()),
+    "padded": (lambda data: data + bytes(70), ("zero padding: 70 bytes",)),
+    "hex": (lambda data: data.hex().encode(), ("hex",)),
+    "hex in capitals with 0x": (lambda data: b"0x" + data.hex().upper().encode(), ("hex",)),
+    "hex in lines": (lambda data: data.hex("\n", 16).encode() + b"\r\n", ("hex",)),
+    "base64": (base64.b64encode, ("base64",)),
+    "base64 in lines": (base64.encodebytes, ("base64",)),
+    "base64url": (base64url, ("base64",)),
+    "armour": (armour, ("armour: SGX QUOTE", "base64")),
+    "JSON hex": (in_json(), ('JSON "quote"', "hex")),
+    "JSON base64url": (in_json("report", lambda data: base64url(data).decode()), ('JSON "report"', "base64")),
+    "JSON numbers": (in_json("td_quote", list), ('JSON "td_quote": a list of numbers',)),
+    "JSON string": (lambda data: json.dumps(data.hex()).encode(), ("JSON string", "hex")),
+    "gzip": (gzip.compress, ("gzip",)),
+    "gzip in base64": (lambda data: base64.b64encode(gzip.compress(data)), ("base64", "gzip")),
+    "dstack": (dstack, (FRAME,)),
+    "dstack in hex in JSON": (in_json("attestation", lambda d: dstack(d).hex()), ('JSON "attestation"', "hex", FRAME)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_evidence_and_says_what_it_was(form: str) -> None:
+    wrap, steps = FORMS[form]
+    unwrapped = unwrap(wrap(QUOTE()))
+    assert unwrapped == Unwrapped(QUOTE(), tuple(step.format(size=len(QUOTE())) for step in steps))
+
+
+@pytest.mark.parametrize("name", sorted(wrapping_json.NAMES))
+def test_every_usual_name_is_looked_under(name: str) -> None:
+    assert unwrap(in_json(name)(QUOTE())).evidence == QUOTE()
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+        unwrap(in_json(f"no_{name}")(QUOTE()))
+
+
+def test_an_integer_of_four_bytes_frames_what_is_longer() -> None:
+    long = QUOTE() + bytes(20_000)
+    framed = b"\x00\x00" + ((len(long) << 2) | 2).to_bytes(4, "little") + long
+    assert unwrap(framed).evidence == QUOTE()
+
+
+@pytest.mark.parametrize("head", [b"\x00\x08\xfc", b"\x00\x00\x03\x00", b"\x00\x00\xff\xff", b"\x00\x00\x00", b"\x00"])
+def test_a_frame_that_is_none_is_unknown(head: bytes) -> None:
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+        unwrap(head + b"x" * 63)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        b"{",
+        b'{"quote": 5}',
+        b"[]",
+        b"0x",
+        b"\xff\xfe\xfd",
+        b"-----BEGIN X-----\n!!\n-----END X-----",
+        b"=" * 12,
+        b"A" * 9,
+        gzip.compress(b"quote")[:-1],
+        gzip.compress(b"quote") + b"x",
+        b"\x1f\x8bnot gzip",
+        json.dumps({"quote": [1, 2, 300]}).encode(),
+        b'"' + b"[" * 3000,
+        b"[" * 100_000,
+    ],
+)
+def test_what_holds_no_evidence_is_unknown(data: bytes) -> None:
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+        unwrap(data)
+
+
+def test_two_pieces_are_ambiguous_and_the_same_one_twice_is_not() -> None:
+    other = kit.platform().quote(kit.platform().report_body(bytes(32)), bytes(64))
+    same = {"quote": QUOTE().hex(), "sgx_quote": base64.b64encode(QUOTE()).decode()}
+    assert unwrap(json.dumps(same).encode()).evidence == QUOTE()
+    with refused(EvidenceCode.WRAPPING_AMBIGUOUS) as caught:
+        unwrap(json.dumps({"quote": QUOTE().hex(), "report": other.hex()}).encode())
+    assert 'JSON "quote"' in str(caught.value.found)
+    assert 'JSON "report"' in str(caught.value.found)
+
+
+def test_of_several_the_one_that_parses_counts() -> None:
+    both = {"quote": QUOTE().hex(), "report": QUOTE()[:600].hex()}
+    assert unwrap(json.dumps(both).encode()).evidence == QUOTE()
+    with refused(EvidenceCode.WRAPPING_AMBIGUOUS):
+        unwrap(json.dumps({"quote": QUOTE()[:500].hex(), "report": QUOTE()[:600].hex()}).encode())
+
+
+def test_one_that_is_cut_short_is_left_to_its_parser() -> None:
+    unwrapped = unwrap(QUOTE()[:600].hex().encode())
+    assert unwrapped.evidence == QUOTE()[:600]
+    with refused(EvidenceCode.QUOTE_TRUNCATED):
+        evidence.parse(unwrapped.evidence)
+
+
+def test_a_repeated_name_is_ambiguous() -> None:
+    with refused(EvidenceCode.WRAPPING_AMBIGUOUS):
+        unwrap(f'{{"quote": "{QUOTE().hex()}", "quote": "00"}}'.encode())
+
+
+def test_size_depth_and_nesting_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = QUOTE()
+    for _ in range(MAX_DEPTH):
+        data = base64.b64encode(data)
+    assert len(unwrap(data).steps) == MAX_DEPTH
+    nested: Any = QUOTE().hex()
+    for _ in range(20):
+        nested = {"quote": nested}
+    for large in (base64.b64encode(data), bytes(MAX_WRAPPED + 1), json.dumps(nested).encode()):
+        with refused(EvidenceCode.WRAPPING_TOO_LARGE):
+            unwrap(large)
+    monkeypatch.setattr(wrapping, "MAX_WRAPPED", 6000)
+    with refused(EvidenceCode.WRAPPING_TOO_LARGE):
+        unwrap(gzip.compress(bytes(6001)))
+
+
+def test_a_bundle_brings_its_collateral() -> None:
+    platform = kit.platform()
+    bundle = Bundle(QUOTE(), {platform.collateral_key: platform.collateral(NOW)})
+    unwrapped = unwrap(bundle.to_json().encode())
+    assert (unwrapped.evidence, unwrapped.steps) == (QUOTE(), ("bundle",))
+    assert unwrapped.collateral is not None
+    assert unwrapped.collateral.fetch(platform.collateral_key) == platform.collateral(NOW)
+    with refused(FetchCode.BUNDLE_MALFORMED):
+        unwrap(b'{"format": "strongroom-evidence-bundle"}')
+
+
+def test_collateral_beside_the_evidence_is_taken_along() -> None:
+    platform = kit.platform()
+    collateral = platform.collateral(NOW)
+    for held in (collateral.to_json(), json.loads(collateral.to_json())):
+        unwrapped = unwrap(json.dumps({"quote": QUOTE().hex(), "collateral": held}).encode())
+        assert unwrapped.collateral is not None
+        assert unwrapped.collateral.fetch(platform.collateral_key) == collateral
+    assert unwrap(json.dumps({"quote": QUOTE().hex(), "collateral": {"x": 1}}).encode()).collateral is None
+
+
+def test_device_evidence_of_the_sdk_becomes_a_container_and_stands_beside_a_processors() -> None:
+    devices = json.loads((vectors() / "nvidia/hopper-590-multi4.json").read_bytes())
+    alone = unwrap(json.dumps(devices).encode())
+    assert alone.steps == ("NVIDIA SDK JSON",)
+    assert evidence.parse(alone.evidence).tee == "nvidia"
+    both = unwrap(json.dumps({"quote": QUOTE().hex(), "nvidia_payload": {"evidence_list": devices}}).encode())
+    assert (both.evidence, both.gpu) == (QUOTE(), alone.evidence)
+    devices[0]["evidence"] = "!"
+    with refused(NvidiaCode.CONTAINER):
+        unwrap(json.dumps(devices).encode())
+
+
+WRAPPED = {
+    "tdx/v4-dstack-quote-report.json": ("tdx", ('JSON "quote"', "hex", "zero padding: 70 bytes")),
+    "tdx/v4-dstack-tappd.quote.hex": ("tdx", ("hex", "zero padding: 70 bytes")),
+    "tdx/v4-dstack-simulator.attestation.bin": (
+        "tdx",
+        ("dstack frame: 5010 bytes; 4490 bytes of dstack's own follow, unverified", "zero padding: 70 bytes"),
+    ),
+    "snp/v3-milan-dstack.attestation.bin": (
+        "snp",
+        ("dstack frame: 1184 bytes; 2857 bytes of dstack's own follow, unverified",),
+    ),
+    "snp/v3-milan-dstack.attestation.json": (
+        "snp",
+        ('JSON "attestation"', "hex", "dstack frame: 1184 bytes; 7104 bytes of dstack's own follow, unverified"),
+    ),
+    "snp/v3-genoa-tinfoil.attestation.json": ("snp", ('JSON "body"', "base64", "gzip")),
+    "nitro/prod-a.dstack.bin": (
+        "nitro",
+        ("dstack frame: 4527 bytes; 151 bytes of dstack's own follow, unverified",),
+    ),
+    "nitro/debug.dstack.bin": (
+        "nitro",
+        ("dstack frame: 4529 bytes; 151 bytes of dstack's own follow, unverified",),
+    ),
+    "nvidia/hopper-590-multi4.json": ("nvidia", ("NVIDIA SDK JSON",)),
+}
+"""Captured wrappings, with the TEE and the steps that each has."""
+
+EXTRACTED = {
+    "snp/v3-milan-dstack.attestation.bin": "snp/v3-milan-dstack.report.bin",
+    "snp/v3-milan-dstack.attestation.json": "snp/v3-milan-dstack.report.bin",
+    "snp/v3-genoa-tinfoil.attestation.json": "snp/v3-genoa-tinfoil.report.bin",
+    "nitro/prod-a.dstack.bin": "nitro/prod-a.cose.cbor",
+    "nitro/debug.dstack.bin": "nitro/debug.cose.cbor",
+}
+"""What others took out of some of them."""
+
+
+@pytest.mark.parametrize("path", WRAPPED)
+def test_every_captured_wrapping_is_taken_off(path: str) -> None:
+    tee, steps = WRAPPED[path]
+    unwrapped = unwrap((vectors() / path).read_bytes())
+    assert unwrapped.steps == steps
+    assert evidence.parse(unwrapped.evidence).tee == tee
+    if path in EXTRACTED:
+        assert unwrapped.evidence == (vectors() / EXTRACTED[path]).read_bytes()
+
+
+def test_no_captured_evidence_is_skipped() -> None:
+    """Everything that the catalogue calls evidence is taken out, or is a part that no tool verifies by itself."""
+    parts = ("tpm/", "cca/", "hcl-report", "tpm-quote", ".pem", ".der", ".xml", "claims.json", "collateral-")
+    rows = json.loads((vectors() / "catalogue.json").read_text(encoding="utf-8"))["rows"]
+    files = sorted({path for row in rows for path in row["files"] if not any(part in path for part in parts)})
+    assert len(files) > 60
+    for path in files:
+        steps = unwrap((vectors() / path).read_bytes()).steps
+        if path.startswith("nvidia/") and path not in WRAPPED:
+            assert steps == ("hex", "device report without certificates")
+        elif path in WRAPPED:
+            assert steps == WRAPPED[path][1]
+        else:
+            assert all(step.startswith("zero padding") for step in steps), (path, steps)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | st.binary(max_size=60).map(dstack))
+def test_unwrapping_is_total(data: bytes) -> None:
+    found = kit.outcome(lambda: unwrap(data))
+    documented = {
+        EvidenceCode.EVIDENCE_UNKNOWN,
+        EvidenceCode.WRAPPING_AMBIGUOUS,
+        EvidenceCode.WRAPPING_TOO_LARGE,
+    }
+    assert isinstance(found, Unwrapped) or found in documented
