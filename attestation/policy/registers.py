@@ -12,11 +12,11 @@ from attestation.policy.schema import MAX_ITEMS, hexes, refuse
 from manifests import fields
 
 Registers: TypeAlias = tuple[tuple[str, tuple[tuple[str, tuple[bytes, ...]], ...]], ...]
-"""Pairs of a bank's name, and pairs of a register's ("pcr7") and the accepted values, in order of bank and index."""
+"""Pairs of a bank's name and of its registers; these are pairs of a name ("pcr7") and the accepted values."""
 
 
 def registers(banks: Mapping[str, int], count: int) -> Any:
-    """Declare tables of registers pcr0, pcr1 ... by bank, `count` of them, whose values have the bank's size in bytes."""
+    """Declare tables of registers by bank: pcr0, pcr1, `count` of them, with values of the bank's size in bytes."""
     read = functools.partial(_registers, banks=banks, count=count)
     return dataclasses.field(default=(), metadata={"read": read})
 
