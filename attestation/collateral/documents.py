@@ -17,8 +17,8 @@ from typing import Any, Final, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.collateral.answers import Request
 from attestation.collateral.errors import FetchCode, FetchError
-from attestation.collateral.http import Request
 from attestation.intel import pem
 from attestation.roots import X509_ERRORS
 from attestation.validity import parse_rfc3339

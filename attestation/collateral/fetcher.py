@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from attestation.collateral.answers import Answer
 from attestation.collateral.cache import Cache, Entry
 from attestation.collateral.documents import Document, Fetched
 from attestation.collateral.errors import FetchCode, FetchError
-from attestation.collateral.http import Answer, HttpClient
+from attestation.collateral.http import HttpClient
 
 DAY: Final = 86400
 _PART: Final = 5

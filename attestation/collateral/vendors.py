@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 
 from attestation.amd.collateral import SnpCollateral
 from attestation.amd.tcb import Product, Tcb
+from attestation.collateral.answers import check_address
 from attestation.collateral.documents import certificate, certificate_chain, revocation_list, signed_json
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.fetcher import Fetcher
-from attestation.collateral.http import check_address
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.sources import CollateralSource
 from attestation.intel.collateral import IntelCollateral

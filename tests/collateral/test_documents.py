@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.collateral.answers import check_address
 from attestation.collateral.documents import (
     Document,
     Fetched,
@@ -20,7 +21,6 @@ from attestation.collateral.documents import (
     signed_json,
 )
 from attestation.collateral.errors import FetchCode
-from attestation.collateral.http import check_address
 from attestation.intel import pem
 from tests.attestation.kit import NOW, outcome, platform, refused
 from tests.collateral.kit import DAY, signed

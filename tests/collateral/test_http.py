@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from attestation.collateral.answers import Request, check_address
 from attestation.collateral.errors import FetchCode, FetchError
-from attestation.collateral.http import Limits, Request, check_address
+from attestation.collateral.http import Limits
 from manifests.errors import ErrorCode, ManifestCode
 from tests.attestation.kit import NOW, refused
 from tests.collateral.kit import QUICK, client
@@ -101,8 +102,7 @@ def test_an_answer_that_is_none_is_refused(service: Service, behaviour: Reply, c
         get(service, behaviour)
     assert len(service.asked) == asked
     assert isinstance(caught.value, FetchError)
-    if code is not FetchCode.REDIRECTED:
-        assert caught.value.remedy is not None
+    assert caught.value.remedy is not None
 
 
 def test_a_type_other_than_the_documents_is_refused(service: Service) -> None:
@@ -212,6 +212,12 @@ def test_an_address_that_collateral_is_not_fetched_from(url: str) -> None:
         check_address(url)
     with refused(FetchCode.ADDRESS):
         client().get(Request(url, LIMIT))
+
+
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    with refused(FetchCode.ADDRESS) as caught:
+        check_address("https://user:secret@api.example/")
+    assert "secret" not in str(caught.value.to_dict())
 
 
 @pytest.mark.parametrize(
