@@ -170,19 +170,19 @@ def test_a_service_that_drips_is_cut_off_although_each_byte_is_in_time(service: 
     begun = time.monotonic()
     limits = Limits(attempt=0.3, total=0.35, attempts=1)
     with refused(FetchCode.TIMED_OUT):
-        get(service, Reply(bytes(200), drip=0.05), limits)
-    assert time.monotonic() - begun < 3
+        get(service, Reply(bytes(400), drip=0.05), limits)
+    assert time.monotonic() - begun < 10
 
 
 def test_a_service_that_says_nothing_is_cut_off(service: Service) -> None:
     def silent(_: object) -> Reply:
-        service.stopping.wait(2)
+        service.stopping.wait(20)
         return Reply(slam=True)
 
     begun = time.monotonic()
     with refused(FetchCode.TIMED_OUT):
         get(service, silent, Limits(attempt=0.2, total=0.25, attempts=1))
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 10
 
 
 # ------------------------------------------------------------------------------------------------ addresses
