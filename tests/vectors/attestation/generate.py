@@ -1,0 +1,65 @@
+"""Write the conformance corpus: `python -m tests.vectors.attestation.generate`.
+
+Everything follows from fixed seeds and keys but signatures that have random bytes, which README.md names: a case with
+one keeps the evidence that its file has.  Files of a released version are never written anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from tests.vectors.attestation.vector import CASES, FOLDER, SHARED, Vector
+
+MODULES: Final = ("sgx", "tdx")
+"""The modules of cases, in order of the index."""
+INDEX: Final = FOLDER / "index.json"
+
+
+def all_cases() -> Iterator[Vector]:
+    """Return every case, made anew."""
+    for name in MODULES:
+        yield from importlib.import_module(f"tests.vectors.attestation.{name}").cases()
+
+
+def index_of(vectors: list[Vector]) -> str:
+    """Return the text of the index: how many cases there are, of which TEE and with which outcome."""
+    outcomes: dict[str, dict[str, int]] = {}
+    for tee in sorted({vector.tee for vector in vectors}):
+        counted = Counter(vector.expect for vector in vectors if vector.tee == tee)
+        outcomes[tee] = dict(sorted(counted.items()))
+    codes = Counter(code for vector in vectors for code in vector.codes)
+    value = {
+        "format": 1,
+        "cases": len(vectors),
+        "by_tee": outcomes,
+        "codes": dict(sorted(codes.items())),
+        "files": sorted(f"cases/{vector.name}.txt" for vector in vectors),
+    }
+    return json.dumps(value, indent=1) + "\n"
+
+
+def write(vectors: list[Vector]) -> None:
+    """Write all files, and take away those that no case has any more."""
+    SHARED.mkdir(exist_ok=True)
+    wanted = {INDEX}
+    for vector in vectors:
+        text, shared = vector.encode()
+        for name, content in shared.items():
+            (SHARED / name).write_text(content, encoding="utf-8")
+            wanted.add(SHARED / name)
+        vector.path.parent.mkdir(parents=True, exist_ok=True)
+        assert vector.path not in wanted, f"two cases have the edge {vector.name!r}"
+        vector.path.write_text(text, encoding="utf-8")
+        wanted.add(vector.path)
+    INDEX.write_text(index_of(vectors), encoding="utf-8")
+    for path in [*CASES.rglob("*"), *SHARED.iterdir()]:
+        if path.is_file() and path not in wanted:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    write(list(all_cases()))
