@@ -23,6 +23,7 @@ MODULES = (
     "attestation.ear.errors",
     "attestation.eventlog.errors",
     "attestation.nitro.errors",
+    "attestation.nvidia.errors",
     "attestation.ratls.errors",
     "attestation.tpm.errors",
     "enclave.errors",

@@ -14,6 +14,7 @@ from attestation.intel.errors import TdxCode, TdxFinding
 from attestation.policy import EvidencePolicy, ReleasePolicy, ServicePolicy, SgxPolicy, TdxPolicy
 from attestation.policy.azure import AzurePolicy
 from attestation.policy.nitro import NitroPolicy
+from attestation.policy.nvidia import NvidiaPolicy
 from attestation.policy.tpm import TpmPolicy
 from attestation.ratls.errors import RatlsCode
 from attestation.tpm.errors import TpmCode, TpmFinding
@@ -60,7 +61,18 @@ def test_every_code_of_ra_tls_certificates_is_explained(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [EvidencePolicy, SgxPolicy, TdxPolicy, NitroPolicy, ServicePolicy, ReleasePolicy, TpmPolicy, AzurePolicy]
+    "table",
+    [
+        EvidencePolicy,
+        SgxPolicy,
+        TdxPolicy,
+        NitroPolicy,
+        NvidiaPolicy,
+        ServicePolicy,
+        ReleasePolicy,
+        TpmPolicy,
+        AzurePolicy,
+    ],
 )
 def test_every_field_of_a_policy_is_explained(table: type) -> None:
     page = (DOCS / "policy.md").read_text(encoding="utf-8")
