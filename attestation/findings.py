@@ -67,7 +67,7 @@ _REMEDIES: dict[ErrorCode, str] = {
     FindingCode.COLLATERAL_AGE: "fetch newer collateral",
     FindingCode.COLLATERAL_DATES: "fetch fresh collateral and verify again",
     FindingCode.TCB_DATE: "update the platform's firmware, and use collateral that knows the newest level",
-    FindingCode.DENIED: "use another machine: [evidence.platforms_denied] names this one, or it does not say which it is",
+    FindingCode.DENIED: "use another machine: [evidence.platforms_denied] names this one, or it hides which it is",
     FindingCode.BROKEN: "use another machine, or update this one to what the entry asks for",
     FindingCode.FEED_DATES: "get the newest list of broken hardware from whoever signs it",
     FindingCode.FEED_AGE: "get the newest list of broken hardware from whoever signs it",

@@ -180,6 +180,9 @@ _MASKS: Final[Mapping[str, str]] = {
 }
 """Checks of bits against those that may be set."""
 
+_VALUES: Final = {**_LISTS, **_SINGLE, **_NUMBERS, **_MASKS}
+"""The field for every check of a value."""
+
 _NAMED: Final[Mapping[str, tuple[str, str]]] = {
     "snp-smt": ("policy_allowed", "SMT"),
     "snp-cxl": ("policy_allowed", "CXL_ALLOW"),
@@ -216,6 +219,7 @@ def _proposed(refused: tuple[Finding, ...], verified: Verified) -> Iterator[Chan
 
 
 def _for_table(finding: Finding, tee: str) -> Iterator[Change]:
+    """Yield the change of the TEE's own table for one of its checks."""
     code, found = str(finding.code), finding.found
     if not code.startswith((f"{tee}-", "platform-", "qe-", "azure-")):
         return
@@ -224,16 +228,22 @@ def _for_table(finding: Finding, tee: str) -> Iterator[Change]:
         yield Change(code, tee, field, value=True, text=f"[{tee}] {field} = true", dangerous=dangerous)
     elif code in _NAMED:
         field, word = _NAMED[code]
-        yield Change(code, tee, field, (word,), f'add "{word}" to [{tee}] {field}')
-    elif code in _NUMBERS and found.isdigit():
-        yield Change(code, tee, _NUMBERS[code], int(found), f"[{tee}] {_NUMBERS[code]} = {found}")
-    elif code in _MASKS:
-        yield Change(code, tee, _MASKS[code], int(found, 16), f"add {found} to the bits of [{tee}] {_MASKS[code]}")
+        yield Change(code, tee, field, (word,), f'[{tee}] {field}: add "{word}"')
+    else:
+        yield from _for_value(code, tee, found)
+
+
+def _for_value(code: str, tee: str, found: str) -> Iterator[Change]:
+    """Yield the change that names what was found, where that is a value of the field's kind."""
+    field = _VALUES.get(code, "")
+    if code in _NUMBERS and found.isdecimal():
+        yield Change(code, tee, field, int(found), f"[{tee}] {field} = {found}")
+    elif code in _MASKS and found.startswith("0x"):
+        yield Change(code, tee, field, int(found, 16), f"[{tee}] {field}: add the bits of {found}")
     elif code in _LISTS and _is_hex(found):
-        field = _LISTS[code]
-        yield Change(code, tee, field, (bytes.fromhex(found),), f'add "{found}" to [{tee}] {field}')
-    elif code in _SINGLE:
-        yield Change(code, tee, _SINGLE[code], bytes.fromhex(found), f'[{tee}] {_SINGLE[code]} = "{found}"')
+        yield Change(code, tee, field, (bytes.fromhex(found),), f'[{tee}] {field}: add "{found}"')
+    elif code in _SINGLE and _is_hex(found):
+        yield Change(code, tee, field, bytes.fromhex(found), f'[{tee}] {field} = "{found}"')
 
 
 def _is_hex(text: str) -> bool:
