@@ -68,6 +68,13 @@ def test_every_name_of_the_json_is_there_whatever_the_outcome() -> None:
         json.dumps(other.to_dict())
 
 
+def test_every_name_of_the_json_is_explained() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "attest-verify.md").read_text(encoding="utf-8")
+    assert [name for name in report(b"nothing").to_dict() if f"`{name}`" not in page] == []
+    for words in (Phase, Severity, Outcome):
+        assert [str(word) for word in words if f"`{word}`" not in page] == []
+
+
 def test_bytes_that_are_no_evidence_fail_the_first_stage() -> None:
     found = report(b"nothing")
     assert (found.accepted, found.genuine, found.exit_code) == (False, False, 20)
