@@ -34,7 +34,7 @@ _PUBLIC = {
 }
 
 _COMMANDS = {
-    "attest": ("attestation.cli:attest", "Verify and show attestation evidence."),
+    "attest": ("attestation.cli:attest", "Verify, explain and show attestation evidence."),
     "broker": ("attestation.broker.cli:broker", "Hold model keys and release them to attested enclaves."),
     "collateral": ("attestation.collateral.cli:collateral", "Fetch, import and inspect the vendors' collateral."),
     "demo": ("evaluation.demo.cli:demo", "Seal two models, attest, infer, and watch attacks fail."),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from attestation.amd.verified import OUT_OF_DATE, UP_TO_DATE
 from attestation.errors import EvidenceCode
 from attestation.findings import Finding, Phase, Severity
 from attestation.intel.tcb import TcbStatus
@@ -49,6 +50,14 @@ STATUSES: Final[Mapping[str, str]] = {
     TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: "security updates are missing, and the configuration may expose it",
 }
 """What the vendor means by each status; revoked ones never verify."""
+
+AMD_STATUSES: Final[Mapping[str, str]] = {
+    UP_TO_DATE: "it vouches for all that it has committed to; AMD lists no levels, so floors in a policy say more",
+    OUT_OF_DATE: "it has committed to newer firmware than it vouches for",
+}
+"""The same of SEV-SNP, where the report alone tells."""
+
+_WITH_STATUS: Final = frozenset({"sgx", "tdx", "snp"})
 
 ROOTS: Final[Mapping[bytes, str]] = {
     INTEL_SGX_ROOT: "Intel's SGX root",
@@ -192,13 +201,19 @@ def _currency(report: Report) -> Iterator[str]:
     if verified is None:
         return
     for part in verified.parts:
-        if part.tcb_status is not None:
-            yield f"{BY_NAME[part.tee].title}: {part.tcb_status}: {STATUSES[part.tcb_status]}."
-        if part.tcb_date is not None:
-            yield f"The platform deals with what was published up to {rfc3339(part.tcb_date)}, {_age(part, report)}."
-        if part.tcb_status is not None:
-            yield f"Advisories that apply: {', '.join(part.advisories) or 'none'}."
+        yield from _standing(part, report)
     yield f"What the vendor says is from {rfc3339(verified.issued)} and expires at {rfc3339(verified.expires)}."
+
+
+def _standing(part: Verified, report: Report) -> Iterator[str]:
+    """Yield how one part stands; what only wraps others repeats their status, and says nothing of its own."""
+    meanings = AMD_STATUSES if part.tee == "snp" else STATUSES
+    if part.tcb_status is None or part.tee not in _WITH_STATUS:
+        return
+    yield f"{BY_NAME[part.tee].title}: {part.tcb_status}: {meanings[part.tcb_status]}."
+    if part.tcb_date is not None:
+        yield f"The platform deals with what was published up to {rfc3339(part.tcb_date)}, {_age(part, report)}."
+        yield f"Advisories that apply: {', '.join(part.advisories) or 'none'}."
 
 
 def _age(part: Verified, report: Report) -> str:

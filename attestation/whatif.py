@@ -7,6 +7,7 @@ opens the enclave to anybody is marked as dangerous.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -117,13 +118,23 @@ def _applied(policy: Policy, change: Change) -> Policy | None:
     if table is None:
         return None
     old = getattr(table, change.field)
-    value = (*old, *change.value) if isinstance(change.value, tuple) and isinstance(old, tuple) else change.value
+    value = _joined(old, change.value) if isinstance(change.value, tuple) else change.value
     if isinstance(change.value, int) and change.field.endswith("_allowed"):
         value = old | change.value
     changed = dataclasses.replace(table, **{change.field: value})
     if isinstance(changed, EvidencePolicy):
         return dataclasses.replace(policy, evidence=changed)
     return dataclasses.replace(policy, tables={**policy.tables, change.table: changed})
+
+
+def _joined(old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Add to a list, or to the lists of a table that is kept as sorted pairs."""
+    if not isinstance(new[0], tuple):
+        return (*old, *new)
+    table = dict(old)
+    for name, value in new:
+        table[name] = _joined(table.get(name, ()), value)
+    return tuple(sorted(table.items()))
 
 
 # ------------------------------------------------------------------------------------------------ proposals
@@ -189,6 +200,12 @@ _NAMED: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Checks that one word in a list permits."""
 
+_REGISTERS: Final[Mapping[str, re.Pattern[str]]] = {
+    "nitro-pcr": re.compile(r".* -> pcr(?P<register>[0-9]+): (?P<value>[0-9a-f]{96})$", re.DOTALL),
+    "tpm-pcr": re.compile(r"PCR (?P<register>[0-9]+) \((?P<bank>\w+)\) .* -> (?P<value>(?:[0-9a-f]{2})+)$", re.DOTALL),
+}
+"""Checks of a register, whose number is part of what was expected and found."""
+
 _FLAGS: Final[Mapping[str, tuple[str, bool]]] = {
     "sgx-debug": ("debug", True),
     "sgx-provision-key": ("provision_key", True),
@@ -229,8 +246,24 @@ def _for_table(finding: Finding, tee: str) -> Iterator[Change]:
     elif code in _NAMED:
         field, word = _NAMED[code]
         yield Change(code, tee, field, (word,), f'[{tee}] {field}: add "{word}"')
+    elif code in _REGISTERS:
+        yield from _for_register(finding, tee)
     else:
         yield from _for_value(code, tee, found)
+
+
+def _for_register(finding: Finding, tee: str) -> Iterator[Change]:
+    """Yield the change that names a register's value, as the check says which register it is."""
+    match = _REGISTERS[str(finding.code)].match(f"{finding.expected} -> {finding.found}")
+    if match is None:
+        return
+    value: tuple[Any, ...] = (bytes.fromhex(match["value"]),)
+    tables = [bank] if (bank := match.groupdict().get("bank")) else []
+    register = f"pcr{match['register']}"
+    for name in (register, *tables):
+        value = ((name, value),)
+    text = f'[{".".join((tee, "pcrs", *tables))}] {register}: add "{match["value"]}"'
+    yield Change(str(finding.code), tee, "pcrs", value, text)
 
 
 def _for_value(code: str, tee: str, found: str) -> Iterator[Change]:
@@ -272,15 +305,24 @@ def _advisories(found: str) -> _Made:
     return "advisories_accepted", tuple(found.split(", ")), f"advisories_accepted: add {found}"
 
 
-def _without(field: str) -> Callable[[str], _Made]:
-    return lambda _: (field, None, f"without {field}")
+def _age(field: str) -> Callable[[str], _Made]:
+    """Admit an age as it was found, such as "86400 s"."""
+    return lambda found: (field, int(found.partition(" ")[0]), f"{field} = {found.partition(' ')[0]}")
+
+
+def _evaluation(found: str) -> _Made:
+    return "tcb_evaluation_min", int(found), f"tcb_evaluation_min = {found}"
+
+
+def _date(found: str) -> _Made:
+    return "tcb_date_min", found, f'tcb_date_min = "{found}"'
 
 
 _EVIDENCE: Final[Mapping[str, Callable[[str], _Made]]] = {
     "tcb-status": _status,
     "tcb-advisories": _advisories,
-    "tcb-evaluation": _without("tcb_evaluation_min"),
-    "tcb-date": _without("tcb_date_min"),
-    "collateral-age": _without("max_collateral_age"),
-    "hardware-feed-age": _without("broken_hardware_max_age"),
+    "tcb-evaluation": _evaluation,
+    "tcb-date": _date,
+    "collateral-age": _age("max_collateral_age"),
+    "hardware-feed-age": _age("broken_hardware_max_age"),
 }
