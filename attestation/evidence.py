@@ -7,8 +7,14 @@ Nothing here reads a clock, a network or a global.  `attestation.tees` lists wha
 
 from __future__ import annotations
 
+from typing import Any
+
+from attestation.amd import verify as amd
+from attestation.amd.collateral import SnpCollateral
 from attestation.collateral import Collateral, CollateralKey, CollateralSource
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.intel import verify as intel
+from attestation.intel.collateral import IntelCollateral
 from attestation.intel.verify import ValidatedCollateral, prepare
 from attestation.roots import Roots
 from attestation.tees import BY_NAME, TEES
@@ -19,6 +25,7 @@ __all__ = [
     "Roots",
     "ValidatedCollateral",
     "Verified",
+    "authenticate",
     "collateral_for",
     "collateral_key",
     "parse",
@@ -56,6 +63,19 @@ def collateral_for(evidence: Evidence, source: CollateralSource) -> Collateral |
     """Fetch the collateral that evidence needs; raises EvidenceError `collateral-missing` and others."""
     key = collateral_key(evidence)
     return None if key is None else source.fetch(key)
+
+
+def authenticate(collateral: Collateral | None, roots: Roots) -> Any:
+    """Verify signatures and chains of collateral once, for many pieces of evidence; give the result to `verify`.
+
+    Its dates are checked at each use.  Raises EvidenceError.
+    """
+    match collateral:
+        case IntelCollateral():
+            return intel.authenticate(collateral, roots)
+        case SnpCollateral():
+            return amd.authenticate(collateral, roots)
+    return collateral
 
 
 def verify(evidence: Evidence, collateral: Collateral | ValidatedCollateral | None, roots: Roots, now: int) -> Verified:

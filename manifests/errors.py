@@ -47,6 +47,13 @@ class ErrorCode(StrEnum):
         return member
 
 
+def _restore(kind: type[StrongroomError], args: tuple[Any, ...], state: dict[str, Any]) -> StrongroomError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
 class StrongroomError(Exception):
     """Root of every error that this project raises on purpose."""
 
@@ -66,6 +73,10 @@ class StrongroomError(Exception):
         self.expected = expected
         self.found = found
         self.remedy = code.remedy if remedy is None else remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes whatever a subclass's constructor takes."""
+        return _restore, (type(self), self.args, self.__dict__)
 
     @property
     def exit_code(self) -> int:
