@@ -57,8 +57,9 @@ class Authority384:
 class Profile384:
     """What distinguishes one certificate; the defaults are those of an authority of a simulated platform.
 
-    usages: names of x509.KeyUsage; None: the usual ones of an authority, or of a key that signs.  constrained: whether
-    it has basic constraints.  marked: whether it has the sign of a simulated platform.  extra: further extensions.
+    usages: names of x509.KeyUsage; None: the usual ones of an authority, or of a key that signs; an empty tuple leaves
+    the extension out.  constrained: whether it has basic constraints.  marked: whether it has the sign of a simulated
+    platform.  extra: further extensions.
     """
 
     name: str
@@ -109,8 +110,9 @@ def certify(
         .serial_number(serial)
         .not_valid_before(datetime.fromtimestamp(start, UTC))
         .not_valid_after(datetime.fromtimestamp(end, UTC))
-        .add_extension(_key_usage(profile), critical=True)
     )
+    if profile.usages != ():
+        builder = builder.add_extension(_key_usage(profile), critical=True)
     if profile.constrained:
         builder = builder.add_extension(x509.BasicConstraints(profile.authority, profile.path_length), critical=True)
     marks = ((SIMULATION_EXTENSION, _NULL),) if profile.marked else ()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +20,10 @@ from attestation.evidence import Roots
 from attestation.nitro.document import MAX_DOCUMENT, parse_document
 from attestation.nitro.errors import NitroCode, NitroFinding
 from attestation.policy import load_policy
+from attestation.policy.nitro import NitroPolicy
 from attestation.roots import Hierarchy
 from attestation.sim.chains import Authority384, Profile384, certify, derive_key, enrol
+from attestation.sim.extension import element
 from attestation.sim.nitro import MODULE_ID, SimulatedNitro
 from manifests.errors import ErrorCode
 from tests.attestation.kit import outcome, refused
@@ -137,6 +140,12 @@ def test_a_payload_with_a_repeated_key_is_refused() -> None:
         evidence.parse(twice.serialize())
 
 
+def test_a_payload_that_is_no_map_is_refused() -> None:
+    message = kit.parsed(kit.simulated()).message
+    with refused(NitroCode.MALFORMED):
+        evidence.parse(cose.Sign1(cose.ES384, cbor.encode([1]), message.signature).serialize())
+
+
 def test_a_header_that_nothing_signs_is_refused() -> None:
     message = kit.parsed(kit.simulated()).message
     loose = cbor.encode([message.protected, {4: b"kid"}, message.payload, message.signature])
@@ -188,6 +197,7 @@ KNOWN = ("digital_signature",)
         ((REGION, dataclasses.replace(LEAF, authority=True)), EvidenceCode.CHAIN_ROLE),
         ((REGION, dataclasses.replace(LEAF, usages=("key_agreement",))), EvidenceCode.CHAIN_ROLE),
         ((REGION, dataclasses.replace(LEAF, usages=("digital_signature", "crl_sign"))), EvidenceCode.CHAIN_ROLE),
+        ((REGION, dataclasses.replace(LEAF, usages=())), EvidenceCode.CERTIFICATE_MALFORMED),
         ((REGION, dataclasses.replace(LEAF, marked=False)), EvidenceCode.CHAIN_NOT_SIMULATED),
         ((dataclasses.replace(REGION, marked=False), LEAF), EvidenceCode.CHAIN_NOT_SIMULATED),
         ((REGION, Profile384("i-1-enc1.aws", authority=False)), NitroCode.MODULE),
@@ -233,6 +243,24 @@ def test_a_key_on_another_curve_is_refused() -> None:
 
 @pytest.mark.parametrize("der", [b"x", b"\x30\x00", b"\x30\x80\x00\x00"])
 def test_a_certificate_that_is_none_is_refused_before_it_is_parsed(der: bytes) -> None:
+    document = kit.parsed(kit.simulated())
+    with refused(EvidenceCode.CERTIFICATE_MALFORMED):
+        evidence.verify(dataclasses.replace(document, certificate=der), None, kit.sim_roots(), kit.NOW)
+
+
+def signed_by_the_instance(tbs: bytes, unused: bytes = b"\0") -> bytes:
+    """DER that is signed like a certificate, whatever it is."""
+    signature = kit.hypervisor().authorities[-1].key.sign(tbs, ec.ECDSA(hashes.SHA384()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040303")
+    return element(0x30, tbs + algorithm + element(0x03, unused + signature))
+
+
+@pytest.mark.parametrize(
+    "der",
+    [signed_by_the_instance(b"\x30\x00"), signed_by_the_instance(b"\x30\x03\x02\x01\x00", b"\1")],
+    ids=["empty", "odd bits"],
+)
+def test_what_an_authority_signs_is_no_certificate_by_that_alone(der: bytes) -> None:
     document = kit.parsed(kit.simulated())
     with refused(EvidenceCode.CERTIFICATE_MALFORMED):
         evidence.verify(dataclasses.replace(document, certificate=der), None, kit.sim_roots(), kit.NOW)
@@ -359,6 +387,12 @@ def test_a_policy_that_names_no_enclave_or_contradicts_itself_is_refused(
 ) -> None:
     with refused(code):
         kit.policy(**table)
+
+
+def test_a_table_that_names_no_enclave_admits_none_however_it_was_made() -> None:
+    policy = dataclasses.replace(kit.policy(), tables={"nitro": NitroPolicy()})
+    codes = [finding.code for finding in appraise(kit.verify_sim(kit.simulated()), policy, kit.NOW).failed]
+    assert codes == [NitroFinding.PCR]
 
 
 def test_a_signer_stands_for_its_images_and_a_policy_comes_back_as_it_was() -> None:

@@ -174,7 +174,8 @@ def test_a_simulated_manifest_passes_the_same_steps() -> None:
         ("</ds:Transforms>", "<ds:Transform/></ds:Transforms>"),
         ("<ds:SignatureValue>", "<ds:SignatureValue> "),
         ("<ds:SignatureValue>", "<ds:SignatureValue>AAAA"),
-        ("</ds:Signature><", "</ds:Signature><ds:Signature/><"),
+        ("</ds:Signature><", "</ds:Signature><ns0:Link/><"),
+        ("<ds:SignatureValue>", "<ds:SignatureValue><ds:x/>"),
     ],
 )
 def test_a_manifest_of_another_shape_is_refused_before_its_signature_is_looked_at(old: str, new: str) -> None:

@@ -372,6 +372,12 @@ def test_flags_of_firmware_are_read_by_name(flags: bytes | None, found: Any) -> 
         assert result.devices[0].firmware.flags == found
 
 
+def test_firmware_under_another_hash_is_refused() -> None:
+    value = tcb_info(kit.platform().fwid(kit.BLACKWELL))
+    sha256 = value.replace(bytes.fromhex("608648016503040202"), bytes.fromhex("608648016503040201"))
+    assert refusal(with_leaf(kit.BLACKWELL, extra=((TCB_INFO, sha256),))) is NvidiaCode.FWID_MALFORMED
+
+
 def test_firmware_of_another_digest_is_refused() -> None:
     altered = with_leaf(kit.BLACKWELL, extra=((TCB_INFO, tcb_info(bytes(48))),))
     assert refusal(altered) is NvidiaCode.FWID
