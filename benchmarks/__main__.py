@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from benchmarks import sealing, serving
+from benchmarks import sealing, serving, verification
 
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
@@ -15,7 +15,12 @@ RESULTS = Path(__file__).with_name("results") / "latest.json"
 def main() -> None:
     """Measure."""
     machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
-    result = {"machine": machine, "sealing": sealing.measure(), "serving": serving.measure()}
+    result = {
+        "machine": machine,
+        "sealing": sealing.measure(),
+        "verification": verification.measure(),
+        "serving": serving.measure(),
+    }
     text = json.dumps(result, indent=2)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(text + "\n", encoding="utf-8")

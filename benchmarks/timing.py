@@ -27,5 +27,24 @@ def repeat(call: Callable[[], object], *, seconds: float = 2.0, least: int = 5, 
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
+    return _summary(times)
+
+
+def repeat_in_turn(*calls: Callable[[], object], seconds: float = 6.0, warm_up: int = 20) -> list[Times]:
+    """Measure several calls against each other: in turn, so that what disturbs the machine disturbs all alike."""
+    for call in calls:
+        for _ in range(warm_up):
+            call()
+    times: list[list[float]] = [[] for _ in calls]
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for call, kept in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            kept.append(time.perf_counter() - start)
+    return [_summary(kept) for kept in times]
+
+
+def _summary(times: list[float]) -> Times:
     times.sort()
     return Times(statistics.median(times), times[min(len(times) - 1, int(len(times) * 0.99))], len(times))
