@@ -19,6 +19,7 @@ from attestation.collateral.bundle import Bundle
 from attestation.ear.ar4si import Claim
 from attestation.ear.mapping import vector
 from attestation.errors import EvidenceCode, FindingCode
+from attestation.explain import explanation
 from attestation.findings import Finding, Phase, Severity
 from attestation.intel.errors import TdxFinding
 from attestation.loose import LooseFiles, open_collateral
@@ -170,7 +171,8 @@ def test_examining_never_raises(noise: bytes, at: int, now: int) -> None:
     data = bytearray(kit.sim_quote())
     data[at : at + len(noise)] = noise
     found = report(bytes(data), now=now)
-    assert json.dumps(found.to_dict())
+    assert json.dumps(explanation(found).to_dict())
+    assert explanation(found).text()
     assert found.exit_code in {0, 10, 20, 30, 40}
 
 
