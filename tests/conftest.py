@@ -1,14 +1,42 @@
-"""Skips are counted, and in CI a skip that no reviewed list names fails the run."""
+"""Skips are counted, and in CI a skip that no reviewed list names fails the run; dear fixtures are made once."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _REVIEWED = Path(__file__).with_name("reviewed-skips.txt")
 _skipped: dict[str, str] = {}
+
+TOGETHER = (
+    "tests/deployment/",
+    "tests/attestation/test_confinement.py",
+    "tests/enclave/test_unlisted.py",
+    "tests/gramine/test_render.py",
+    "tests/host/test_guard.py",
+    "tests/tpm/test_swtpm.py",
+)
+"""Where tests share what takes seconds to make: each of these runs in one worker."""
+
+
+def together(nodeid: str) -> str:
+    """Return the name of the group that a test runs with: itself, where it shares nothing."""
+    return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give tests out to workers by group; pytest no longer lets xdist write its groups into the tests' names."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid)
+
+    return Grouped(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def _record(report: pytest.TestReport | pytest.CollectReport) -> None:

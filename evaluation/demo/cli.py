@@ -31,6 +31,7 @@ def demo(*, keep: Path | None, as_json: bool) -> None:
     from evaluation.demo.deployment import temporary_home
     from evaluation.demo.screen import Screen, Silent
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job begins with it ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)  # so that parts and files are cleaned up as after Ctrl-C
     with temporary_home(keep) as home:

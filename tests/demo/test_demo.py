@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,8 +15,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from evaluation.demo import story
 from evaluation.demo.attacks import ATTACKS
+from evaluation.demo.cli import demo
+from evaluation.demo.report import Report
 
 
 @pytest.fixture
@@ -25,14 +30,25 @@ def temporary() -> Iterator[Path]:
         yield Path(name)
 
 
-def start(temporary: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "strongroom", "demo", *arguments],
-        env={**os.environ, "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@contextlib.contextmanager
+def interrupts_heeded() -> Iterator[None]:
+    """Let processes that are started here be interrupted, though a shell may have had this one ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def start(temporary: Path, *words: str) -> subprocess.Popen[str]:
+    with interrupts_heeded():
+        return subprocess.Popen(
+            [sys.executable, "-m", *words],
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
 
 def still_running(temporary: Path) -> list[list[str]]:
@@ -46,7 +62,7 @@ def still_running(temporary: Path) -> list[list[str]]:
 
 
 def test_the_demonstration_holds_all_that_it_claims_and_leaves_nothing(temporary: Path):
-    process = start(temporary, "--json")
+    process = start(temporary, "strongroom", "demo", "--json")
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, output + errors
     report = json.loads(output)
@@ -70,12 +86,8 @@ def wait_for_the_enclave(process: subprocess.Popen[str], temporary: Path) -> Non
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize(
-    "number",
-    [pytest.param(signal.SIGINT, id="Ctrl-C"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.long)],
-)
-def test_an_interrupted_demonstration_ends_its_processes_and_removes_its_files(temporary: Path, number: int):
-    process = start(temporary)
+def check_interrupted(temporary: Path, number: int, *words: str) -> None:
+    process = start(temporary, *words)
     try:
         wait_for_the_enclave(process, temporary)
         process.send_signal(number)
@@ -88,9 +100,34 @@ def test_an_interrupted_demonstration_ends_its_processes_and_removes_its_files(t
         process.wait()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demonstration_ends_its_processes_and_removes_its_files(temporary: Path, number: int):
+    check_interrupted(temporary, number, "tests.demo.quick")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_command_of_the_demonstration_can_be_interrupted(temporary: Path, number: int):
+    check_interrupted(temporary, number, "strongroom", "demo")
+
+
+def test_a_demonstration_heeds_interrupts_that_its_shell_had_it_ignore(monkeypatch: pytest.MonkeyPatch):
+    """As a script has it that puts the demonstration into the background."""
+    heeded = []
+    monkeypatch.setattr(story, "run", lambda *_: heeded.append(signal.getsignal(signal.SIGINT)) or Report())
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert CliRunner().invoke(demo, ["--json"]).exit_code == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert heeded == [signal.default_int_handler]
+
+
 @pytest.mark.long
 def test_parts_do_not_outlive_a_demonstration_that_is_killed(temporary: Path):
-    process = start(temporary)
+    process = start(temporary, "strongroom", "demo")
     wait_for_the_enclave(process, temporary)
     process.kill()
     process.communicate()

@@ -9,6 +9,14 @@ import pytest
 from evaluation.demo.deployment import Deployment, temporary_home
 from evaluation.demo.preparation import ModelToSeal
 from tests.deployment.small import linear
+from tests.testkit.commands import commands_in_this_process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_commands() -> Iterator[None]:
+    """Prepare deployments without an interpreter for each step."""
+    with commands_in_this_process():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,6 @@ from tests.testkit.attacks import (
 )
 from tests.testkit.relay import Attack, HostileRelay
 
-pytestmark = pytest.mark.xdist_group("deployment")
-
 QUICK = Timeouts(connect=5, handshake=4, request=2)
 
 

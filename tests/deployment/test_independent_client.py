@@ -14,8 +14,6 @@ from evaluation.demo.deployment import Deployment
 from tests.deployment.small import ROWS, WEIGHTS
 from tests.wire.independent_client import Client, RefusalError
 
-pytestmark = pytest.mark.xdist_group("deployment")
-
 
 @contextlib.contextmanager
 def connected(

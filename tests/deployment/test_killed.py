@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,6 @@ from evaluation.demo.deployment import Deployment
 from manifests.errors import StrongroomError
 from manifests.files import PARTIAL_SUFFIX
 from tests.deployment.small import ROWS, WEIGHTS, linear
-
-pytestmark = pytest.mark.xdist_group("deployment")
 
 PATIENCE = 60.0
 QUICK = Timeouts(connect=5, handshake=10, request=10)
@@ -155,8 +153,7 @@ def test_commands_killed_at_any_moment_leave_a_whole_home(deployment: Deployment
     )
     setting = ("broker", "policy", "set", "--home", layout.broker, layout.release_policy)
     for seconds in (0.2, 0.5, 0.8, 1.1, 1.4):
-        for words in (sealing, setting):
-            kill_after(deployment, words, seconds)
+        kill_after(deployment, (sealing, setting), seconds)
         if sealed.exists():
             deployment.commands.run("inspect", sealed)
             sealed.unlink()
@@ -165,10 +162,12 @@ def test_commands_killed_at_any_moment_leave_a_whole_home(deployment: Deployment
     audit_rows(deployment)
 
 
-def kill_after(deployment: Deployment, words: tuple[str | Path, ...], seconds: float) -> None:
-    part = deployment.commands.start("command", deployment.layout.log("killed"), *words)
+def kill_after(deployment: Deployment, commands: Sequence[tuple[str | Path, ...]], seconds: float) -> None:
+    log = deployment.layout.log("killed")
+    parts = [deployment.commands.start("command", log, *words) for words in commands]
     time.sleep(seconds)
-    part.kill()
+    for part in parts:
+        part.kill()
 
 
 def test_a_host_killed_with_requests_in_flight_never_gives_a_wrong_answer(deployment: Deployment) -> None:

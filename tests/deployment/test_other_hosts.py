@@ -29,8 +29,6 @@ from tests.deployment.small import ROWS, WEIGHTS, linear
 from tests.testkit.attacks import Starve
 from tests.testkit.relay import HostileRelay
 
-pytestmark = pytest.mark.xdist_group("deployment")
-
 LEASE = 12
 QUICK = Timeouts(connect=5, handshake=10, request=10)
 
