@@ -1,7 +1,8 @@
 """Which files the enclave process loads: everything is imported and run once, then no further code is let in.
 
 The same warm-up runs when the manifest is rendered, where its files are recorded, and when the enclave starts.  So
-what a manifest lists is what a process needs, and an import that it does not list fails as it would under Gramine.
+what a manifest lists is what a process needs.  A file that it does not list cannot be opened, under Gramine and on a
+simulated platform that confines its enclave; after the start, no import is let through anywhere.
 """
 
 from __future__ import annotations

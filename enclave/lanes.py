@@ -3,7 +3,8 @@
 A lane is served by one thread at a time, which keeps each session's order.  `busy` means that a thread has it, that it
 is queued for one, or that it is parked: then nobody serves it until the work that it waits for comes back.
 Over its own bound a session ends.  Over the bound on all of them the one that holds most ends: so nobody who keeps
-much unfinished stops those who keep little, and below `GUARANTEED` bytes nobody ends for others.
+much unfinished stops those who keep little, and below `GUARANTEED` bytes nobody ends for others.  Over the bound on
+their number the one that was idle longest ends, if that is `IDLE_SECONDS` at least.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ HELLO_SECONDS = 10.0
 """Time for a whole hello: it is one packet."""
 MESSAGE_SECONDS = 120.0
 """Time for one whole message: 64 MiB at 5 Mbit/s take less."""
+IDLE_SECONDS = 30.0
+"""A session on which nothing has moved for so long makes room for another where there is no room left."""
 SWEEP_SECONDS = 1.0
 """Frames that arrive have overdue lanes ended, this often at most; while none arrive, nobody is in need of room."""
 END = b""
@@ -44,13 +47,15 @@ class Lane:
     """One session and what waits for it; all but `session` belongs to `Lanes` and its lock.
 
     waiting: bytes in the inbox, and PIECE for each piece.  charged: bytes that count against the bound over all lanes,
-    those that the session has taken in for an unfinished message among them.  since: when its unfinished message
-    began, or infinity.  half_open: its hello is whole, and its evidence is not sent.
+    those that the session has taken in for an unfinished message among them.  moved: when bytes came or a step was
+    done last.  since: when its unfinished message began, or infinity.  half_open: its hello is whole, and its evidence
+    is not sent.
     """
 
     sid: int
     route: str
     session: Session
+    moved: float
     inbox: deque[memoryview | bytes] = field(default_factory=deque)
     waiting: int = 0
     charged: int = 0
@@ -74,7 +79,8 @@ class Lanes:
         self._limits = limits
         self._new_session = new_session
         self._lane_bytes = limits.max_message + limits.max_message // 4 + (1 << 20)
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: OrderedDict[int, Lane] = OrderedDict()
+        """In the order in which something moved last."""
         self._greeting: OrderedDict[int, Lane] = OrderedDict()
         self._failing: set[int] = set()
         self._ended: OrderedDict[int, None] = OrderedDict()
@@ -131,32 +137,52 @@ class Lanes:
             self._append(lane, frame.body)
             return answers
 
+    @property
+    def _is_full(self) -> bool:
+        return len(self._lanes) - len(self._failing) >= self._limits.max_sessions
+
     def _make_room(self) -> list[Frame]:
-        """Where there is no room for one more hello, end the oldest that is not whole; return what tells its client."""
-        is_full = len(self._lanes) - len(self._failing) >= self._limits.max_sessions
-        if self._draining or not self._greeting:
+        """Where there is no room for one more hello, end the oldest that is not whole; return what tells its client.
+
+        Without one, the session that was idle longest ends: it is told inside, under its own key.
+        """
+        if self._draining:
             return []
-        if not is_full and len(self._greeting) < self._limits.max_half_open:
-            return []
-        oldest = next(iter(self._greeting.values()))
-        failure = EnclaveError(EnclaveCode.BUSY, "others needed the room of this unfinished handshake")
-        self._fail(oldest, failure)
-        self._schedule(oldest)
+        if self._greeting and (self._is_full or len(self._greeting) >= self._limits.max_half_open):
+            oldest = next(iter(self._greeting.values()))
+            failure = self._evict(oldest, "others needed the room of this unfinished handshake")
+            return [error_frame(oldest.sid, failure.code, failure.message)]
+        idle = self._longest_idle() if self._is_full else None
+        if idle is not None:
+            self._evict(idle, "others needed the room of this idle session")
+        return []
+
+    def _longest_idle(self) -> Lane | None:
+        """Return the session on which nothing has moved for longest, if that is long enough; never one at work."""
+        at_rest = (lane for lane in self._lanes.values() if not lane.busy and lane.failure is None)
+        longest = next(at_rest, None)
+        return longest if longest is not None and self._clock() - longest.moved >= IDLE_SECONDS else None
+
+    def _evict(self, lane: Lane, why: str) -> EnclaveError:
+        failure = EnclaveError(EnclaveCode.BUSY, why)
+        self._fail(lane, failure)
+        self._schedule(lane)
         self._refused += 1
-        return [error_frame(oldest.sid, failure.code, failure.message)]
+        return failure
 
     def _refusal(self) -> tuple[EnclaveCode, str] | None:
         """Return why no session can be opened, in words that the client will not trust."""
         if self._draining:
             return EnclaveCode.STOPPING, "the enclave is being drained"
-        if len(self._lanes) - len(self._failing) >= self._limits.max_sessions:
+        if self._is_full:
             return EnclaveCode.BUSY, "the enclave has as many sessions as it admits"
         if self._half_open >= self._limits.max_half_open:
             return EnclaveCode.BUSY, "the enclave has as many unfinished handshakes as it admits"
         return None
 
     def _open(self, frame: Frame) -> Lane:
-        lane = Lane(frame.sid, frame.route, self._new_session(), since=self._clock())
+        now = self._clock()
+        lane = Lane(frame.sid, frame.route, self._new_session(), now, since=now)
         self._lanes[frame.sid] = self._greeting[frame.sid] = lane
         self._opened += 1
         return lane
@@ -164,6 +190,7 @@ class Lanes:
     def _append(self, lane: Lane, body: memoryview | bytes | bytearray) -> None:
         if lane.failure is not None:
             return
+        self._touch(lane)
         lane.inbox.append(_kept(body))
         lane.waiting += len(body) + PIECE
         self._charge(lane, lane.charged + len(body) + PIECE)
@@ -205,6 +232,10 @@ class Lanes:
         self._held += amount - lane.charged
         lane.charged = amount
 
+    def _touch(self, lane: Lane) -> None:
+        lane.moved = self._clock()
+        self._lanes.move_to_end(lane.sid)
+
     def _schedule(self, lane: Lane) -> None:
         if not lane.busy:
             lane.busy = True
@@ -241,6 +272,7 @@ class Lanes:
         with self._lock:
             if lane.failure is not None:
                 return
+            self._touch(lane)
             held = lane.session.held
             self._charge(lane, lane.waiting + held)
             if not held:

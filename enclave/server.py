@@ -39,7 +39,11 @@ class Server:
 
         Raises EnclaveError `host-stream-broken` if there is no host to announce it to.
         """
-        ready = {"boot_id": self._service.keys.boot_id, "class": str(self._service.platform)}
+        ready = {
+            "boot_id": self._service.keys.boot_id,
+            "class": str(self._service.platform),
+            "max_sessions": self._service.settings.limits.max_sessions,
+        }
         self._channel.send([Frame(ROUTE_READY, 0, canonical.encode(ready))])
         names = [f"server-{index}" for index in range(1, self._threads)]
         others = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]

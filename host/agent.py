@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from attestation.wire.address import Address, UnixAddress
@@ -143,13 +144,15 @@ class HostAgent:
     async def _listeners(self) -> AsyncIterator[None]:
         opened: list[socket.socket] = []
         loop = asyncio.get_running_loop()
-        servers = []
+        servers: list[asyncio.Server] = []
         try:
             for address in self.config.addresses():
                 listener, bound = open_listener(address)
                 opened.append(listener)
                 self.listening.append(bound)
-            servers = [await loop.create_server(self.relay.make_client, sock=listener) for listener in opened]
+            for listener, bound in zip(opened, self.listening, strict=True):
+                make = partial(self.relay.make_client, str(bound))
+                servers.append(await loop.create_server(make, sock=listener))
             self.relay.start()
             yield
         finally:

@@ -8,7 +8,7 @@ from typing import Protocol
 from attestation.wire.frames import Frame, encode_frame, error_frame
 from host.errors import HostCode, HostError
 from host.listeners import peer_of
-from host.peer import Exchange, FramePeer, Stream
+from host.peer import Exchange, FramePeer, Holder, Stream
 from manifests.errors import StrongroomError
 
 
@@ -37,8 +37,8 @@ class ClientPeer(FramePeer):
     Sids of one connection only grow: a sid below the newest that is not open is over, and is never opened again.
     """
 
-    def __init__(self, exchange: Exchange, switch: Switch) -> None:
-        """Make the protocol of one connection; the relay learns of it when it is made."""
+    def __init__(self, exchange: Exchange, switch: Switch, listener: str = "") -> None:
+        """Make the protocol of a connection that a listener has accepted; the relay learns of it when it is made."""
         super().__init__(exchange)
         self._switch = switch
         self._newest = -1
@@ -46,8 +46,8 @@ class ClientPeer(FramePeer):
         self._began = self._moved = self._whole = self._clock()
         self._seen = self._seen_in = 0
         self._has_opened = False
-        self.peer = ""
-        """Whose connection it is; see host.listeners.peer_of."""
+        self.holder: Holder = (listener, "", id(self))
+        """Whose connection it is; the peer is known once it is made."""
 
     @property
     def idle_since(self) -> float:
@@ -57,7 +57,7 @@ class ClientPeer(FramePeer):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the relay, or say why not."""
         super().connection_made(transport)
-        self.peer = peer_of(transport.get_extra_info("socket"))
+        self.holder = (self.holder[0], peer_of(transport.get_extra_info("socket")), id(self))
         try:
             self._switch.joined(self)
         except HostError as error:
@@ -84,9 +84,9 @@ class ClientPeer(FramePeer):
             return
         link = stream.link
         link.post(encode_frame(Frame(route, stream.sid, body)))
-        stream.unanswered = True
+        stream.unanswered, stream.moved_at = True, self._clock()
         if not body:
-            stream.ended_at = self._clock()
+            stream.ended_at = stream.moved_at
         if link.congested:
             self.wait_for(link)
 
@@ -115,6 +115,12 @@ class ClientPeer(FramePeer):
         self._switch.refused(error)
         self.post(encode_frame(error_frame(client_sid, error.code, error.message)))
         self.post(encode_frame(Frame(route, client_sid, b"")))
+
+    def drop(self, stream: Stream, error: StrongroomError) -> None:
+        """End a stream on both sides, and tell the client why."""
+        stream.end_towards_enclave()
+        stream.unlink()
+        self.refuse(stream.route, stream.client_sid, error)
 
     def expel(self, error: StrongroomError) -> None:
         """Tell the client why it is dropped, end its streams, and close once it has read that or had its time."""
@@ -154,10 +160,9 @@ class ClientPeer(FramePeer):
                 stream.end_towards_client()
                 stream.unlink()
             elif not stream.greeted and now - stream.opened_at > self.exchange.limits.first_answer:
-                stream.end_towards_enclave()
-                stream.unlink()
-                error = HostError(HostCode.HOST_BUSY, "the enclave has sent nothing for the stream in time")
-                self.refuse(stream.route, stream.client_sid, error)
+                self.drop(stream, HostError(HostCode.HOST_BUSY, "the enclave has sent nothing for the stream in time"))
+            elif now - stream.moved_at > self.exchange.limits.idle_stream:
+                self.drop(stream, HostError(HostCode.CLIENT_IDLE, "nothing has moved on the stream for too long"))
 
     def _overdue(self, now: float) -> str | None:
         limits, traffic = self.exchange.limits, self.traffic

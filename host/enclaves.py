@@ -111,6 +111,7 @@ class Enclave:
             return
         if frame.route == ROUTE_READY:
             show_class(self.deployment.route, self._reports[ROUTE_READY].get("class"))
+            link.admits(self._reports[ROUTE_READY].get("max_sessions"))
             ready.set()
 
     async def watch(self) -> None:
@@ -173,6 +174,7 @@ class Enclave:
         traffic = self._link.traffic
         return {
             "sessions": len(self._link.streams),
+            "places": self._link.places,
             "sessions_total": self._link.sessions,
             "frames_in": traffic.frames_in,
             "frames_out": traffic.frames_out,

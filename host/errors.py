@@ -40,6 +40,12 @@ class HostCode(ErrorCode):
         "the connection has opened too many streams at once",
         "close sessions that are not in use",
     )
+    STREAM_DISPLACED = (
+        "stream-displaced",
+        Fault.UNAVAILABLE,
+        "a client with fewer sessions needed this one's place",
+        "connect again, and close sessions that are not in use",
+    )
     STREAM_ENDED = "stream-ended", Fault.REFUSED, "a frame arrived for a stream that is over", "open a new session"
     CLIENT_SLOW = (
         "client-slow",

@@ -17,13 +17,17 @@ class Limits:
     connections: int = 1024
     """Client connections over all listeners; beyond it the longest idle one without a stream makes room."""
     connections_per_peer: int = 512
-    """Client connections of one user of a Unix socket, or of one network address."""
+    """Client connections of one user of a Unix socket, or of one network address, at one listener."""
     streams_per_connection: int = 256
     """Sessions that one connection may have open at once."""
     unanswered_per_connection: int = 16
     """Sessions of one connection that the enclave has sent nothing for yet; it admits 64 open handshakes in all."""
     streams: int = 8192
-    """Sessions that one deployment may have open at once."""
+    """Sessions that one deployment may have open at once, where the enclave does not tell that it admits fewer."""
+    peer_share: int = 4
+    """One peer of a listener gets one in so many of an enclave's sessions."""
+    swap_idle: float = 10.0
+    """A session that makes place for a newcomer with just one less has been idle for so long."""
     high_water: int = MIB
     """Bytes queued towards a peer at which the sender is paused (enclave) or watched (client)."""
     enclave_queue: int = 64 * MIB
@@ -34,7 +38,7 @@ class Limits:
     """Bytes queued towards all slow clients together; beyond it the slowest is dropped."""
     first_frame: float = 10.0
     """From accepting a connection to the first frame that opens a stream."""
-    first_answer: float = 30.0
+    first_answer: float = 10.0
     """From the opening of a stream to the enclave's first frame for it."""
     unfinished_frame: float = 30.0
     """From the first byte of a frame to its last."""
@@ -43,7 +47,7 @@ class Limits:
     idle_connection: float = 120.0
     """A connection without an open stream."""
     idle_stream: float = 3600.0
-    """A connection with open streams on which nothing moves in either direction."""
+    """A stream, or a connection with open streams, on which nothing moves in either direction."""
     linger: float = 15.0
     """From the client's end of a stream to the enclave's; and for a dropped client to read why."""
     sweep: float = 1.0

@@ -10,6 +10,7 @@ from attestation.wire.frames import ROUTE_ERROR, Frame, encode_frame
 from host.clients import ClientPeer
 from host.errors import HostCode, HostError
 from host.peer import Exchange, FramePeer, Stream
+from host.shares import make_place, places_of
 from manifests.errors import StrongroomError
 
 ControlHandler = Callable[["EnclaveLink", Frame], None]
@@ -23,24 +24,40 @@ class EnclaveLink(FramePeer):
         """Make the protocol of one enclave's stream."""
         super().__init__(exchange)
         self._control = control
+        self._clock = asyncio.get_running_loop().time
         self._next_sid = 1
         self._writable = asyncio.Event()
         self._writable.set()
         self.lost: asyncio.Future[StrongroomError | None] = asyncio.get_running_loop().create_future()
         """Done when the stream has ended; its result says what was wrong with it, if anything."""
+        self.places = exchange.limits.streams
+        """Sessions that the host lets through at once."""
         self.sessions = 0
         """Streams opened since the enclave was started."""
         self.strays = 0
         """Frames for streams that are over, which crossed the end on their way; dropped."""
 
-    def open(self, client: FramePeer, route: str, client_sid: int) -> Stream:
-        """Make a stream under a sid that this enclave has never seen; raises HostError `enclave-down`, `host-busy`."""
+    def admits(self, max_sessions: object) -> None:
+        """Take the enclave's word for how many sessions it admits; a wrong one costs itself alone."""
+        if type(max_sessions) is int and max_sessions > 0:
+            self.places = min(self.places, places_of(max_sessions))
+
+    def open(self, client: ClientPeer, route: str, client_sid: int) -> Stream:
+        """Make a stream under a sid that this enclave has never seen, if need be in the place of another.
+
+        Raises HostError `enclave-down` or `host-busy`.
+        """
         if self.closed:
             raise HostError(HostCode.ENCLAVE_DOWN, "the enclave is restarting")
         limits = self.exchange.limits
-        if len(self.streams) >= limits.streams or (self.congested and self.queued > limits.enclave_queue):
-            raise HostError(HostCode.HOST_BUSY, "the enclave has as many sessions or bytes as the host allows")
-        stream = Stream(route, client, client_sid, self, self._next_sid, opened_at=asyncio.get_running_loop().time())
+        if self.congested and self.queued > limits.enclave_queue:
+            raise HostError(HostCode.HOST_BUSY, "the enclave has as many bytes to read as the host allows")
+        now = self._clock()
+        displaced = make_place(self.streams.values(), client.holder, self.places, limits, now)
+        if displaced is not None:
+            error = HostError(HostCode.STREAM_DISPLACED, "a client with fewer sessions needed this one's place")
+            cast("ClientPeer", displaced.client).drop(displaced, error)
+        stream = Stream(route, client, client_sid, self, self._next_sid, client.holder, now, now)
         self._next_sid += 1
         self.sessions += 1
         self.streams[stream.sid] = stream
@@ -59,7 +76,7 @@ class EnclaveLink(FramePeer):
             return
         towards = ROUTE_ERROR if route == ROUTE_ERROR else stream.route
         stream.client.post(encode_frame(Frame(towards, stream.client_sid, body)))
-        stream.unanswered, stream.greeted = False, True
+        stream.unanswered, stream.greeted, stream.moved_at = False, True, self._clock()
         if not body:
             stream.unlink()
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeAlias, cast
 
 from attestation.errors import WireError
 from attestation.wire.frames import Frame, FrameDecoder, encode_frame
 from host.limits import SCRATCH, Limits
+
+Holder: TypeAlias = tuple[str, str, int]
+"""Listener, peer (host.listeners.peer_of) and connection: each prefix of it is one who holds sessions."""
 
 
 @dataclass(slots=True)
@@ -59,12 +62,16 @@ class Stream:
     client_sid: int
     link: FramePeer
     sid: int
+    holder: Holder
+    """Whose it is."""
+    opened_at: float
+    """When it was opened, by the loop's clock."""
+    moved_at: float
+    """When its last frame passed, in either direction."""
     ended_at: float = 0.0
     """When the client ended its direction, by the loop's clock; 0 while it has not."""
     unanswered: bool = False
     """Whether the last frame went to the enclave; a host that drains waits for these."""
-    opened_at: float = 0.0
-    """When it was opened, by the loop's clock."""
     greeted: bool = False
     """Whether the enclave has sent anything for it."""
 

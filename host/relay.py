@@ -57,14 +57,14 @@ class Relay:
 
     # Clients (host.clients.Switch)
 
-    def make_client(self) -> ClientPeer:
-        """Make the protocol for a connection that a listener has accepted."""
-        return ClientPeer(self.exchange, self)
+    def make_client(self, listener: str = "") -> ClientPeer:
+        """Make the protocol for a connection that the listener of that name has accepted."""
+        return ClientPeer(self.exchange, self, listener)
 
     def joined(self, client: ClientPeer) -> None:
         """Count a connection, or raise HostError `host-busy`."""
         self.connections += 1
-        siblings = [one for one in self.clients if one.peer == client.peer]
+        siblings = [one for one in self.clients if one.holder[:2] == client.holder[:2]]
         if len(siblings) >= self.limits.connections_per_peer:
             self._make_room(siblings)
         elif len(self.clients) >= self.limits.connections:

@@ -56,7 +56,8 @@ def _print_deployment(console: Console, one: Mapping[str, Any]) -> None:
         f"enclave     [bold]{one['route']}[/]  [{style}]{one['state']}[/]{since}  [bold yellow]{one['class']}[/]"
         f"  process {one['pid'] or '-'}, {one['restarts']} restarts"
     )
-    console.print(f"  sessions  {one.get('sessions', 0)} open, {frames} frames, {size(volume)}")
+    sessions = f"{one.get('sessions', 0)} open, room for {one.get('places', 0)}"
+    console.print(f"  sessions  {sessions}, {frames} frames, {size(volume)}")
     if isinstance(one["mrenclave"], str):
         console.print(f"  mrenclave {one['mrenclave']}", markup=False, highlight=False, soft_wrap=True)
         _print_confinement(console, one["confinement"])

@@ -37,6 +37,7 @@ def manifest() -> None:
 @click.option("--first-owner", is_flag=True, help="let the first valid grant fix the one owner")
 @click.option("--threads", type=int, default=Limits.threads, show_default=True, help="threads that serve sessions")
 @click.option("--intra-op-threads", type=int, default=Limits.intra_op_threads, show_default=True)
+@click.option("--max-sessions", type=int, default=Limits.max_sessions, show_default=True, help="sessions at once")
 @click.option("--python", default=sys.executable, help="interpreter that runs the enclave  [default: this one]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def render_command(
@@ -46,6 +47,7 @@ def render_command(
     first_owner: bool,
     threads: int,
     intra_op_threads: int,
+    max_sessions: int,
     python: str,
     as_json: bool,
 ) -> None:
@@ -53,7 +55,7 @@ def render_command(
     if bool(owners) == first_owner:
         raise click.UsageError("say who may provision the enclave: --owner (repeatable) or --first-owner")
     admitted = FIRST if first_owner else tuple(sorted({_owner(owner) for owner in owners}))
-    limits = Limits(threads=threads, intra_op_threads=intra_op_threads)
+    limits = Limits(threads=threads, intra_op_threads=intra_op_threads, max_sessions=max_sessions)
     done = render(EnclaveSettings(admitted, limits=limits), output, python=python)
     facts = {
         "manifest": str(done.path),

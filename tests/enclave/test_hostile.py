@@ -17,7 +17,7 @@ import pytest
 from attestation.wire.frames import Frame
 from attestation.wire.messages import MessageType, encode_body
 from enclave.errors import EnclaveCode
-from enclave.lanes import Lanes
+from enclave.lanes import IDLE_SECONDS, Lanes
 from enclave.session import Session
 from manifests import canonical
 from manifests.gramine.settings import EnclaveSettings, Limits
@@ -255,6 +255,59 @@ def test_sessions_are_bounded() -> None:
             first.answer()
         rig.wait_until(lambda: len(rig.server.lanes._lanes) == 1)
         rig.client()
+
+
+def test_a_session_that_has_been_idle_makes_room_for_another_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("enclave.lanes.IDLE_SECONDS", 0.2)
+    with running(small(max_sessions=2)) as rig:
+        idle, busy = rig.client(), rig.client()
+        for client in (idle, busy):
+            client.request({"op": "models"})
+        time.sleep(0.25)
+        busy.request({"op": "models"})
+        newcomer = rig.client()
+        with pytest.raises(Refused) as refusal:
+            idle.answer()
+        assert refusal.value.code == "enclave-busy"
+        with pytest.raises(Ended):
+            rig.client()
+        for client in (busy, newcomer):
+            assert client.request({"op": "models"}).header["class"] == "simulated"
+
+
+def test_the_longest_idle_session_that_is_at_rest_is_the_one_that_goes() -> None:
+    now = [0.0]
+    lanes = still(lambda: now[0], max_sessions=3)
+    for sid in (1, 2, 3):
+        now[0] += 1
+        lanes.put(Frame("default", sid, b"hello"))
+    lanes._greeting.clear()  # as after their hellos
+    for sid in (2, 3, 1):  # served in this order; the second is not done yet
+        now[0] += 1
+        lanes._touch(lanes._lanes[sid])
+        lanes._lanes[sid].busy = sid == 2
+    now[0] = lanes._lanes[3].moved + IDLE_SECONDS - 0.5
+    (refused, _) = lanes.put(Frame("default", 4, b"hello"))
+    assert (refused.route, refused.sid) == ("!error", 4), "nobody has been idle for long enough"
+    now[0] += 0.5
+    assert lanes.put(Frame("default", 5, b"hello")) == []
+    assert [sid for sid, lane in lanes._lanes.items() if lane.failure is not None] == [3]
+    assert len(lanes) - len(lanes._failing) == 3
+
+
+def test_nobody_is_ended_for_a_newcomer_while_the_enclave_is_drained() -> None:
+    now = [0.0]
+    lanes = still(lambda: now[0], max_sessions=1)
+    lanes.put(Frame("default", 1, b"hello"))
+    lanes._greeting.clear()
+    lanes.drain()
+    now[0] = 2 * IDLE_SECONDS
+    lanes._lanes[1].busy = False
+    (refused, _) = lanes.put(Frame("default", 2, b"hello"))
+    assert canonical.decode(refused.body, max_size=4096)["code"] == "enclave-stopping"
+    assert lanes._lanes[1].failure is None
 
 
 def test_a_platform_without_quotes_ends_the_handshake_and_the_enclave_lives_on(rig: Rig) -> None:

@@ -165,7 +165,7 @@ def test_ready_says_which_boot_and_class(tmp_path: Path) -> None:
         attestation.close()
         host = Host(host_end)
         ready = canonical.decode(host.control.get(timeout=30).body, max_size=4096)
-        assert ready["class"] == "simulated"
+        assert (ready["class"], ready["max_sessions"]) == ("simulated", 256)
         boots.add(ready["boot_id"])
         host.close()
         platform_end.close()

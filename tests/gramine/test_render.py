@@ -158,8 +158,9 @@ def test_owners_are_named_by_key_or_card(rendered: RenderedManifest, tmp_path: P
     card = tmp_path / "owner.pub"
     write_card(card, {"strongroom-owner": OWNER})
     for owner in (OWNER.hex(), str(card)):
-        run("render", "--output", str(rendered.path.parent), "--owner", owner)
+        run("render", "--output", str(rendered.path.parent), "--owner", owner, "--max-sessions", "512")
         assert load_settings(rendered.settings_path).owners == (OWNER,)
+        assert load_settings(rendered.settings_path).limits.max_sessions == 512
 
 
 @pytest.mark.parametrize("owner", ["zz", "00" * 32, "no-such-file.pub"])

@@ -19,7 +19,8 @@ LAST_LINE = '{"event": "stopping", "counts": ' + "7" * 300 + "}"
 
 
 def ready(stream: socket.socket) -> None:
-    stream.sendall(encode_frame(Frame("!ready", 0, canonical.encode({"boot_id": b"\x07" * 16, "class": "simulated"}))))
+    report = {"boot_id": b"\x07" * 16, "class": "simulated", "max_sessions": 64}
+    stream.sendall(encode_frame(Frame("!ready", 0, canonical.encode(report))))
 
 
 def frames(stream: socket.socket):

@@ -89,6 +89,7 @@ def test_an_agent_comes_up_carries_frames_and_goes_down_without_a_trace(tmp_path
             (deployment,) = made.status["deployments"]
             assert (deployment["state"], deployment["class"], made.status["models"]) == ("ready", "SIMULATED", 1)
             assert deployment["boot_id"] == "07" * 16
+            assert deployment["places"] == 56, "of the 64 that the enclave says it admits"
             client = await made.client()
             await client.send("default", 1, b"there and back")
             assert (await client.frame()).body == b"there and back"
@@ -98,6 +99,27 @@ def test_an_agent_comes_up_carries_frames_and_goes_down_without_a_trace(tmp_path
             assert not psutil.pid_exists(pid)
             assert [path.name for path in made.agent.home.path.iterdir()] == ["host.pid"]
             assert not os.path.exists(tmp_path / "host.sock")  # noqa: ASYNC240, PTH110 - a call of no duration
+
+    run(scenario())
+
+
+def test_a_peer_at_one_listener_is_another_at_the_next(tmp_path: Path) -> None:
+    """So a listener of its own, which only its user reaches, keeps the broker's places apart."""
+
+    async def scenario() -> None:
+        config = prepare(tmp_path)
+        private = f"unix:{tmp_path / 'private.sock'}"
+        async with up(replace(config, listen=(*config.listen, private))) as made:
+            paths = [str(tmp_path / name) for name in ("host.sock", "private.sock")]
+            wires = [Wire(*await asyncio.open_unix_connection(path)) for path in paths]
+            for client in wires:
+                await client.send("default", 1, b"x")
+                await client.frame()
+            holders = {one.holder[:2] for one in made.agent.relay.clients}
+            user = f"uid {os.getuid()}"
+            assert holders == {(config.listen[0], user), (private, user)}
+            for client in wires:
+                client.close()
 
     run(scenario())
 

@@ -28,6 +28,7 @@ from host.config import HostConfig
 from host.errors import HostCode, HostError
 from host.home import Home
 from host.show import duration, print_findings, print_models, print_status, size
+from tests.attestation.sim_rig import UNCONFINED
 from tests.host.platform_child import LAST_LINE
 from tests.host.test_agent import CHILD, prepare
 from tests.host.test_guard import Case, case  # noqa: F401 - the fixture
@@ -139,11 +140,11 @@ def test_options_out_of_range_and_missing_ones_end_with_2(shell: Shell) -> None:
 
 
 def test_check_prints_every_finding_and_ends_with_10_when_one_blocks(shell: Shell) -> None:
-    status, output, errors = shell("check", *shell.options())
+    status, output, errors = shell("check", *UNCONFINED, *shell.options())
     assert status == 10
     assert "guard-manifest" in output  # the manifest of these tests stands in for one
     assert "check-failed" in errors
-    status, output, _ = shell("check", *shell.options(), "--json")
+    status, output, _ = shell("check", *UNCONFINED, *shell.options(), "--json")
     answer = json.loads(output)
     assert (status, answer["fit"]) == (10, False)
     assert [one["code"] for one in answer["findings"] if one["severity"] == "blocking" and not one["passed"]] == [
@@ -152,9 +153,9 @@ def test_check_prints_every_finding_and_ends_with_10_when_one_blocks(shell: Shel
 
 
 def test_check_of_a_fit_machine_ends_with_0(shell: Shell) -> None:
-    status, output, _ = shell("check", *shell.home(), "--json")
+    status, output, _ = shell("check", *UNCONFINED, *shell.home(), "--json")
     assert (status, json.loads(output)["fit"]) == (0, True)
-    assert shell("check", *shell.home())[0] == 0
+    assert shell("check", *UNCONFINED, *shell.home())[0] == 0
 
 
 def test_models_of_a_folder_are_listed_without_an_agent(shell: Shell) -> None:

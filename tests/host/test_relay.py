@@ -319,7 +319,7 @@ def test_a_draining_relay_finishes_old_sessions_and_takes_no_new_ones(tmp_path: 
     run(scenario())
 
 
-LOW = Limits(connections=2, streams_per_connection=2, streams=3)
+LOW = Limits(connections=2, streams_per_connection=2, streams=3, peer_share=1)
 
 
 def test_one_connection_more_than_allowed_is_told_so_and_closed(tmp_path: Path) -> None:
