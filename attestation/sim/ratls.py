@@ -90,4 +90,6 @@ def certificate(
     )
     for oid, value in (*evidence.items(), *profile.extensions):
         builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=False)
-    return builder.sign(profile.signer or key, hashes.SHA256()).public_bytes(Encoding.DER)
+    signer = profile.signer or key
+    deterministic = True if isinstance(signer, ec.EllipticCurvePrivateKey) else None  # RSA's always is
+    return builder.sign(signer, hashes.SHA256(), ecdsa_deterministic=deterministic).public_bytes(Encoding.DER)

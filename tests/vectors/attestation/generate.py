@@ -10,11 +10,12 @@ import importlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from tests.vectors.attestation.vector import CASES, FOLDER, SHARED, Vector
 
-MODULES: Final = ("sgx", "tdx")
+MODULES: Final = ("sgx", "tdx", "snp", "nitro", "tpm", "azure_snp", "azure_tdx", "ratls", "policies")
 """The modules of cases, in order of the index."""
 INDEX: Final = FOLDER / "index.json"
 
@@ -46,7 +47,9 @@ def write(vectors: list[Vector]) -> None:
     """Write all files, and take away those that no case has any more."""
     SHARED.mkdir(exist_ok=True)
     wanted = {INDEX}
-    for vector in vectors:
+    uses = Counter(vector.evidence for vector in vectors)
+    for each in vectors:
+        vector = replace(each, shares_evidence=uses[each.evidence] > 1)
         text, shared = vector.encode()
         for name, content in shared.items():
             (SHARED / name).write_text(content, encoding="utf-8")

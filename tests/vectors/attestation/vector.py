@@ -50,6 +50,7 @@ class Vector:
 
     roots: (kind, content) each; content is PEM, the hex of a fingerprint for "tpm", and empty for "vendor".
     collateral: the text of its JSON; None where none is given.  policy: TOML.  now: Unix seconds.
+    shares_evidence: whether the evidence stands in a file that other cases refer to, too.
     """
 
     tee: str
@@ -68,6 +69,7 @@ class Vector:
     codes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     tcb_status: str | None = None
+    shares_evidence: bool = False
 
     @property
     def name(self) -> str:
@@ -88,6 +90,7 @@ class Vector:
     def encode(self) -> tuple[str, dict[str, str]]:
         """Return the file's text, and the shared files that it refers to, by name."""
         shared: dict[str, str] = {}
+        evidence = base64.b64encode(self.evidence).decode("ascii")
         values = {
             "vector": str(FORMAT),
             "tee": self.tee,
@@ -104,7 +107,7 @@ class Vector:
             "codes": ", ".join(self.codes) or None,
             "warnings": ", ".join(self.warnings) or None,
             "tcb_status": self.tcb_status,
-            "evidence": base64.b64encode(self.evidence).decode("ascii"),
+            "evidence": _share(evidence, "b64", shared) if self.shares_evidence else evidence,
         }
         head = "".join(f"{key}: {value}\n" for key, value in values.items() if value is not None)
         return f"{head}\n{self.policy}", shared
@@ -120,6 +123,8 @@ def read(path: Path) -> Vector:
     missing = set(_KEYS) - _OPTIONAL - values.keys()
     if missing or not all(value.strip() == value != "" for value in values.values()) or values["vector"] != str(FORMAT):
         raise ValueError(f"{path}: {missing or 'an empty value, or another format'}")
+    evidence = values["evidence"]
+    shares = evidence.startswith("shared/")
     vector = Vector(
         tee=values["tee"],
         version=int(values["version"]),
@@ -135,7 +140,8 @@ def read(path: Path) -> Vector:
         codes=_list(values.get("codes")),
         warnings=_list(values.get("warnings")),
         tcb_status=values.get("tcb_status"),
-        evidence=base64.b64decode(values["evidence"], validate=True),
+        evidence=base64.b64decode(_fetch(evidence) if shares else evidence, validate=True),
+        shares_evidence=shares,
         policy=policy,
     )
     if vector.encode()[0] != path.read_text(encoding="utf-8") or vector.path != path:

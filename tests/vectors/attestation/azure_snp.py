@@ -1,0 +1,87 @@
+"""Cases of Azure's vTPM evidence over SEV-SNP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from attestation.amd.errors import SnpCode, SnpFinding
+from attestation.amd.tcb import Product
+from attestation.azure.errors import AzureCode
+from attestation.azure.hcl import ReportType
+from attestation.errors import EvidenceCode as E
+from attestation.errors import FindingCode as F
+from attestation.sim.azure import SimulatedAzure
+from tests.vectors.attestation import snp
+from tests.vectors.attestation.azure import PCRS, Vm, shared_cases
+from tests.vectors.attestation.scene import NOW, REPORT_DATA, SEED, Scene, merged
+from tests.vectors.attestation.vector import Vector
+
+MACHINE: Final = snp.machine()
+
+
+def report(report_data: bytes, **fields: Any) -> bytes:
+    return MACHINE.evidence(snp.MEASUREMENT, report_data, version=3, **fields)
+
+
+def vcek(_: bytes) -> bytes:
+    return MACHINE.collateral(NOW).vek
+
+
+VM: Final = SimulatedAzure(SEED, ReportType.SNP, report, vcek)
+POLICY: Final = merged(snp.SCENE.policy, azure_snp={}, tpm={"pcrs": PCRS})  # type: ignore[arg-type]
+SCENE: Final = Scene(
+    tee="azure-snp",
+    version=1,
+    evidence=VM.evidence(REPORT_DATA),
+    collateral=snp.changed(MACHINE.collateral(NOW), vek=b""),
+    roots=snp.roots(MACHINE),
+    policy=POLICY,
+    tcb_status="UpToDate",
+)
+
+
+def cases() -> Iterator[Vector]:
+    yield from shared_cases(Vm(SCENE, VM, "vcek"))
+    other = snp.machine(Product.GENOA).collateral(NOW).vek
+    flipped = snp.flip(vcek(b""))
+    for edge, comment, code, der in (
+        ("vcek of another product", "The VCEK that is carried is Genoa's.", E.CHAIN_NAMES, other),
+        ("vcek corrupted", "The VCEK that is carried differs by a bit.", E.CHAIN_SIGNATURE, flipped),
+    ):
+        yield SCENE.unverified(edge, comment, code, evidence=VM.evidence(REPORT_DATA, parts={"vcek": der}))
+
+    def wrapping(**fields: Any) -> bytes:
+        return SimulatedAzure(SEED, ReportType.SNP, lambda data: report(data, **fields), vcek).evidence(REPORT_DATA)
+
+    for edge, comment, code, fields in (
+        ("report of another chip", "The report is of another chip.", SnpCode.VEK_CHIP, {"chip_id": b"\1" * 64}),
+        ("report signed by nothing", "The firmware signed with no key.", SnpCode.UNSIGNED, {"key_info": 7 << 2}),
+    ):
+        yield SCENE.unverified(edge, comment, code, evidence=wrapping(**fields))
+    yield SCENE.refused(
+        "report asked for at vmpl 2",
+        "The paravisor asks at VMPL 0, and whoever runs above it is not meant.",
+        SnpFinding.VMPL,
+        evidence=wrapping(vmpl=2),
+    )
+    yield SCENE.unparsed(
+        "report of version 6",
+        "The processor's report is of an unknown version.",
+        SnpCode.VERSION,
+        SimulatedAzure(SEED, ReportType.SNP, lambda data: snp.put(report(data), 0, b"\6"), vcek).evidence(REPORT_DATA),
+    )
+    yield SCENE.refused(
+        "no table for the processor",
+        "The policy has tables for the machine and its vTPM alone.",
+        F.TEE,
+        policy={name: table for name, table in POLICY.items() if name != "snp"},
+    )
+    for version in (2,):
+        yield SCENE.unverified(
+            "user data of another report",
+            "From version 2 on, the paravisor's user data are the quote's qualifying data.",
+            AzureCode.USER_DATA,
+            version=version,
+            evidence=VM.evidence(REPORT_DATA, version=2, claims={"user-data": "22" * 64}),
+        )
