@@ -69,11 +69,6 @@ def device_digest(evidence: bytes) -> bytes:
     return hashlib.sha512(_DEVICE_EVIDENCE + evidence).digest()
 
 
-def single(leaf: bytes) -> tuple[bytes, InclusionProof]:
-    """Return report data and proof for a tree of one."""
-    return report_data(1, leaf), InclusionProof(0, 1, ())
-
-
 def batch(leaves: Sequence[bytes]) -> tuple[bytes, list[InclusionProof]]:
     """Return the report data of a tree over `leaves` (1 to 2**16), and a proof for each."""
     if not 0 < len(leaves) <= 1 << MAX_PATH:

@@ -7,12 +7,10 @@ of a library) are outside it; LIMITATIONS.md says so.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
 import threading
-from collections.abc import Iterator
 from enum import StrEnum
 
 from enclave.errors import EnclaveCode, EnclaveError
@@ -72,15 +70,6 @@ class Arena:
         secret = self.allocate(len(data))
         secret.view[:] = data
         return secret
-
-    @contextlib.contextmanager
-    def holding(self, data: bytes | bytearray | memoryview) -> Iterator[memoryview]:
-        """Hold a copy of `data` for the length of a block."""
-        secret = self.store(data)
-        try:
-            yield secret.view
-        finally:
-            secret.wipe()
 
     def _release(self, start: int, size: int) -> None:
         slots = max(1, -(-size // SLOT))

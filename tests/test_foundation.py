@@ -338,7 +338,7 @@ def test_broken_claims_are_refused(changes: dict[str, object]) -> None:
 
 
 def test_an_evidence_record_round_trips_and_names_its_digest() -> None:
-    _, proof = binding.single(bytes(64))
+    proof = binding.InclusionProof(0, 1, ())
     record = EvidenceRecord(claims().encode(), b"quote", proof, "sgx")
     assert EvidenceRecord.decode(record.encode()) == record
     assert record.digest() != dataclasses.replace(record, quote=b"quotE").digest()
@@ -369,7 +369,7 @@ def test_report_data_of_one_handshake_follows_the_design() -> None:
     leaf = binding.session_leaf(b"h" * 64, b"claims")
     inner = b"\x00strongroom leaf session v1\0" + b"h" * 64 + hashlib.sha512(b"claims").digest()
     assert leaf == hashlib.sha512(inner).digest()
-    data, proof = binding.single(leaf)
+    data, (proof,) = binding.batch([leaf])
     assert data == hashlib.sha512(b"strongroom report v1\0" + (1).to_bytes(8, "big") + leaf).digest()
     assert binding.expected_report_data(leaf, proof) == data
 

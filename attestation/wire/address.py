@@ -46,11 +46,6 @@ def parse_address(text: str) -> Address:
     raise _refuse("an address starts with 'unix:' or 'tcp:'", text)
 
 
-def format_address(address: Address) -> str:
-    """Return the text that `parse_address` reads."""
-    return str(address)
-
-
 def _unix(path: str) -> UnixAddress:
     if not 0 < len(path.encode("utf-8", "surrogatepass")) <= MAX_UNIX_PATH or "\0" in path:
         raise _refuse(f"a socket's path has 1 to {MAX_UNIX_PATH} bytes and none is zero", path)

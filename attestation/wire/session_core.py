@@ -59,16 +59,6 @@ class SessionCore(ABC, Generic[Event]):
         return self._hash
 
     @property
-    def records_sent(self) -> int:
-        """Records sent so far; 0 once the session is dead."""
-        return 0 if self._writer is None else self._writer.counter
-
-    @property
-    def records_received(self) -> int:
-        """Records received so far; 0 once the session is dead."""
-        return 0 if self._reader is None else self._reader.counter
-
-    @property
     def held(self) -> int:
         """Bytes kept of a message or a record that has not arrived completely."""
         return self._stream.held + (0 if self._reader is None else self._reader.held)

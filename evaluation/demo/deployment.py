@@ -179,10 +179,6 @@ class Deployment:
         """Return the codes with which the enclave has ended sessions since the host first started, oldest first."""
         return _ENDED.findall(self.layout.log("host").read_text(errors="replace"))
 
-    def log_of(self, part: str) -> str:
-        """Return the end of a part's log."""
-        return self._part(part).log_tail()
-
     def is_running(self, part: str) -> bool:
         """Tell whether "host" or "broker" runs."""
         return part in self._parts and self._parts[part].running

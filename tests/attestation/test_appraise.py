@@ -221,7 +221,7 @@ CLAIMS = Claims(Signer.from_seed(bytes(32)).public, bytes(1216), bytes(16), "fir
 
 
 def record(handshake: bytes = HASH, claims: bytes = CLAIMS, **changes: Any) -> EvidenceRecord:
-    report_data, proof = binding.single(binding.session_leaf(handshake, claims))
+    report_data, (proof,) = binding.batch([binding.session_leaf(handshake, claims)])
     subject = kit.platform(**changes)
     quote = subject.quote(subject.report_body(MRENCLAVE), report_data)
     return EvidenceRecord(claims, quote, proof, "sgx")

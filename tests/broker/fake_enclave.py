@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from attestation.binding import session_leaf, single
+from attestation.binding import batch, session_leaf
 from attestation.sim.platform import SimulatedPlatform
 from attestation.types import Claims, EvidenceRecord, Grant, PlatformClass
 from attestation.wire.frames import Frame, FrameDecoder, encode_frame
@@ -143,7 +143,7 @@ class FakeEnclave:
     def _evidence(self, handshake_hash: bytes) -> EvidenceRecord:
         receipt = Signer.from_seed(self.boot_id * 2).public
         claims = Claims(receipt, bytes(1216), self.boot_id, self.owners.admitted, self.owners.states()).encode()
-        report_data, proof = single(session_leaf(handshake_hash, claims))
+        report_data, (proof,) = batch([session_leaf(handshake_hash, claims)])
         quote = self.platform.quote(self.platform.report_body(self.measurement), report_data)
         return EvidenceRecord(claims, self.quoted(quote), proof, "sgx simulated")
 

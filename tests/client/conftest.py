@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attestation.binding import session_leaf, single
+from attestation.binding import batch, session_leaf
 from attestation.client.call import Timeouts
 from attestation.collateral import FixedSource
 from attestation.policy import Policy, load_policy
@@ -66,7 +66,7 @@ class World:
 
     def evidence(self, handshake_hash: bytes) -> EvidenceRecord:
         claims = self.claims().encode()
-        report_data, proof = single(session_leaf(handshake_hash, claims))
+        report_data, (proof,) = batch([session_leaf(handshake_hash, claims)])
         quote = self.platform.quote(self.platform.report_body(self.measured), report_data)
         return EvidenceRecord(claims, quote, proof, "sgx simulated")
 

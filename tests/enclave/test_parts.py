@@ -82,12 +82,6 @@ def test_a_full_arena_refuses_and_recovers(arena: Arena) -> None:
     assert len(arena.allocate(64).view) == 64
 
 
-def test_a_secret_is_held_for_a_block_only(arena: Arena) -> None:
-    with arena.holding(b"key") as view:
-        assert bytes(view) == b"key"
-    assert arena.free == 4096
-
-
 def test_secrets_do_not_show(arena: Arena) -> None:
     secret = arena.store(b"hush")
     assert "hush" not in repr(secret) + repr(arena)

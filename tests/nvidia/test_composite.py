@@ -46,7 +46,7 @@ def claims_for(devices: bytes) -> Claims:
 
 def record(claims: Claims, quote: bytes | None = None) -> EvidenceRecord:
     encoded = claims.encode()
-    report_data, proof = binding.single(binding.session_leaf(HASH, encoded))
+    report_data, (proof,) = binding.batch([binding.session_leaf(HASH, encoded)])
     platform = sgx.platform()
     return EvidenceRecord(encoded, quote or platform.quote(platform.report_body(sgx.MRENCLAVE), report_data), proof, "")
 
@@ -143,7 +143,7 @@ def test_an_enclave_that_uses_devices_is_refused_without_their_evidence() -> Non
 def test_a_device_stands_for_no_enclave() -> None:
     """A GPU signs whatever nonce it is given: it says nothing about who gave it."""
     encoded = CLAIMS.encode()
-    report_data, _ = binding.single(binding.session_leaf(HASH, encoded))
+    report_data, _ = binding.batch([binding.session_leaf(HASH, encoded)])
     alone = record(CLAIMS, quote=kit.platform().evidence(report_data, rims=()))
     for call in (appraise_session, lambda *args: open_session(*args[:2], *args[3:])):
         with refused(EvidenceCode.EVIDENCE_DEVICE):

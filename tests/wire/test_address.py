@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.errors import WireCode, WireError
-from attestation.wire.address import TcpAddress, UnixAddress, format_address, parse_address
+from attestation.wire.address import TcpAddress, UnixAddress, parse_address
 from tests.wire.kit import outcome
 
 
@@ -23,7 +23,7 @@ from tests.wire.kit import outcome
 )
 def test_an_address_is_parsed_and_formatted_back(text, address):
     assert parse_address(text) == address
-    assert format_address(address) == text
+    assert str(address) == text
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_anything_else_is_refused_with_a_remedy(text):
 def test_any_text_is_an_address_or_refused(text, start):
     address = outcome(parse_address, start + text)
     if address is not WireCode.ADDRESS_INVALID:
-        assert parse_address(format_address(address)) == address
+        assert parse_address(str(address)) == address
