@@ -34,7 +34,7 @@ SETTINGS_NAME = "enclave.toml"
 FLAGS = ("-I", "-S", "-B", "-X", "pycache_prefix=/dev/null")
 """Isolated, without site, writing no bytecode and reading none: what runs is source, which the manifest hashes.
 
-That nothing else is opened is the launcher's to see to: Gramine's, or the simulated platform's (attestation.sim.confine).
+That nothing else is opened is the launcher's to see to: Gramine, or the simulated platform (attestation.sim.confine).
 """
 START = "enclave.start"
 """The enclave's first module, which takes the module path from the arguments before "--"."""
