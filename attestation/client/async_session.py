@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 import numpy.typing as npt
 
 from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
-from attestation.client.call import PATIENT, Timeouts
-from attestation.client.epochs import EpochMemory
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.resumption import SavedSession, save
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
 from attestation.client.session import SessionBase
-from attestation.client.terms import Terms, make_terms
+from attestation.client.terms import Options, Terms, make_terms
 from attestation.collateral import CollateralSource
 from attestation.errors import WireError
-from attestation.evidence import Roots
 from attestation.policy import Policy
-from manifests.signing import Signer
 
 SessionT = TypeVar("SessionT", bound="AsyncSession")
 
@@ -66,13 +61,7 @@ class AsyncSession(SessionBase):
         *,
         policy: Policy | Path | str,
         collateral: CollateralSource | Path | str | None = None,
-        route: str = "default",
-        key: Signer | None = None,
-        credential: bytes = b"",
-        roots: Roots | None = None,
-        memory: EpochMemory | None = None,
-        timeouts: Timeouts = PATIENT,
-        now: Callable[[], float] = time.time,
+        **options: Unpack[Options],
     ) -> Opening[Self]:
         """Connect and appraise the enclave: `await` gives the session, `async with` closes it too.
 
@@ -80,20 +69,7 @@ class AsyncSession(SessionBase):
         """
 
         async def connect() -> Self:
-            return await cls._open(
-                make_terms(
-                    address,
-                    policy=policy,
-                    collateral=collateral,
-                    route=route,
-                    key=key,
-                    credential=credential,
-                    roots=roots,
-                    memory=memory,
-                    timeouts=timeouts,
-                    now=now,
-                )
-            )
+            return await cls._open(make_terms(address, policy, collateral, **options))
 
         return Opening(connect())
 

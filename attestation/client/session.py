@@ -12,28 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import numpy.typing as npt
 
 from attestation.appraise import SessionAppraisal
 from attestation.client import display
-from attestation.client.call import PATIENT, Timeouts
 from attestation.client.connection import Connection
-from attestation.client.epochs import EpochMemory
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.resumption import SavedSession, save
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
-from attestation.client.terms import Terms, make_terms
+from attestation.client.terms import Options, Terms, make_terms
 from attestation.collateral import CollateralSource
 from attestation.errors import WireError
-from attestation.evidence import Roots
 from attestation.policy import Policy
-from manifests.signing import Signer
 
 
 class SessionBase:
@@ -79,38 +74,20 @@ class Session(SessionBase):
         *,
         policy: Policy | Path | str,
         collateral: CollateralSource | Path | str | None = None,
-        route: str = "default",
-        key: Signer | None = None,
-        credential: bytes = b"",
-        roots: Roots | None = None,
-        memory: EpochMemory | None = None,
-        timeouts: Timeouts = PATIENT,
-        now: Callable[[], float] = time.time,
+        **options: Unpack[Options],
     ) -> Self:
         """Connect, appraise the enclave, and return a session; nothing of the caller's is sent before that.
 
         address: "unix:/path" or "tcp:HOST:PORT" of a host agent.  policy: a Policy or its TOML file, with a
-        [service] table.  collateral: a source, or the directory or file that holds it.  key, credential: who the
-        client says it is; anonymous without.  roots: only where the policy does not say.  memory: the highest
-        epochs seen; give one with a file to keep them across runs.  now: Unix seconds.
+        [service] table.  collateral: a source, or the directory or file that holds it.  Further keywords:
+        route: the deployment's name, by default "default".  key, credential: who the client says it is; anonymous
+        without.  roots: only where the policy does not say.  memory: the highest epochs seen; give one with a file
+        to keep them across runs.  timeouts: by default patient ones.  now: gives Unix seconds.
 
         Raises EvidenceError for evidence that is broken or refused, ClientError for an unreachable or silent
         address and for owners that the policy does not accept, WireError for a broken protocol.
         """
-        return cls._open(
-            make_terms(
-                address,
-                policy=policy,
-                collateral=collateral,
-                route=route,
-                key=key,
-                credential=credential,
-                roots=roots,
-                memory=memory,
-                timeouts=timeouts,
-                now=now,
-            )
-        )
+        return cls._open(make_terms(address, policy, collateral, **options))
 
     @classmethod
     def resume(cls, saved: SavedSession) -> Self:

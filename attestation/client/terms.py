@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
-from attestation.client.call import Call, Timeouts
+from attestation.client.call import PATIENT, Call, Timeouts
 from attestation.client.conversation import Identity
 from attestation.client.epochs import EpochMemory
 from attestation.client.errors import ClientCode, ClientError
@@ -26,18 +28,30 @@ class Terms:
     freshness: Freshness
 
 
+class Options(TypedDict, total=False):
+    """What may be said beside address, policy and collateral; `Session.connect` explains it."""
+
+    route: str
+    key: Signer | None
+    credential: bytes
+    roots: Roots | None
+    memory: EpochMemory | None
+    timeouts: Timeouts
+    now: Callable[[], float]
+
+
 def make_terms(
     address: str,
-    *,
     policy: Policy | Path | str,
     collateral: CollateralSource | Path | str | None,
-    route: str,
-    key: Signer | None,
-    credential: bytes,
-    roots: Roots | None,
-    memory: EpochMemory | None,
-    timeouts: Timeouts,
-    now: Callable[[], float],
+    *,
+    route: str = "default",
+    key: Signer | None = None,
+    credential: bytes = b"",
+    roots: Roots | None = None,
+    memory: EpochMemory | None = None,
+    timeouts: Timeouts = PATIENT,
+    now: Callable[[], float] = time.time,
 ) -> Terms:
     """Load what is given as a path and check that all is there; raises StrongroomError with what to do."""
     loaded = _policy(policy)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from attestation.client import AsyncSession, EpochMemory, Prediction, RemoteError, Session, Timeouts
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.models import Axis
+from attestation.client.terms import Options, make_terms
 from attestation.collateral import FixedSource
 from attestation.errors import EvidenceCode, EvidenceError, WireCode, WireError
 from attestation.policy import load_policy
@@ -641,6 +643,14 @@ def test_a_policy_without_service_table_and_missing_collateral_are_refused_befor
     assert refused(ask, "unix:/nobody", missing).code is ClientCode.POLICY_UNSUITABLE
     nothing = {**world.terms(), "collateral": None}
     assert refused(ask, "unix:/nobody", nothing).code is ClientCode.COLLATERAL_UNNAMED
+
+
+def test_every_option_of_a_session_is_one_that_its_terms_take():
+    """Both kinds of session pass on what `Options` has; a name in one alone would be a promise or a secret."""
+    taken = [item for item in inspect.signature(make_terms).parameters.values() if item.kind is item.KEYWORD_ONLY]
+    assert {item.name: item.annotation for item in taken} == {
+        name: kind.__forward_arg__ for name, kind in Options.__annotations__.items()
+    }
 
 
 def test_policy_and_collateral_may_be_given_as_paths(world, serve, ask, tmp_path: Path):
