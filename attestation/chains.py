@@ -175,6 +175,7 @@ def _read(der: bytes, place: _Place, issuer: Certificate | None, anchor: Anchor)
         certificate = x509.load_der_x509_certificate(der)
         extensions = certificate.extensions
         key = certificate.public_key()
+        _ = certificate.subject, certificate.issuer  # parsed when first asked for
     except X509_ERRORS:
         raise _malformed(place, "it cannot be parsed") from None
     _check_mark(extensions, place, anchor)

@@ -56,15 +56,16 @@ def read_crl(der: bytes, ark: Certificate) -> RevocationList:
         crl = x509.load_der_x509_crl(der)
         extensions = crl.extensions
         revoked = frozenset(entry.serial_number for entry in crl)
+        found = crl.issuer  # parsed when first asked for
         expected = x509.load_der_x509_certificate(ark.der).subject
     except X509_ERRORS:
         raise _malformed("it cannot be parsed") from None
-    if crl.issuer != expected:
+    if found != expected:
         raise EvidenceError(
             EvidenceCode.CRL_ISSUER,
             "the revocation list names another issuer",
             expected=expected.rfc4514_string(),
-            found=crl.issuer.rfc4514_string(),
+            found=found.rfc4514_string(),
         )
     for extension in extensions:
         if extension.critical or extension.oid in _PARTIAL:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -181,9 +181,17 @@ def _check_issuer(certificate: Certificate, issuer: Certificate) -> None:
         raise EvidenceError(
             EvidenceCode.CHAIN_NAMES,
             f"the {certificate.role.title} certificate names another issuer",
-            expected=issuer.x509.subject.rfc4514_string(),
-            found=certificate.x509.issuer.rfc4514_string(),
+            expected=_readable(lambda: issuer.x509.subject),
+            found=_readable(lambda: certificate.x509.issuer),
         )
+
+
+def _readable(name: Callable[[], x509.Name]) -> str:
+    """Return a name as text; certificates parse theirs when first asked, and it may be none."""
+    try:
+        return name().rfc4514_string()
+    except X509_ERRORS:
+        return "a name that cannot be parsed"
 
 
 def _validity(certificate: x509.Certificate, role: Role) -> Validity:

@@ -262,7 +262,7 @@ def _remember(memory: dict[bytes, Any], key: bytes, value: Any) -> None:
 
 def _check_same_authority(found: Certificate, expected: Certificate) -> None:
     """Refuse a PCK CA other than the revocation list's; a renewed certificate of the same key is the same CA."""
-    if found.x509.subject != expected.x509.subject or found.key != expected.key:
+    if found.subject != expected.subject or found.key != expected.key:
         raise EvidenceError(
             EvidenceCode.CRL_ISSUER,
             "the PCK revocation list is from another authority than the quote's PCK",

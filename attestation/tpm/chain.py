@@ -128,6 +128,7 @@ def _load(der: bytes, title: str, anchor: Anchor) -> Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         extensions, key = certificate.extensions, certificate.public_key()
+        _ = certificate.subject, certificate.issuer  # parsed when first asked for
     except X509_ERRORS:
         raise _malformed(title, "it cannot be parsed") from None
     _check_mark(extensions, title, anchor)
