@@ -22,7 +22,6 @@ from enclave import arena as arena_module
 from enclave import hardening as hardening_module
 from enclave import log as log_module
 from enclave.arena import Arena, ArenaKind
-from enclave.attesters import open_attester
 from enclave.attesters.simulator import SimulatorAttester
 from enclave.closure import loaded_files
 from enclave.deadline import Watchdog
@@ -198,10 +197,6 @@ def test_a_platform_that_is_gone_is_a_typed_error() -> None:
     attester = SimulatorAttester(inner)
     assert code_of(attester.quote, bytes(64)) == "quote-unavailable"
     inner.close()
-
-
-def test_an_attester_is_named_and_exists_or_the_start_fails() -> None:
-    assert code_of(open_attester, "tea-leaves") == "enclave-start-failed"
 
 
 def test_a_platform_that_answers_late_is_not_believed_later(monkeypatch: pytest.MonkeyPatch) -> None:
