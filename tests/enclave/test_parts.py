@@ -142,8 +142,8 @@ def test_the_runtime_keeps_its_copy_of_the_graph_where_the_enclave_drops_it() ->
     data, _ = linear(Owner())
     plain = type(open_session({GRAPH_PART: bytearray(data)}, 1))
     assert copies_held(plain(data, providers=["CPUExecutionProvider"])) == ["_model_bytes"], (
-        f"onnxruntime {version('onnxruntime')} keeps the graph elsewhere than before: enclave/models.py drops"
-        " `_model_bytes` in `open_session`, and must drop what this list has instead, or a loaded model lies in memory twice"
+        f"onnxruntime {version('onnxruntime')} keeps the graph elsewhere than before: `open_session` in"
+        " enclave/models.py drops `_model_bytes`, and must drop what this list has, or a model lies in memory twice"
     )
 
 
