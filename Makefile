@@ -7,10 +7,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := .venv-extras
+FUZZ := .venv-fuzz
+SECONDS_EACH ?= 20
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-extras test-long check format bench lock clean
+.PHONY: help venv demo test test-extras test-long fuzz check format bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,6 +31,10 @@ test-extras: $(EXTRAS)/.ready ## run the tests of the PyTorch and Keras exporter
 test-long: $(VENV)/.ready ## run the tests that take minutes
 	@$(BIN)/pytest -n $(WORKERS) -m long --timeout 3600
 
+fuzz: $(VENV)/.ready $(FUZZ)/.ready ## fuzz every parser, guided by coverage, and flip every bit of collateral; writes tests/fuzz/RESULTS.md
+	@PYTHONPATH=. $(FUZZ)/bin/python -m tests.fuzz.guided --seconds $(SECONDS_EACH)
+	@$(BIN)/python -m tests.fuzz.bits
+
 check: $(VENV)/.ready ## check format, lint, types and layout
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -44,12 +50,12 @@ bench: $(VENV)/.ready ## measure, and write benchmarks/results/
 
 lock: $(VENV)/.ready ## pin every dependency anew, with hashes and without any index's address
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q uv
-	@for set in dev extras; do .venv-lock/bin/uv pip compile --upgrade --python-version 3.11 --generate-hashes \
+	@for set in dev extras fuzz; do .venv-lock/bin/uv pip compile --upgrade --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header -q requirements/$$set.in -o requirements/$$set.lock; done
 	@rm -r .venv-lock
 
 clean: ## remove what the other targets made
-	@rm -rf $(VENV) $(EXTRAS) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	@rm -rf $(VENV) $(EXTRAS) $(FUZZ) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 $(VENV)/.ready: requirements/dev.lock pyproject.toml
 	@echo "Setting up $(VENV), once: about a minute on an ordinary connection."
@@ -67,4 +73,10 @@ $(EXTRAS)/.ready: requirements/extras.lock pyproject.toml
 	@$(EXTRAS)/bin/pip --disable-pip-version-check install -q --require-hashes -r requirements/extras.lock
 	@$(EXTRAS)/bin/pip --disable-pip-version-check install -q torch==2.13.0
 	@$(EXTRAS)/bin/pip --disable-pip-version-check install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(FUZZ)/.ready: requirements/fuzz.lock
+	@echo "Setting up $(FUZZ) for coverage-guided fuzzing, once."
+	@$(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/pip --disable-pip-version-check install -q --require-hashes -r requirements/fuzz.lock
 	@touch $@
