@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.vectors.attestation.vector import CASES, FOLDER, SHARED, Vector
 
-MODULES: Final = ("sgx", "tdx", "snp", "nitro", "tpm", "azure_snp", "azure_tdx", "ratls", "policies")
+MODULES: Final = ("sgx", "tdx", "snp", "nitro", "tpm", "nvidia", "azure_snp", "azure_tdx", "ratls", "policies")
 """The modules of cases, in order of the index."""
 INDEX: Final = FOLDER / "index.json"
 

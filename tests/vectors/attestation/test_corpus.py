@@ -16,6 +16,7 @@ from attestation.eventlog.errors import EventLogCode
 from attestation.intel.errors import TdxCode, TdxFinding
 from attestation.intel.levels import TcbStatus
 from attestation.nitro.errors import NitroCode, NitroFinding
+from attestation.nvidia.errors import NvidiaCode, NvidiaFinding
 from attestation.policy import load_policy
 from attestation.ratls.errors import RatlsCode
 from attestation.report import Report, examine
@@ -102,6 +103,7 @@ UNREACHED: dict[ErrorCode, str] = {
     AzureCode.VCEK: "of collateral that a program has verified before",
     EventLogCode.BANK: "of replaying a log by itself: a quote's bank that the log lacks is left unexplained",
     EventLogCode.TOO_LARGE: "of a log by itself: the container of TPM evidence refuses it first",
+    NvidiaCode.ROOTS_MIXED: "needs a simulated and a vendor's root in one verification, which no case mixes",
     NitroCode.ALGORITHM: "documents are told from other evidence by their algorithm",
     RatlsCode.NO_EVIDENCE: "certificates are told from other evidence by what they carry",
 }
@@ -120,6 +122,8 @@ TABLES: tuple[type[ErrorCode], ...] = (
     TpmCode,
     TpmFinding,
     EventLogCode,
+    NvidiaCode,
+    NvidiaFinding,
     AzureCode,
     AzureFinding,
     RatlsCode,
