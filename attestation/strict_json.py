@@ -32,6 +32,7 @@ def loads(text: str, *, max_size: int) -> Any:
 _PLAIN = b"{}[]:,-0123456789"
 """What stands outside the strings of compact text without fractions, exponents and words."""
 _NO_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _ONE_DIGIT = bytes.maketrans(b"123456789", b"000000000")
 _LARGE = b"0" * 21
 
@@ -48,9 +49,9 @@ def _read_plain(text: str) -> Any:
     structure = b"".join(text.encode("ascii").split(b'"')[::2])
     if structure.translate(None, _PLAIN) or _LARGE in structure.translate(_ONE_DIGIT):
         return None
-    brackets = structure.translate(None, _NO_BRACKETS)
-    for _ in range(MAX_DEPTH):
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    brackets = structure.translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):  # each pass takes off the innermost level
+        brackets = brackets.replace(b"[]", b"")
     if brackets:
         return None
     try:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 import zlib
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ MAX_WRAPPED: Final = 16 * 1024 * 1024
 MAX_INPUT: Final = MAX_BUNDLE
 """Only bundles are larger."""
 MAX_DEPTH: Final = 8
+MAX_OPENED: Final = 4 * MAX_WRAPPED
+MAX_PIECES: Final = 1024
+"""What one call opens in all; a JSON text with its event log has some hundred pieces."""
 
 Steps: TypeAlias = tuple[str, ...]
 
@@ -96,7 +100,7 @@ def unwrap(data: bytes) -> Unwrapped:
         inner = unwrap(bundle.evidence)
         return Unwrapped(inner.evidence, ("bundle", *inner.steps), BundleSource(bundle), inner.gpu)
     _check_size(data)
-    candidates = {candidate.data: candidate for candidate in _walk(data, (), 0)}
+    candidates = {candidate.data: candidate for candidate in _Search().walk(data)}
     return _choose(list(candidates.values()), data)
 
 
@@ -126,19 +130,43 @@ def _choose(candidates: list[_Candidate], data: bytes) -> Unwrapped:
     )
 
 
-def _walk(data: bytes, steps: Steps, depth: int) -> Iterator[_Candidate]:
-    """Yield everything inside that a TEE recognises."""
-    if depth > MAX_DEPTH:
-        raise _too_large(f"at most {MAX_DEPTH} wrappings", f"{depth} wrappings")
-    _check_size(data)
-    candidate = _Candidate(data, steps)
-    if candidate.tee is not None:
-        yield _unpadded(candidate)
-    elif is_device_report(data):
-        yield _Candidate(data, (*steps, "device report without certificates"))
-    else:
-        for step, inner in _opened(data):
-            yield from _walk(inner, (*steps, step), depth + 1)
+class _Search:
+    """One walk through everything that is inside of some bytes, with one budget for all of it.
+
+    Small bytes can hold much: a text may repeat what inflates, and that again.  What was seen is not opened again.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = MAX_OPENED
+        self._pieces = MAX_PIECES
+        self._seen: set[bytes] = set()
+
+    def walk(self, data: bytes, steps: Steps = ()) -> Iterator[_Candidate]:
+        """Yield everything inside that a TEE recognises; raises EvidenceError `wrapping-too-large`."""
+        if len(steps) > MAX_DEPTH:
+            raise _too_large(f"at most {MAX_DEPTH} wrappings", f"{len(steps)} wrappings")
+        if not self._is_new(data):
+            return
+        candidate = _Candidate(data, steps)
+        if candidate.tee is not None:
+            yield _unpadded(candidate)
+        elif is_device_report(data):
+            yield _Candidate(data, (*steps, "device report without certificates"))
+        else:
+            for step, inner in _opened(data):
+                yield from self.walk(inner, (*steps, step))
+
+    def _is_new(self, data: bytes) -> bool:
+        _check_size(data)
+        self._bytes -= len(data)
+        self._pieces -= 1
+        if self._bytes < 0 or self._pieces < 0:
+            raise _too_large(f"at most {MAX_PIECES} pieces of {MAX_OPENED} bytes together", "more")
+        digest = hashlib.sha256(data).digest()
+        if digest in self._seen:
+            return False
+        self._seen.add(digest)
+        return True
 
 
 def _unpadded(candidate: _Candidate) -> _Candidate:

@@ -301,3 +301,17 @@ def test_text_as_the_vendor_writes_it_goes_the_quick_way() -> None:
         assert strict_json._read_plain(body.decode()) == json.loads(body)
     assert strict_json._read_plain('{"a":1,"a":2}') is None
     assert strict_json._read_plain("[" * 20 + "]" * 20) is None
+
+
+@pytest.mark.parametrize(("depth", "quick"), [(strict_json.MAX_DEPTH, True), (strict_json.MAX_DEPTH + 1, False)])
+@pytest.mark.parametrize("unit", ['{"a":|}', "[|]", '[{"a":|}]'])
+def test_both_ways_allow_the_same_depth(unit: str, depth: int, quick: bool) -> None:
+    """Whatever the containers are, one level is one level."""
+    before, after = unit.split("|")
+    levels = before.count("[") + before.count("{")
+    text = before * (depth // levels) + "1" + after * (depth // levels)
+    if depth % levels:
+        text = f"[{text}]"
+    assert (strict_json._read_plain(text) is not None) == quick
+    result = outcome(lambda: strict_json.loads(text, max_size=10_000))
+    assert (result is EvidenceCode.JSON_MALFORMED) != quick

@@ -268,3 +268,29 @@ def test_unwrapping_is_total(data: bytes) -> None:
         EvidenceCode.WRAPPING_TOO_LARGE,
     }
     assert isinstance(found, Unwrapped) or found in documented
+
+
+def bomb(levels: int, width: int) -> bytes:
+    """A text in which each level holds the one below many times over, as gzip in JSON, with different spaces."""
+    data = b"A" * 100_000
+    for _ in range(levels):
+        inner = [base64.b64encode(gzip.compress(data + b" " * number)).decode() for number in range(width)]
+        data = json.dumps({"x": [{"body": text} for text in inner]}).encode()
+    return data
+
+
+def test_what_holds_too_much_is_opened_within_one_budget() -> None:
+    with refused(EvidenceCode.WRAPPING_TOO_LARGE):
+        unwrap(bomb(1, 400))
+
+
+def test_what_repeats_itself_level_by_level_is_opened_once() -> None:
+    """Opened anew each time, it would have 20 ** 4 pieces."""
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+        unwrap(bomb(4, 20))
+
+
+def test_a_piece_that_stands_in_many_places_is_opened_once() -> None:
+    text = base64.b64encode(gzip.compress(b"A" * (2 << 20))).decode()
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+        unwrap(json.dumps({"x": [{"body": text}] * 100}).encode())
