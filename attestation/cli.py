@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from attestation import evidence
-from attestation.ear.cli import verifier_key, verify_token
+from attestation.ear.cli import nonce_bytes, verifier_key, verify_token
 from attestation.moment import Moment
 from attestation.report import Report, examine
 from attestation.wrapping import MAX_INPUT, unwrap
@@ -95,10 +95,19 @@ def _requesting(command: Callable[..., None]) -> Callable[..., None]:
 @_requesting
 @click.option("--token-key", type=_PATH, help="Sign the verdict as a token (EAR) with this verifier's key.")
 @click.option("--token-out", type=_PATH, help="Where to write the token.")
+@click.option("--nonce", metavar="HEX", help="The nonce that the token answers: 8 to 64 bytes.")
+@click.option("--audience", help="For whom alone the token is.")
 @keyfile.passphrase_option
 @_json
 def verify(
-    *, token_key: Path | None, token_out: Path | None, passphrase_file: Path | None, as_json: bool, **options: Any
+    *,
+    token_key: Path | None,
+    token_out: Path | None,
+    nonce: str | None,
+    audience: str | None,
+    passphrase_file: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Verify evidence of any TEE, hold it against a policy, and report every check.
 
@@ -107,6 +116,9 @@ def verify(
     """
     if (token_key is None) is not (token_out is None):
         raise click.UsageError("--token-key and --token-out need each other")
+    if token_key is None and not (nonce is None and audience is None):
+        raise click.UsageError("--nonce and --audience are for a token: give --token-key, too")
+    asked = {"nonce": nonce_bytes(nonce), "audience": audience}
     report = Request(**options).examine()
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
@@ -115,7 +127,7 @@ def verify(
 
         print_report(report)
     if token_key is not None and token_out is not None:
-        _issue(report, token_key, token_out, passphrase_file)
+        _issue(report, token_key, token_out, passphrase_file, asked)
     if report.exit_code:
         sys.exit(report.exit_code)
 
@@ -193,8 +205,11 @@ def _report_data(text: str | None) -> bytes | None:
     return data
 
 
-def _issue(report: Report, key: Path, output: Path, passphrase_file: Path | None) -> None:
-    """Write the verdict as a token; raises EarError `ear-unissuable` where there is no verdict under a policy."""
+def _issue(report: Report, key: Path, output: Path, passphrase_file: Path | None, asked: dict[str, Any]) -> None:
+    """Write the verdict as a token with the nonce and audience in `asked`.
+
+    Raises EarError `ear-unissuable` where there is no verdict under a policy, or `ear-request`.
+    """
     from attestation.ear.errors import EarCode, EarError
     from attestation.ear.issue import issue_token
     from attestation.ear.keys import read_verifier_key
@@ -209,6 +224,6 @@ def _issue(report: Report, key: Path, output: Path, passphrase_file: Path | None
             remedy="give a policy with --policy; evidence that does not verify gets no token",
         )
     signer = read_verifier_key(key, keyfile.read_passphrase(passphrase_file))
-    token = issue_token(appraisal, report.verified, signer, report.now, policy=report.policy)
+    token = issue_token(appraisal, report.verified, signer, report.now, policy=report.policy, **asked)
     write_atomically(output, f"{token}\n".encode())
     click.echo(f"token: {output}", err=True)

@@ -161,10 +161,14 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
 
     Raises FetchError, EvidenceError or ManifestError, and then has filed nothing.
     """
-    collateral = source.fetch(key)
-    found = identify(collateral, roots)[1]
-    if found not in key.candidates:
-        raise _misfiled(found, f"the answer for {key}")
+
+    def named(collateral: Collateral) -> CollateralKey:
+        found = identify(collateral, roots)[1]
+        if found not in key.candidates:
+            raise _misfiled(found, f"the answer for {key}")
+        return found
+
+    collateral, found = source.fetch_verified(key, named)
     return store(folder, found, collateral)
 
 

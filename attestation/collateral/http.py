@@ -4,8 +4,8 @@ Made of the standard library's urllib, which knows proxies and the proxy variabl
 here is little, and a dependency would be one more thing to trust on a verifier's machine.  Its general openers are not
 used.  They would read files and FTP, follow redirects anywhere, and read an error's body whole.
 
-TLS is always verified.  Plain HTTP is for a service on this very machine; everything fetched is signed, but who can
-replace answers on the way could hold a revocation back.
+TLS is always verified.  Plain HTTP is for a service on this very machine, and goes through no proxy: everything
+fetched is signed, but who can replace answers on the way could hold a revocation back.
 """
 
 from __future__ import annotations
@@ -119,8 +119,10 @@ class HttpClient:
     def _open(self, url: str, etag: str | None, deadline: Deadline) -> Any:
         opener = urllib.request.OpenerDirector()
         opener.addheaders = []
-        for handler in (urllib.request.ProxyHandler(), _Http(deadline), _Https(deadline, self._tls)):
+        for handler in (_Http(deadline), _Https(deadline, self._tls)):
             opener.add_handler(handler)
+        if not url.lower().startswith("http:"):  # plain HTTP is for this machine, and never leaves it
+            opener.add_handler(urllib.request.ProxyHandler())
         headers = {"Accept-Encoding": "identity", "User-Agent": "strongroom"}
         known = {} if etag is None else {"If-None-Match": etag}
         return opener.open(urllib.request.Request(url, headers=headers | known), timeout=deadline.left)  # noqa: S310 - the address was checked

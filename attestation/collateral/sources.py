@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from attestation.collateral.document import MAX_COLLATERAL, Collateral
 from attestation.collateral.key import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import exists, naming, read_bounded
+
+T = TypeVar("T")
 
 
 class CollateralSource(ABC):
@@ -29,6 +33,14 @@ class CollateralSource(ABC):
             expected=" or ".join(map(str, key.candidates)),
             remedy="fetch the vendor's collateral for this platform and put it there",
         )
+
+    def fetch_verified(self, key: CollateralKey, verify: Callable[[Collateral], T]) -> tuple[Collateral, T]:
+        """Return the collateral filed under `key`, and what `verify` makes of it; raises as `fetch` and `verify` do.
+
+        A source that keeps what it fetched keeps nothing that `verify` has refused.
+        """
+        collateral = self.fetch(key)
+        return collateral, verify(collateral)
 
     @abstractmethod
     def _fetch(self, key: CollateralKey) -> bytes | None:

@@ -6,18 +6,23 @@ Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification (AMD 572
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 from attestation.amd.collateral import SnpCollateral
 from attestation.amd.tcb import Product, Tcb
 from attestation.collateral.answers import check_address
+from attestation.collateral.document import Collateral
 from attestation.collateral.documents import certificate, certificate_chain, revocation_list, signed_json
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.fetcher import Fetcher
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.sources import CollateralSource
+from attestation.errors import EvidenceError
 from attestation.intel.collateral import IntelCollateral
+
+T = TypeVar("T")
 
 PCS: Final = "https://api.trustedservices.intel.com"
 INTEL_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
@@ -29,7 +34,10 @@ _SPL: Final = {"fmc": "fmcSPL", "bootloader": "blSPL", "tee": "teeSPL", "snp": "
 
 
 class VendorSource(CollateralSource):
-    """Fetches the collateral of one platform after the other; nothing that it returns is verified."""
+    """Fetches the collateral of one platform after the other.
+
+    What `fetch` returns is not verified, and never kept in the fetcher's cache; `fetch_verified` keeps it.
+    """
 
     def __init__(
         self,
@@ -53,7 +61,27 @@ class VendorSource(CollateralSource):
         root = f"{self._intel}/sgx/certification/v4/rootcacrl"
         self._root_crl = root if pccs and self._intel != PCS else INTEL_ROOT_CRL
 
+    def fetch_verified(self, key: CollateralKey, verify: Callable[[Collateral], T]) -> tuple[Collateral, T]:
+        """Return verified collateral, and keep it; what the cache had part in is fetched anew if it does not verify."""
+        self._fetcher.begin()
+        try:
+            found = self._verified_twice(key, verify)
+            self._fetcher.keep()
+        finally:
+            self._fetcher.begin()
+        return found
+
+    def _verified_twice(self, key: CollateralKey, verify: Callable[[Collateral], T]) -> tuple[Collateral, T]:
+        try:
+            return super().fetch_verified(key, verify)
+        except (EvidenceError, FetchError) as error:
+            refused = isinstance(error, EvidenceError) or error.code is FetchCode.MISFILED
+            if not (refused and self._fetcher.distrust()):
+                raise
+        return super().fetch_verified(key, verify)
+
     def _fetch(self, key: CollateralKey) -> bytes | None:
+        self._fetcher.drop()  # what came for another candidate has no part in what is verified
         fetch = self._snp_collateral if key.tee == "snp" else self._intel_collateral
         try:
             return fetch(key).encode("utf-8")

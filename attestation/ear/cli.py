@@ -55,7 +55,7 @@ def verify_token(
     """
     now = int(time.time()) if at is None else at
     keys = [read_verifier_card(card) for card in cards]
-    opened = open_token(_read(token), keys, now, audience=audience, nonce=_nonce(nonce), leeway=leeway)
+    opened = open_token(_read(token), keys, now, audience=audience, nonce=nonce_bytes(nonce), leeway=leeway)
     refusal = _refusal(opened, simulation, warnings)
     if as_json:
         shown = {"at": rfc3339(now), "accepted": refusal is None, "token": opened.to_dict()}
@@ -87,7 +87,8 @@ def _read(path: Path) -> str:
     return data.decode("utf-8", "replace").removesuffix("\n")
 
 
-def _nonce(text: str | None) -> bytes | None:
+def nonce_bytes(text: str | None) -> bytes | None:
+    """Return the nonce of an option; raises click.BadParameter."""
     try:
         return None if text is None else bytes.fromhex(text)
     except ValueError:

@@ -47,6 +47,8 @@ def verify(token: str, keys: Iterable[bytes]) -> tuple[Any, bytes]:
     """
     if len(token) > MAX_TOKEN:
         raise _malformed("it is too large")
+    if not token.isascii():
+        raise _malformed("it is not ASCII")
     parts = token.split(".")
     if len(parts) != 3:
         raise _malformed("it has not three parts with dots between them")

@@ -202,8 +202,25 @@ def test_a_verdict_is_signed_as_a_token(files: list[object], tmp_path: Path) -> 
     checked = json.loads(run(attest, "verify-token", out, "--key", card, "--at", NOW, "--simulation", "--json").output)
     assert checked["accepted"] is True
     assert run(attest, "verify", *files, "--at", NOW, "--token-key", key).exit_code == 2
+    for option in (("--nonce", "00" * 8), ("--audience", "bank")):
+        assert run(attest, "verify", *files, "--at", NOW, *option).exit_code == 2
     unjudged = run(attest, "verify", *files[:4], "--at", NOW, *token)
     assert refusal(unjudged).code is EarCode.UNISSUABLE
+
+
+def test_a_token_answers_a_nonce_for_one_audience(files: list[object], tmp_path: Path) -> None:
+    key, out = tmp_path / "verifier.key", tmp_path / "result.jwt"
+    _, card = write_verifier_key(key, b"secret", cost=keyfile.Cost(1, 8 * 1024))
+    (tmp_path / "pass").write_bytes(b"secret\n")
+    signing = ["--at", NOW, "--token-key", key, "--token-out", out, "--passphrase-file", tmp_path / "pass"]
+    asked = ["--nonce", "ab" * 16, "--audience", "bank"]
+    assert run(attest, "verify", *files, *signing, *asked).exit_code == 0
+    check = ["verify-token", out, "--key", card, "--at", NOW, "--simulation"]
+    assert run(attest, *check, *asked).exit_code == 0
+    assert refusal(run(attest, *check, "--nonce", "ab" * 16)).code is EarCode.AUDIENCE
+    assert refusal(run(attest, *check, "--audience", "bank", "--nonce", "00" * 16)).code is EarCode.NONCE
+    assert run(attest, "verify", *files, *signing, "--nonce", "xx").exit_code == 2
+    assert refusal(run(attest, "verify", *files, *signing, "--nonce", "ab")).code is EarCode.REQUEST
 
 
 def test_explain_says_in_words_and_in_json_what_verify_says(files: list[object]) -> None:

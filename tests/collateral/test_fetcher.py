@@ -42,7 +42,9 @@ class Bench:
 
     def body(self, days: int = 0, seconds: int = 0) -> bytes:
         self.now = NOW + days * DAY + seconds
-        return self.fetcher.fetch(self.document).body
+        fetched = self.fetcher.fetch(self.document).body
+        self.fetcher.keep()
+        return fetched
 
     @property
     def asked(self) -> int:
@@ -139,6 +141,31 @@ def test_garbage_is_never_kept(bench: Bench) -> None:
         with refused(FetchCode.CONTENT):
             bench.body()
     assert not bench.folder.exists()
+
+
+def test_an_answer_is_not_kept_before_it_is_verified(bench: Bench) -> None:
+    assert bench.fetcher.fetch(bench.document).body == issued(0)
+    assert not bench.folder.exists()
+    bench.fetcher.drop()
+    bench.fetcher.keep()
+    assert not bench.folder.exists()
+
+
+def test_what_the_cache_served_is_done_without_when_it_does_not_verify(bench: Bench) -> None:
+    bench.body()
+    assert not bench.fetcher.distrust()
+    bench.fetcher.fetch(bench.document)
+    bench.serve(Reply(issued(-1)))
+    assert bench.fetcher.distrust()
+    assert bench.fetcher.fetch(bench.document).body == issued(-1)
+    bench.fetcher.begin()
+    assert bench.body() == issued(0)
+
+
+def test_a_document_that_has_ended_is_asked_for_without_its_etag(bench: Bench) -> None:
+    bench.body()
+    bench.body(days=30)
+    assert "If-None-Match" not in bench.service.asked[1][1]
 
 
 def test_an_answer_that_is_older_than_what_is_held_is_not_taken(bench: Bench) -> None:

@@ -230,14 +230,16 @@ def test_an_address_that_collateral_may_be_fetched_from(url: str) -> None:
 # ------------------------------------------------------------------------------------------------ proxies and TLS
 
 
-def test_a_proxy_of_the_environment_is_used(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", service.url)
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_plain_http_to_this_machine_goes_through_no_proxy(
+    service: Service, monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
+) -> None:
+    monkeypatch.setenv(name, service.url)
     service.replies["http://localhost:1/document"] = Reply(DOCUMENT)
-    assert client().get(Request("http://localhost:1/document", LIMIT)).body == DOCUMENT
-    monkeypatch.setenv("no_proxy", "localhost")
     with refused(FetchCode.UNREACHABLE):
-        client().get(Request("http://localhost:1/document", LIMIT))
-    assert service.paths == ["http://localhost:1/document"]
+        client().get(Request(f"{scheme}://localhost:1/document", LIMIT))
+    assert service.paths == []
 
 
 def authority(folder: Path, *names: str) -> tuple[Path, ssl.SSLContext]:

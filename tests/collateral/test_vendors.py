@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from urllib.parse import quote as percent
 
 import pytest
 
@@ -14,13 +16,15 @@ from attestation.collateral import errors as codes
 from attestation.collateral.documents import Document, Fetched
 from attestation.collateral.errors import FetchCode
 from attestation.collateral.fetcher import Fetcher
+from attestation.collateral.held import fetch_into
 from attestation.collateral.vendors import VendorSource
-from attestation.errors import EvidenceCode
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.roots import Roots
 from attestation.sim.tdx import SimulatedTdx
 from tests.attestation import kit
 from tests.attestation.kit import CREATED, NOW, SEED, refused
 from tests.collateral.kit import (
+    DAY,
     FMSPC,
     IDENTITY,
     KEY,
@@ -30,6 +34,7 @@ from tests.collateral.kit import (
     client,
     serve_amd,
     serve_intel,
+    signed,
     snp,
     source,
 )
@@ -82,19 +87,66 @@ def test_collateral_of_tdx_comes_from_tdx_addresses(service: Service) -> None:
 
 def test_a_second_fetch_asks_for_nothing(service: Service, tmp_path: Path) -> None:
     serve_intel(service)
-    fetcher = source(service, tmp_path)
-    first = fetcher.fetch(SGX_KEY)
-    assert fetcher.fetch(SGX_KEY) == first
+    fetcher = source(service, tmp_path / "cache")
+    first = fetch_into(tmp_path, SGX_KEY, fetcher, kit.sim_roots()).read_bytes()
+    assert fetcher.fetch(SGX_KEY).to_json().encode() == first
     assert len(service.asked) == 4
 
 
 def test_a_revalidation_sends_tags_and_gets_no_bodies(service: Service, tmp_path: Path) -> None:
     serve_intel(service)
-    first = source(service, tmp_path).fetch(SGX_KEY)
+    first, _ = source(service, tmp_path).fetch_verified(SGX_KEY, lambda _: None)
     again = source(service, tmp_path, now=lambda: NOW + 1, max_age=0)
     assert again.fetch(SGX_KEY) == first
     assert all("If-None-Match" in headers for _, headers in service.asked[4:])
     assert len(service.asked) == 8
+
+
+def forge_tcb_info(service: Service) -> None:
+    """Have the service send TCB info that nobody signed, and that says to be new, and valid for very long."""
+    held = kit.platform().collateral(NOW)
+    said = {"issueDate": "2098-01-01T00:00:00Z", "nextUpdate": "2099-01-01T00:00:00Z"}
+    body = json.dumps(json.loads(held.tcb_info) | said, separators=(",", ":")).encode()
+    headers = {"TCB-Info-Issuer-Chain": percent(held.tcb_info_issuer_chain.decode())}
+    service.replies[TCB] = Reply(signed("tcbInfo", body, bytes(64)), headers=headers, media="application/json")
+
+
+@pytest.mark.parametrize("max_age", [None, 0])
+def test_a_forged_answer_does_not_outlive_its_call(service: Service, tmp_path: Path, max_age: int | None) -> None:
+    serve_intel(service)
+    forge_tcb_info(service)
+    cache = tmp_path / "cache"
+    with pytest.raises(EvidenceError):
+        fetch_into(tmp_path, SGX_KEY, source(service, cache, max_age=max_age), kit.sim_roots())
+    assert not cache.exists()
+    held = serve_intel(service)
+    filed = fetch_into(tmp_path, SGX_KEY, source(service, cache, max_age=max_age), kit.sim_roots())
+    assert filed.read_text(encoding="utf-8") == held.to_json()
+
+
+@pytest.mark.parametrize("max_age", [None, 0])
+def test_a_cache_that_was_poisoned_is_done_without(service: Service, tmp_path: Path, max_age: int | None) -> None:
+    serve_intel(service)
+    forge_tcb_info(service)
+    cache = tmp_path / "cache"
+    later = {"now": lambda: NOW + 73 * 365 * DAY, "max_age": max_age}
+    source(service, cache).fetch_verified(SGX_KEY, lambda _: None)  # as if somebody had written to the folder
+    held = serve_intel(service)
+    for options in ({"max_age": max_age}, later):
+        filed = fetch_into(tmp_path, SGX_KEY, source(service, cache, **options), kit.sim_roots())
+        assert filed.read_text(encoding="utf-8") == held.to_json()
+
+
+def test_a_forged_answer_leaves_what_was_kept(service: Service, tmp_path: Path) -> None:
+    held = serve_intel(service)
+    cache = tmp_path / "cache"
+    fetch_into(tmp_path, SGX_KEY, source(service, cache), kit.sim_roots())
+    before = {path.name: path.read_bytes() for path in cache.iterdir()}
+    forge_tcb_info(service)
+    with pytest.raises(EvidenceError):
+        fetch_into(tmp_path, SGX_KEY, source(service, cache, max_age=0, now=lambda: NOW + 1), kit.sim_roots())
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
+    assert source(service, cache).fetch(SGX_KEY) == held
 
 
 def test_intels_own_service_has_the_roots_list_elsewhere() -> None:

@@ -230,8 +230,11 @@ def test_a_header_of_another_kind_is_refused_before_anything_else(header: Any, c
         GOOD.rpartition(".")[0] + ".",
         GOOD + "A" * MAX_TOKEN,
         "é.é.é",
+        GOOD.replace(".", ".\ud800", 1),
+        GOOD.replace(".", ".é", 1),
+        GOOD + "\udc80",
     ],
-    ids=lambda text: text[:12],
+    ids=lambda text: ascii(text[:12]),
 )
 def test_text_that_is_no_token_is_malformed(text: str) -> None:
     with refused(EarCode.MALFORMED):
