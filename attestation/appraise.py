@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from attestation import binding, evidence
 from attestation.collateral import CollateralSource
@@ -35,17 +36,38 @@ __all__ = [
 ]
 
 
-def appraise(verified: Verified, policy: Policy, now: int, *, report_data: bytes | None = None) -> Appraisal:
+_WRAPPINGS: Final = {"snp": ("azure-snp",), "tdx": ("azure-tdx",), "tpm": ("azure-snp", "azure-tdx")}
+"""By TEE, what may wrap its evidence: a policy with a table for the wrapping does not take what was in it alone."""
+
+
+def appraise(
+    verified: Verified, policy: Policy, now: int, *, report_data: bytes | None = None, beside: bool = False
+) -> Appraisal:
     """Hold verified evidence against a policy at `now` (Unix seconds).
 
     `report_data` (64 bytes) is what the evidence must be bound to; None leaves that open, and a verdict without it
     says nothing about who is at the other end.  Evidence that wraps other evidence is judged part by part, and one
-    part that fails fails all.  Never raises for a refusal: see `Appraisal.require`.
+    part that fails fails all.  `beside`: whether this is a device's evidence whose processor is appraised with it, by
+    the caller.  Never raises for a refusal: see `Appraisal.require`.
     """
-    findings = [finding for part in verified.parts for finding in _part(part, policy, now)]
+    findings = [_bare(verified.parts[0].tee, policy, beside=beside)]
+    findings += [finding for part in verified.parts for finding in _part(part, policy, now)]
     if report_data is not None:
         findings.append(_binding(verified, report_data))
     return Appraisal(verified.simulated, tuple(findings))
+
+
+def _bare(tee: str, policy: Policy, *, beside: bool) -> Finding:
+    """Refuse the outermost evidence if its table is there for a part: whoever strips the rest strips its checks."""
+    wanted = tuple(name for name in _WRAPPINGS.get(tee, ()) if name in policy.tables)
+    if BY_NAME[tee].device and not beside:
+        wanted = tuple(name for name in policy.tables if not BY_NAME[name].device)
+    return check(
+        FindingCode.BARE,
+        passed=not wanted or tee not in policy.tables,  # without a table, platform-tee refuses it
+        expected=f"{tee} together with {one_of(wanted)}" if wanted else tee,
+        found=f"{tee} alone" if wanted else tee,
+    )
 
 
 def _part(verified: Verified, policy: Policy, now: int) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ def appraise_composite(
         *appraise(processor, policy, now, report_data=report_data).findings,
         _named(claims, devices),
         _class(processor, devices),
-        *appraise(devices, policy, now, report_data=asked).findings,
+        *appraise(devices, policy, now, report_data=asked, beside=True).findings,
     )
     return Appraisal(processor.simulated or devices.simulated, findings)
 

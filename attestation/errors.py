@@ -285,6 +285,11 @@ class FindingCode(ErrorCode):
     """Codes of the checks of an appraisal; each shows as passed or failed."""
 
     TEE = "platform-tee", Fault.REFUSED, "the evidence is of a TEE that the policy has a table for"
+    BARE = (
+        "platform-bare",
+        Fault.REFUSED,
+        "the evidence stands in the wrapping, or beside the processor's, that the policy has a table for",
+    )
     CLASS = "platform-class", Fault.REFUSED, "hardware or simulated, as the policy says"
     ROOT = "platform-root", Fault.REFUSED, "the chains end in the root that the policy names"
     TCB_STATUS = "tcb-status", Fault.REFUSED, "the TCB status is one that the policy names"

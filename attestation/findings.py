@@ -59,6 +59,7 @@ class Finding:
 
 _REMEDIES: dict[ErrorCode, str] = {
     FindingCode.TEE: "use a platform whose table the policy has, or add the table to the policy",
+    FindingCode.BARE: "give the whole evidence: Azure's with its vTPM, or the processor's together with its devices'",
     FindingCode.CLASS: "use a policy for this class of platform; the two are never mixed",
     FindingCode.ROOT: "name this platform's root in [evidence] simulated_root, if you meant it",
     FindingCode.TCB_STATUS: "update the platform's firmware, or name the status in [evidence] tcb_status",

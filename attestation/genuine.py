@@ -67,11 +67,14 @@ _REMEDY: Final = "write a policy that names it (docs/policy.md)"
 
 
 def policy_for(verified: Verified, evidence: EvidencePolicy = EVIDENCE) -> Policy:
-    """Return the policy without identity, for the class of platform and the roots that verification has reached."""
+    """Return the policy without identity, for the class of platform and the roots that verification has reached.
+
+    It has tables for the parts of this evidence alone, because a table of what could wrap it would demand that.
+    """
     if verified.simulated:
         roots = tuple(sorted({part.root for part in verified.parts}))
         evidence = replace(evidence, simulation=True, simulated_root=roots)
-    return Policy(evidence=evidence, tables=TABLES)
+    return Policy(evidence=evidence, tables={part.tee: TABLES[part.tee] for part in verified.parts})
 
 
 def judge(

@@ -288,12 +288,14 @@ class _Examination:
             devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
         except StrongroomError as error:
             return (*findings, _refusal(error, Phase.VERIFY))
-        return (*findings, *self._judged(devices, moment, None))
+        return (*findings, *self._judged(devices, moment, None, beside=True))
 
-    def _judged(self, verified: Verified, moment: int, report_data: bytes | None) -> tuple[Finding, ...]:
+    def _judged(
+        self, verified: Verified, moment: int, report_data: bytes | None, *, beside: bool = False
+    ) -> tuple[Finding, ...]:
         if self.policy is None:
             return genuine.judge(verified, moment, report_data=report_data)
-        return appraise(verified, self.policy, moment, report_data=report_data).findings
+        return appraise(verified, self.policy, moment, report_data=report_data, beside=beside).findings
 
     def _report(self, **known: Any) -> Report:
         return Report(now=self.now, policy=self.policy, report_data=self.report_data, **known)

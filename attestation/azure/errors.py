@@ -56,6 +56,12 @@ class AzureCode(ErrorCode):
         "the TD report and the TD quote say different things",
         "make the quote from the very TD report that stands in the paravisor's",
     )
+    VMPL = (
+        "azure-vmpl",
+        Fault.REFUSED,
+        "the processor's report was not asked for at VMPL 0, where the paravisor alone runs",
+        "treat the vTPM's key as forged: the guest can have its own data reported above VMPL 0, whoever names the key",
+    )
     VCEK = (
         "azure-vcek",
         Fault.REFUSED,

@@ -6,7 +6,8 @@ evidence and of TPM quotes.
   1  JSON, paravisor's report, processor's report, TPM structures, one value for each PCR (`abi.parse_evidence`)
   2  processor's part: the SEV-SNP report under the VCEK that is carried, or the TD quote, by all of its own steps
   3  its report data = SHA-256(runtime data) || 32 zero bytes
-  4  TDX: the TD report inside the paravisor's report says what the TD quote says (`td_report`)
+  4  SEV-SNP: the report was asked for at VMPL 0, where the paravisor alone runs, whatever a policy says of VMPLs.
+     TDX: the TD report inside the paravisor's says what the TD quote says (`td_report`)
   5  runtime data, authentic now: JSON with exactly one vTPM key, "HCLAkPub", RSA from 2048 bits
   6  vTPM's part: signature over the quote by that key; pcrDigest = hash over the PCR values that are carried
   7  version 2: the paravisor's user data is the quote's qualifying data, filled up with zeros
@@ -69,6 +70,8 @@ def check_vtpm(evidence: AzureEvidence) -> RuntimeClaims:
     _check_runtime_data(evidence)  # 3
     if isinstance(evidence.inner, TdQuote):  # 4
         check_td_report(evidence.hcl.hardware_report, evidence.inner)
+    else:
+        _check_vmpl(evidence.inner)
     claims = RuntimeClaims.parse(evidence.hcl.runtime_data)  # 5
     check_quote(evidence.quote, claims.ak)  # 6
     if evidence.version >= _USES_USER_DATA:  # 7
@@ -115,6 +118,12 @@ def _check_runtime_data(evidence: AzureEvidence) -> None:
             expected=evidence.inner.report_data.hex(),
             found=bound.hex(),
         )
+
+
+def _check_vmpl(report: Report) -> None:
+    """Only VMPL 0 is the paravisor's: a guest above it can have runtime data with a key of its own reported."""
+    if report.vmpl != 0:
+        raise EvidenceError(AzureCode.VMPL, AzureCode.VMPL.meaning, expected="VMPL 0", found=f"VMPL {report.vmpl}")
 
 
 def _check_user_data(evidence: AzureEvidence, claims: RuntimeClaims) -> None:

@@ -45,6 +45,7 @@ GROUPS: Final = (
         UNRECOGNISED,
         (
             "platform-tee",
+            "platform-bare",
             "platform-class",
             "platform-root",
             "platform-fmspc",

@@ -12,8 +12,9 @@ from attestation.errors import PolicyCode, PolicyError
 from attestation.policy.feed import MAX_FEED, normalise
 from attestation.policy.model import TEE_TABLES, VERSION, Policy
 from attestation.policy.presets import with_preset
-from attestation.policy.schema import read_table, refuse
+from attestation.policy.schema import Table, read_table, refuse
 from attestation.policy.tables import HIERARCHIES, EvidencePolicy, ReleasePolicy, ServicePolicy, refuse_roots
+from attestation.policy.tdx import TdxPolicy
 from attestation.roots import Roots, fingerprint_of_replacement, fingerprint_of_simulated
 from manifests import fields
 from manifests.errors import Fault, ManifestError
@@ -92,12 +93,25 @@ def _policy(value: dict[str, Any], base: Path) -> Policy:
             "no table says what code is accepted",
             remedy=f"add one of {', '.join(f'[{tee}]' for tee in TEE_TABLES)}",
         )
+    tables = {tee: read_table(TEE_TABLES[tee], value[tee], tee) for tee in named}
+    _check_system(tables)
     return Policy(
         evidence=read_table(EvidencePolicy, _with_files(value["evidence"], base), "evidence"),
-        tables={tee: read_table(TEE_TABLES[tee], value[tee], tee) for tee in named},
+        tables=tables,
         service=read_table(ServicePolicy, value["service"], "service") if "service" in value else None,
         release=read_table(ReleasePolicy, value["release"], "release") if "release" in value else None,
     )
+
+
+def _check_system(tables: Mapping[str, Table]) -> None:
+    """Refuse [tdx] that leaves open which system the TD runs.  On Azure the vTPM's registers say that instead."""
+    tdx = tables.get("tdx")
+    if isinstance(tdx, TdxPolicy) and not tdx.names_system and "azure-tdx" not in tables:
+        refuse(
+            PolicyCode.POLICY_VACUOUS,
+            "[tdx] names neither RTMR1 nor RTMR2: any system that the firmware boots would do",
+            remedy="list rtmr1 and rtmr2; where MRTD covers everything, their value is zero",
+        )
 
 
 def _with_files(table: object, base: Path) -> object:

@@ -7,30 +7,43 @@ covers what results, not the preset's name, so a later release may not change a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from attestation.errors import PolicyCode
+from attestation.intel.levels import TcbStatus
 from attestation.policy.schema import refuse
 from manifests import fields
 
 DAY: Final = 86400
-_DANGERS: Final = ("debug", "dangerous_", "insecure_")
-"""How the fields of TEEs' tables begin that accept what protects nothing."""
+_DANGERS: Final = ("debug", "dangerous_", "insecure_", "migratable", "migration_agent", "vmpl_max", "fwid_absent")
+"""How the fields of TEEs' tables begin that accept what protects nothing, or less than the TEE can."""
+_DANGEROUS_FLAGS: Final = ("debug", "notSecure")
+"""What `flags_allowed` may not name: firmware that says of itself that it can be debugged, or is not secure."""
+_UP_TO_DATE: Final = frozenset(
+    {
+        TcbStatus.UP_TO_DATE,
+        TcbStatus.SW_HARDENING_NEEDED,
+        TcbStatus.CONFIGURATION_NEEDED,
+        TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED,
+    }
+)
+"""The statuses of platforms whose firmware, and whose TD's module, is the newest."""
 
 
 @dataclass(frozen=True)
 class Preset:
     """Defaults of [evidence]; those of the list of broken hardware, where one is named; and what cannot stand beside.
 
-    refuses: fields of [evidence].  dangers: whether a TEE's table may accept what a debugger can read, and what else
-    says of itself that it is dangerous or insecure.
+    refuses: fields of [evidence].  statuses: what a policy may name in tcb_status; None: any.  dangers: whether a TEE's
+    table may accept what a debugger can read, and what else protects nothing, or less than the TEE can.
     """
 
     evidence: Mapping[str, Any]
     feed: Mapping[str, Any] = field(default_factory=dict)
     refuses: tuple[str, ...] = ()
+    statuses: frozenset[TcbStatus] | None = None
     dangers: bool = False
 
 
@@ -39,11 +52,13 @@ PRESETS: Final[Mapping[str, Preset]] = {
         evidence={"tcb_status": ["UpToDate"], "max_collateral_age": 7 * DAY},
         feed={"broken_hardware_max_age": 7 * DAY},
         refuses=("simulation", "dangerous_replacement_roots", "advisories_accepted"),
+        statuses=frozenset({TcbStatus.UP_TO_DATE}),
     ),
     "production": Preset(
         evidence={"tcb_status": ["UpToDate", "SWHardeningNeeded"], "max_collateral_age": 30 * DAY},
         feed={"broken_hardware_max_age": 30 * DAY},
         refuses=("simulation", "dangerous_replacement_roots"),
+        statuses=_UP_TO_DATE,
     ),
     "simulation": Preset(
         evidence={"simulation": True, "tcb_status": ["UpToDate"]},
@@ -77,10 +92,31 @@ def _check(name: str, preset: Preset, policy: Mapping[str, Any]) -> None:
     for refused in preset.refuses:
         if policy["evidence"].get(refused, False):
             _contradiction(name, f"[evidence] {refused}")
+    _check_width(name, preset, policy["evidence"])
+    if preset.dangers:
+        return
     for table, values in policy.items():
-        if not preset.dangers and table != "evidence" and isinstance(values, dict):
-            for danger in (key for key, value in values.items() if value and str(key).startswith(_DANGERS)):
+        if table != "evidence" and isinstance(values, dict):
+            for danger in _dangers(values):
                 _contradiction(name, f"[{table}] {danger}")
+
+
+def _check_width(name: str, preset: Preset, evidence: Mapping[str, Any]) -> None:
+    """Refuse statuses and ages that are wider than the preset's; what is none at all is refused when it is read."""
+    named = evidence["tcb_status"]
+    if preset.statuses is not None and isinstance(named, list):
+        for status in (status for status in TcbStatus if status in named and status not in preset.statuses):
+            _contradiction(name, f'[evidence] tcb_status "{status}"')
+    for age, most in {**preset.evidence, **preset.feed}.items():
+        if age.endswith("_age") and isinstance(evidence.get(age), int) and evidence[age] > most:
+            _contradiction(name, f"[evidence] {age} above {most}")
+
+
+def _dangers(table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what of a TEE's table accepts what protects nothing."""
+    yield from (key for key, value in table.items() if value and str(key).startswith(_DANGERS))
+    flags = table.get("flags_allowed")
+    yield from (f'flags_allowed "{flag}"' for flag in _DANGEROUS_FLAGS if isinstance(flags, list) and flag in flags)
 
 
 def _contradiction(name: str, what: str) -> None:

@@ -56,6 +56,11 @@ class TdxPolicy(Table):
         """What identifies the accepted code, for people."""
         return self.mrtd
 
+    @property
+    def names_system(self) -> bool:
+        """Whether RTMR1 or RTMR2 is named, which alone say what the firmware booted."""
+        return bool(self.rtmr1 or self.rtmr2)
+
     def check(self, given: frozenset[str]) -> None:  # noqa: ARG002 - what is given does not matter here
         """Refuse a table that names no TD, or only the firmware that boots whatever it is given."""
         if not self.mrtd:

@@ -10,6 +10,9 @@ from attestation.policy.schema import Table, flag, hexes, number, refuse
 from attestation.tpm.algorithms import STRONG
 
 PCRS = 24
+RESETTABLE = frozenset({"pcr16", "pcr23"})
+"""Registers that software may reset at any time (TCG PC Client Platform TPM Profile, PCR attributes): 16 is for
+debugging, 23 for applications.  Whoever can extend them can give them any value that can be reached from zero."""
 _BANKS = {hash_.bank: hash_.size for hash_ in STRONG}
 
 
@@ -42,9 +45,15 @@ class TpmPolicy(Table):
         return (*self.ak, *self.roots)
 
     def check(self, given: frozenset[str]) -> None:  # noqa: ARG002 - what is given does not matter here
-        """Refuse a table that names no PCR, or asks two things of one."""
+        """Refuse a table that names no PCR that lasts, or asks two things of one."""
         if not self.pcrs:
             refuse(PolicyCode.POLICY_VACUOUS, "[tpm] names no PCR", remedy="add [tpm.pcrs.sha256] with accepted values")
+        if not {name for _, named in self.pcrs for name, _ in named} - RESETTABLE:
+            refuse(
+                PolicyCode.POLICY_VACUOUS,
+                "[tpm] names only PCR 16 or 23, which any software can reset: they say nothing of what was started",
+                remedy="name one of the PCRs 0 to 15 or 17 to 22, such as pcr4 or pcr7",
+            )
         both = set(self.event_log_pcrs) & set(self.event_log_partial)
         if both:
             refuse(

@@ -62,6 +62,18 @@ def test_all_three_parts_report_and_all_have_to_be_named() -> None:
         assert [finding.code for finding in failed] == [FindingCode.TEE]
 
 
+def test_what_is_stripped_of_its_wrapping_is_refused() -> None:
+    """A bare TD quote would escape what the policy asks of the VM and of its vTPM."""
+    whole = kit.verify()
+    for part, wanted in ((whole.inner, "tdx together with azure-tdx"), (whole.vtpm, "tpm together with azure-tdx")):
+        (found,) = appraise(part, kit.policy(), NOW).failed
+        assert (found.code, found.expected) == (FindingCode.BARE, wanted)
+        assert found.remedy
+    policy = kit.policy()
+    bare = dataclasses.replace(policy, tables={"tdx": policy.tables["tdx"]})
+    assert appraise(whole.inner, bare, NOW).accepted
+
+
 def test_the_verdict_can_be_given_to_programs() -> None:
     value = json.loads(json.dumps(kit.verify().to_dict()))
     assert value["runtime_claims"]["vm_configuration"]["secure-boot"] is True

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from attestation import evidence
 from attestation.amd.errors import SnpCode
 from attestation.appraise import appraise
+from attestation.azure.errors import AzureCode
 from attestation.azure.hcl import ReportType
 from attestation.azure.verified import AzureVerified
-from attestation.errors import EvidenceCode
-from attestation.policy import load_policy
+from attestation.errors import EvidenceCode, FindingCode
+from attestation.policy import Policy, load_policy
 from attestation.roots import Roots
 from attestation.sim.azure import SimulatedAzure
 from tests.amd import kit as amd
@@ -24,9 +26,12 @@ def amd_keys(tmp_path_factory: pytest.TempPathFactory) -> None:
     amd.share_keys(tmp_path_factory.getbasetemp())
 
 
-def vm() -> SimulatedAzure:
+def vm(**changes: Any) -> SimulatedAzure:
+    """A VM; keywords replace fields of its processor's report."""
     vek = amd.collateral(amd.snp()).vek
-    return SimulatedAzure(SEED, ReportType.SNP, lambda data: amd.snp().evidence(amd.MEASUREMENT, data), lambda _: vek)
+    return SimulatedAzure(
+        SEED, ReportType.SNP, lambda data: amd.snp().evidence(amd.MEASUREMENT, data, **changes), lambda _: vek
+    )
 
 
 def verify(data: bytes) -> AzureVerified:
@@ -38,8 +43,8 @@ def verify(data: bytes) -> AzureVerified:
     return verified
 
 
-def test_a_healthy_vm_is_accepted_under_all_three_tables() -> None:
-    policy = load_policy(
+def policy() -> Policy:
+    return load_policy(
         {
             "version": 1,
             "evidence": {
@@ -56,8 +61,11 @@ def test_a_healthy_vm_is_accepted_under_all_three_tables() -> None:
             "tpm": {"pcrs": {"sha256": {"pcr4": ["00" * 32]}}},
         }
     )
+
+
+def test_a_healthy_vm_is_accepted_under_all_three_tables() -> None:
     verified = verify(vm().evidence(REPORT_DATA))
-    appraise(verified, policy, NOW, report_data=REPORT_DATA).require()
+    appraise(verified, policy(), NOW, report_data=REPORT_DATA).require()
     assert (verified.tee, verified.tcb_status, verified.simulated) == ("azure-snp", "UpToDate", True)
 
 
@@ -67,3 +75,18 @@ def test_a_certificate_that_is_not_of_the_chip_is_refused() -> None:
         verify(vm().evidence(REPORT_DATA, parts={"vcek": other}))
     with refused(EvidenceCode.CERTIFICATE_MALFORMED):
         verify(vm().evidence(REPORT_DATA, parts={"vcek": b"none"}))
+
+
+@pytest.mark.parametrize("vmpl", [1, 3, 0xFFFFFFFF])
+def test_a_report_that_the_paravisor_did_not_ask_for_is_refused_whatever_the_policy_says(vmpl: int) -> None:
+    """A guest above VMPL 0 could have runtime data with its own key reported.  All ones: the host asked."""
+    with refused(AzureCode.VMPL) as caught:
+        verify(vm(vmpl=vmpl).evidence(REPORT_DATA))
+    assert caught.value.found == f"VMPL {vmpl}"
+
+
+def test_a_bare_report_is_refused_by_a_policy_for_azure() -> None:
+    report = evidence.parse(amd.snp().evidence(amd.MEASUREMENT, REPORT_DATA))
+    verified = evidence.verify(report, amd.collateral(amd.snp()), Roots.simulated(amd.snp().root_pem), NOW)
+    (found,) = appraise(verified, policy(), NOW, report_data=REPORT_DATA).failed
+    assert (found.code, found.expected) == (FindingCode.BARE, "snp together with azure-snp")

@@ -11,6 +11,7 @@ import pytest
 
 from attestation import binding, evidence
 from attestation.appraise import SessionAppraisal, appraise_session, open_session
+from attestation.appraise import appraise as judge
 from attestation.collateral import FixedSource
 from attestation.composite import appraise_composite, appraise_session_with_devices
 from attestation.errors import EvidenceCode, FindingCode, SessionFinding
@@ -148,6 +149,14 @@ def test_a_device_stands_for_no_enclave() -> None:
     for call in (appraise_session, lambda *args: open_session(*args[:2], *args[3:])):
         with refused(EvidenceCode.EVIDENCE_DEVICE):
             call(alone, HASH, policy(), source(), roots(), NOW)
+
+
+def test_a_device_alone_is_refused_where_the_policy_is_for_a_processor() -> None:
+    devices = evidence.verify(evidence.parse(gpus()), None, roots(), NOW)
+    (found,) = judge(devices, policy(), NOW, report_data=asked()).failed
+    assert (found.code, found.expected) == (FindingCode.BARE, "nvidia together with sgx")
+    assert judge(devices, policy(sgx=None), NOW, report_data=asked()).accepted, "a policy for devices alone"
+    assert appraise(claims_for(gpus()), gpus()).appraisal.accepted
 
 
 @pytest.mark.parametrize("simulated", [PlatformClass.SIMULATED, PlatformClass.HARDWARE])

@@ -255,6 +255,28 @@ ROOT = {"simulation": True, "simulated_root": "ab" * 32}
         ("strict", {"sgx": {"debug": True}}),
         ("strict", {"snp": {"measurement": ["00" * 48], "dangerous_crl_absent": True}}),
         ("strict", {"azure-snp": {"insecure_boot": True}}),
+        ("strict", {"evidence": {"tcb_status": ["UpToDate", "SWHardeningNeeded"]}}),
+        ("strict", {"evidence": {"max_collateral_age": 7 * DAY + 1}}),
+        ("production", {"evidence": {"tcb_status": ["OutOfDate"]}}),
+        ("production", {"evidence": {"tcb_status": ["OutOfDateConfigurationNeeded"]}}),
+        ("production", {"evidence": {"tcb_status": ["UpToDate", "TDRelaunchAdvised"]}}),
+        ("production", {"evidence": {"tcb_status": ["TDRelaunchAdvisedConfigurationNeeded"]}}),
+        ("production", {"evidence": {"max_collateral_age": 30 * DAY + 1}}),
+        ("production", {"evidence": {"broken_hardware_max_age": 30 * DAY + 1}}),
+        *(
+            (name, {table: {field: value}})
+            for name in ("strict", "production")
+            for table, field, value in (
+                ("nvidia", "flags_allowed", ["recovery", "debug"]),
+                ("nvidia", "flags_allowed", ["notSecure"]),
+                ("nvidia", "fwid_absent", True),
+                ("tdx", "debug", True),
+                ("tdx", "migratable", True),
+                ("snp", "migration_agent", True),
+                ("snp", "vmpl_max", 1),
+                ("nitro", "debug", True),
+            )
+        ),
         ("production", {"evidence": ROOT}),
         ("production", {"evidence": {"dangerous_replacement_roots": {"intel": ["ab" * 32]}}}),
         ("production", {"sgx": {"debug": True}}),
@@ -277,6 +299,12 @@ def test_an_unknown_preset_is_refused(name: Any) -> None:
 def test_a_preset_beside_a_table_of_the_wrong_type_is_refused() -> None:
     with refused(PolicyCode.POLICY_MALFORMED):
         load_policy(preset("strict") | {"evidence": 5})
+
+
+def test_what_is_no_wider_than_a_presets_name_may_be_named() -> None:
+    named = {"tcb_status": ["UpToDate"], "max_collateral_age": 7 * DAY}
+    nvidia = {"products": ["GH100"], "measurements": ["ab" * 48], "flags_allowed": ["recovery"], "fwid_absent": False}
+    assert load_policy(preset("strict", evidence=named, nvidia=nvidia)).evidence.max_collateral_age == 7 * DAY
 
 
 def test_what_a_preset_refuses_may_be_named_as_false() -> None:

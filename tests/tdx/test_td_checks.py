@@ -194,6 +194,8 @@ def test_the_evaluation_number_has_a_floor() -> None:
     [
         ({"mrtd": None}, PolicyCode.POLICY_VACUOUS),
         ({"rtmr1": None, "rtmr2": None}, PolicyCode.POLICY_VACUOUS),
+        ({"rtmr1": None, "rtmr2": None, "rtmr0": ["00" * 48]}, PolicyCode.POLICY_VACUOUS),
+        ({"rtmr1": None, "rtmr2": None, "rtmr3": ["00" * 48]}, PolicyCode.POLICY_VACUOUS),
         ({"mrtd": []}, PolicyCode.POLICY_VACUOUS),
         ({"tcb_components_min": {}}, PolicyCode.POLICY_VACUOUS),
         ({"mrtd": ["00" * 32]}, PolicyCode.POLICY_MALFORMED),
@@ -210,10 +212,19 @@ def test_an_unusable_table_is_refused(table: dict[str, Any], code: PolicyCode) -
         policy(tdx=table)
 
 
-@pytest.mark.parametrize("name", ["rtmr0", "rtmr1", "rtmr2", "rtmr3"])
-def test_one_register_is_enough_beside_mrtd(name: str) -> None:
+@pytest.mark.parametrize("name", ["rtmr1", "rtmr2"])
+def test_one_register_of_the_system_is_enough_beside_mrtd(name: str) -> None:
     registers = {"rtmr1": None, "rtmr2": None} | {name: ["00" * 48]}
     assert failing(kit.verify_sim(), tdx=registers) == []
+
+
+def test_beside_a_vtpm_any_register_is_enough() -> None:
+    """There the vTPM's registers say what the firmware booted."""
+    value = policy(tdx={"rtmr2": None}).to_dict()
+    value["tdx"]["rtmr0"] = value["tdx"].pop("rtmr1")
+    with refused(PolicyCode.POLICY_VACUOUS):
+        load_policy(value)
+    assert load_policy(value | {"azure-tdx": {}}).table("tdx")
 
 
 def test_a_policy_survives_its_own_form() -> None:

@@ -154,6 +154,8 @@ def test_a_policy_without_a_table_for_tpms_refuses_them() -> None:
         ({"pcrs": {}}, PolicyCode.POLICY_VACUOUS),
         ({"pcrs": {"sha256": {}}}, PolicyCode.POLICY_VACUOUS),
         ({"pcrs": {"sha256": {"pcr7": []}}}, PolicyCode.POLICY_VACUOUS),
+        ({"pcrs": {"sha256": {"pcr16": ["00" * 32]}}}, PolicyCode.POLICY_VACUOUS),
+        ({"pcrs": {"sha256": {"pcr16": ["00" * 32]}, "sha384": {"pcr23": ["00" * 48]}}}, PolicyCode.POLICY_VACUOUS),
         ({"pcrs": {"sha1": {"pcr7": ["11" * 20]}}}, PolicyCode.POLICY_MALFORMED),
         ({"pcrs": {"sha256": {"pcr24": ["11" * 32]}}}, PolicyCode.POLICY_MALFORMED),
         ({"pcrs": {"sha256": {"pcr07": ["11" * 32]}}}, PolicyCode.POLICY_MALFORMED),
@@ -168,6 +170,12 @@ def test_a_policy_without_a_table_for_tpms_refuses_them() -> None:
 def test_a_table_that_cannot_stand_is_refused(table: dict[str, Any], code: PolicyCode) -> None:
     with refused(code):
         kit.policy(**table)
+
+
+@pytest.mark.parametrize("name", ["pcr0", "pcr15", "pcr17", "pcr22"])
+def test_one_register_that_nobody_resets_is_enough(name: str) -> None:
+    table = {"sha256": {name: ["00" * 32], "pcr23": ["00" * 32]}}
+    assert kit.policy(pcrs=table).table("tpm")
 
 
 def test_a_policy_survives_its_own_form() -> None:

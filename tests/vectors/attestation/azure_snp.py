@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from attestation.amd.errors import SnpCode, SnpFinding
+from attestation.amd.errors import SnpCode
 from attestation.amd.tcb import Product
 from attestation.azure.errors import AzureCode
 from attestation.azure.hcl import ReportType
@@ -59,11 +59,18 @@ def cases() -> Iterator[Vector]:
         ("report signed by nothing", "The firmware signed with no key.", SnpCode.UNSIGNED, {"key_info": 7 << 2}),
     ):
         yield SCENE.unverified(edge, comment, code, evidence=wrapping(**fields))
-    yield SCENE.refused(
+    yield SCENE.unverified(
         "report asked for at vmpl 2",
         "The paravisor asks at VMPL 0, and whoever runs above it is not meant.",
-        SnpFinding.VMPL,
+        AzureCode.VMPL,
         evidence=wrapping(vmpl=2),
+    )
+    yield SCENE.unverified(
+        "report asked for at vmpl 2 permitted",
+        "A policy's vmpl_max admits no other than the paravisor.",
+        AzureCode.VMPL,
+        evidence=wrapping(vmpl=2),
+        policy=merged(POLICY, snp={"vmpl_max": 3}),
     )
     yield SCENE.unparsed(
         "report of version 6",
@@ -85,3 +92,9 @@ def cases() -> Iterator[Vector]:
             version=version,
             evidence=VM.evidence(REPORT_DATA, version=2, claims={"user-data": "22" * 64}),
         )
+    yield snp.SCENE.refused(
+        "stripped of azure",
+        "Where the policy has a table for Azure's wrapping, a bare report would escape the other tables.",
+        F.BARE,
+        policy=POLICY,
+    )

@@ -82,3 +82,9 @@ def cases() -> Iterator[Vector]:
         F.TEE,
         policy={name: table for name, table in POLICY.items() if name != "tdx"},
     )
+    yield tdx.SCENE.refused(
+        "stripped of azure",
+        "Where the policy has a table for Azure's wrapping, a bare quote would escape the other tables.",
+        F.BARE,
+        policy=POLICY,
+    )

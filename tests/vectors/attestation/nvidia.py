@@ -69,6 +69,12 @@ def cases() -> Iterator[Vector]:
         warnings = () if device is BLACKWELL else (NvidiaFinding.FWID,)
         data = document(device)
         yield SCENE.accepted(edge, f"The device is a {device.product}.", warnings=warnings, evidence=data, policy=both)
+    yield SCENE.refused(
+        "device alone",
+        "Where the policy names an enclave, a device does not stand for it.",
+        F.BARE,
+        policy=PINNED | {"sgx": {"mrenclave": ["11" * 32]}},
+    )
     yield from containers()
     yield from reports()
     yield from opaque()

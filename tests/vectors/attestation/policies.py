@@ -89,6 +89,8 @@ def other_tables() -> Iterator[Vector]:
     table: tuple[tuple[Any, str, str, ErrorCode, dict[str, Any]], ...] = (
         (tdx.SCENE, "no td", "No TD is named.", P.POLICY_VACUOUS, {"mrtd": None}),
         (tdx.SCENE, "no rtmr", "MRTD covers the firmware alone.", P.POLICY_VACUOUS, {"rtmr1": None, "rtmr2": None}),
+        (tdx.SCENE, "registers of no system", "RTMR0 and RTMR3 do not say what was booted.", P.POLICY_VACUOUS,
+         {"rtmr1": None, "rtmr2": None, "rtmr0": zero, "rtmr3": zero}),
         (snp.SCENE, "no guest", "No guest is named.", P.POLICY_VACUOUS, {"measurement": None}),
         (snp.SCENE, "no floor", "Any firmware would do.", P.POLICY_VACUOUS, {"reported_tcb_min": None}),
         (snp.SCENE, "lent to anyone", "AMD lends keys to any provider.", P.POLICY_VACUOUS, {"signing_keys": ["vlek"]}),
@@ -105,6 +107,8 @@ def other_tables() -> Iterator[Vector]:
          {"pcrs": {"pcr8": zero}}),
         (nitro.SCENE, "register 32", "There are 32 registers.", P.POLICY_MALFORMED, {"pcrs": {"pcr32": some}}),
         (tpm.SCENE, "no pcr", "No PCR is named.", P.POLICY_VACUOUS, {"pcrs": None}),
+        (tpm.SCENE, "registers that anyone resets", "Software resets PCR 16 and PCR 23.", P.POLICY_VACUOUS,
+         {"pcrs": {"sha256": {"pcr16": ["00" * 32], "pcr23": ["00" * 32]}}}),
         (tpm.SCENE, "bank of sha-1", "SHA-1 is too weak.", P.POLICY_MALFORMED,
          {"pcrs": {"sha1": {"pcr7": ["11" * 20]}}}),
         (tpm.SCENE, "pcr explained and not", "The two exclude each other.", P.POLICY_CONTRADICTION,
