@@ -26,7 +26,7 @@ class Limits:
     """Sessions that one deployment may have open at once, where the enclave does not tell that it admits fewer."""
     peer_share: int = 4
     """One peer of a listener gets one in so many of an enclave's sessions."""
-    swap_idle: float = 10.0
+    swap_idle: float = 120.0
     """A session that makes place for a newcomer with just one less has been idle for so long."""
     high_water: int = MIB
     """Bytes queued towards a peer at which the sender is paused (enclave) or watched (client)."""

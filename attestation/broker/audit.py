@@ -39,7 +39,6 @@ class EventKind(StrEnum):
 
     CREATED = "created"
     MODEL_ADDED = "model-added"
-    MODEL_REMOVED = "model-removed"
     REWRAPPED = "rewrapped"
     POLICY_SET = "policy-set"
     RELEASE = "release"

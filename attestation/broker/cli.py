@@ -23,7 +23,7 @@ from attestation.broker.console import (
 from attestation.broker.documents_cli import card, credential, delegate
 from attestation.broker.events import TROUBLE, Event
 from attestation.broker.home import Home
-from attestation.broker.models_cli import add, remove, rewrap
+from attestation.broker.models_cli import add, rewrap
 from attestation.broker.policy_cli import policy
 from manifests.keyfile import read_passphrase
 
@@ -33,7 +33,7 @@ def broker() -> None:
     """Hold model keys and release them to attested enclaves."""
 
 
-for command in (policy, audit, add, remove, rewrap, card, delegate, credential):
+for command in (policy, audit, add, rewrap, card, delegate, credential):
     broker.add_command(command)
 
 

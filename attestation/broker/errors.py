@@ -99,7 +99,6 @@ class BrokerCode(ErrorCode):
         "the broker already holds this model",
         "nothing is to be done; add it with another delegation to change what may be done with it",
     )
-    MODEL_LEASED = "model-leased", Fault.REFUSED, "enclaves may still hold an unspent lease on the model"
     POLICY_MISSING = "policy-missing", Fault.USAGE, "no release policy is set, so nothing is released"
     ENCLAVE_UNKNOWN = "enclave-not-known", Fault.USAGE, "the broker has given no key to such an enclave"
     REVOCATION_VACUOUS = "revocation-vacuous", Fault.USAGE, "the revocation would change nothing"

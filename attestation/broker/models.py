@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from attestation.broker.audit import EventKind
@@ -110,34 +109,6 @@ def named_model(models: Sequence[ModelRow], digest: str) -> ModelRow:
             remedy="see `strongroom broker list`",
         )
     return found[0]
-
-
-def remove_model(ledger: Ledger, digest: str, now: int, *, force: bool = False) -> ModelRow:
-    """Take a model out: its wrapped key is deleted, and nothing of it is released or renewed any more.
-
-    The row stays without its key, so that the owner's epoch, which heartbeats carry, never goes down; the model may be
-    added again.  Raises BrokerError `model-not-held`, and without `force` `model-leased` where an enclave may hold an
-    unspent lease on it.
-    """
-    rows: list[ModelRow] = []
-
-    def plan(state: State) -> Plan:
-        row = named_model(state.models(), digest)
-        holders = state.holders(row.digest)
-        if holders and not force:
-            raise BrokerError(
-                BrokerCode.MODEL_LEASED,
-                "enclaves may still answer requests with this model",
-                expected="no unspent lease",
-                found=f"{holders} enclaves",
-                remedy="revoke it to end it there, `strongroom broker forget` enclaves that have ended, or give --force"
-                " to have their leases run out",
-            )
-        rows.append(replace(row, wrapped=b""))
-        return Plan(EventKind.MODEL_REMOVED, {**_named(row), "holders": holders}, (rows[-1],))
-
-    ledger.record(now, plan)
-    return rows[-1]
 
 
 def rewrap_model(

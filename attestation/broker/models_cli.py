@@ -1,4 +1,4 @@
-"""`strongroom broker add`, `remove` and `rewrap`: the models of a broker."""
+"""`strongroom broker add` and `rewrap`: the models of a broker."""
 
 from __future__ import annotations
 
@@ -23,18 +23,6 @@ def add(*, sealed: Path, delegation: Path, home: Path, passphrase_file: Path | N
     """Take in the key of a sealed model that names this broker as a recipient."""
     with open_ledger(home, passphrase_file) as ledger:
         row = models.add_model(ledger, sealed, delegation, now())
-    show_facts(_facts(row), as_json=as_json)
-
-
-@click.command()
-@click.option("--model", "digest", required=True, metavar="DIGEST", help="Digest, or its first 16 digits.")
-@click.option("--force", is_flag=True, help="Also while enclaves may hold a lease: they serve on until it is used up.")
-@unlocking
-@json_option
-def remove(*, digest: str, force: bool, home: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Take out a model and delete its key here; enclaves that hold it are told nothing, which `revoke` does."""
-    with open_ledger(home, passphrase_file) as ledger:
-        row = models.remove_model(ledger, digest, now(), force=force)
     show_facts(_facts(row), as_json=as_json)
 
 

@@ -106,7 +106,7 @@ class ModelRow(SealedRow):
     """A model whose key the broker holds.
 
     digest: 64 bytes.  owner: 32.  lineage: of the policies that may release it, 64.  wrapped: the data key, 60 bytes
-    (keystore.py), or nothing where the model was removed.  delegation: the owner's signed document.
+    (keystore.py).  delegation: the owner's signed document.
     """
 
     table = _models

@@ -57,8 +57,7 @@ class State:
         self._held: dict[bytes, dict[bytes, LeaseRow]] = {}
         self._revoked: list[Revoked] = []
         self._epochs: dict[bytes, int] = {}
-        self._named: dict[tuple[bytes, str], dict[bytes, int]] = {}
-        """Epochs by owner and name, of the models that are held."""
+        self._named: dict[tuple[bytes, str], set[int]] = {}
 
     @property
     def broker(self) -> bytes:
@@ -73,7 +72,7 @@ class State:
             self._held.setdefault(row.boot_id, {})[row.model] = row
         elif isinstance(row, ModelRow):
             self._raise_epoch(row.owner, row.epoch)
-            self._name(row)
+            self._named.setdefault((row.owner, row.name), set()).add(row.epoch)
         elif isinstance(row, RevocationRow):
             revocation = Revocation.open(row.document, self._broker)
             self._revoked.append(Revoked(row.number, row, revocation))
@@ -84,19 +83,18 @@ class State:
         return self._rows[row.table.name].get(row.key())
 
     def models(self) -> list[ModelRow]:
-        """Return every model that is held, in the order of owner, name and epoch."""
-        rows = [row for row in self._rows["models"].values() if isinstance(row, ModelRow) and row.wrapped]
+        """Return every model, in the order of owner, name and epoch."""
+        rows = [row for row in self._rows["models"].values() if isinstance(row, ModelRow)]
         return sorted(rows, key=lambda row: (row.owner, row.name, row.epoch, row.digest))
 
     def model(self, digest: bytes) -> ModelRow | None:
-        """Return one model by its digest, if it is held."""
+        """Return one model by its digest."""
         row = self._rows["models"].get((digest,))
-        return row if isinstance(row, ModelRow) and row.wrapped else None
+        return row if isinstance(row, ModelRow) else None
 
     def newer_epochs(self, model: ModelRow) -> tuple[int, ...]:
         """Return the epochs above a model's that are held of its owner and name, in ascending order."""
-        held = set(self._named.get((model.owner, model.name), {}).values())
-        return tuple(sorted(epoch for epoch in held if epoch > model.epoch))
+        return tuple(sorted(e for e in self._named.get((model.owner, model.name), ()) if e > model.epoch))
 
     def policy(self) -> PolicyRow | None:
         """Return the policy in force: the one of the highest epoch."""
@@ -139,15 +137,8 @@ class State:
         return next((item for item in reversed(self._revoked) if item.covers(model)), None)
 
     def owner_epoch(self, owner: bytes) -> int:
-        """Return the owner's epoch, which heartbeats carry: the highest of its revocations and models, ever held."""
+        """Return the owner's epoch, which heartbeats carry: the highest of its models and revocations."""
         return self._epochs.get(owner, 0)
-
-    def _name(self, row: ModelRow) -> None:
-        epochs = self._named.setdefault((row.owner, row.name), {})
-        if row.wrapped:
-            epochs[row.digest] = row.epoch
-        else:
-            epochs.pop(row.digest, None)
 
     def _raise_epoch(self, owner: bytes, epoch: int) -> None:
         self._epochs[owner] = max(epoch, self._epochs.get(owner, 0))

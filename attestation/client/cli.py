@@ -15,7 +15,7 @@ from attestation.client.files import needs_model, read_inputs, write_outputs
 from attestation.client.models import ModelInfo, ModelName
 from attestation.client.printing import print_answer, print_models
 from attestation.client.session import Session
-from manifests.files import read_bounded, require_writable
+from manifests.files import read_bounded, require_free, require_writable
 from manifests.keyfile import passphrase_option, read_key_file, read_passphrase
 from manifests.signing import Signer
 
@@ -31,6 +31,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--collateral", required=True, type=_FILE, help="Directory that holds collateral.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="Input tensor: a .npy or a JSON file.")
 @click.option("--output", type=_FILE, help="Write the output tensors to this .npz file.")
+@click.option("--force", is_flag=True, help="Replace the output file if there is one.")
 @click.option("--list", "listing", is_flag=True, help="List the models that the enclave serves.")
 @click.option("--route", default="default", show_default=True, help="Deployment at that address.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for an answer.")
@@ -47,6 +48,7 @@ def infer(
     collateral: Path,
     inputs: tuple[str, ...],
     output: Path | None,
+    force: bool,
     listing: bool,
     route: str,
     timeout: float,
@@ -68,6 +70,7 @@ def infer(
     files = _files(inputs)
     if output:
         require_writable(output)  # or the answer would be lost, and a request of the lease with it
+        require_free(output, overwrite=force)
     with Session.connect(
         address,
         policy=policy,
@@ -85,7 +88,7 @@ def infer(
         known = _find(session.models(), model) if needs_model(files) else None
         answer = session.infer(model, read_inputs(files, known))
     if output:
-        write_outputs(output, answer)
+        write_outputs(output, answer, overwrite=force)
     print_answer(enclave, answer, output, as_json=as_json)
 
 

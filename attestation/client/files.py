@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,16 @@ def needs_model(files: Mapping[str, Path]) -> bool:
     return any(path.suffix != ".npy" for path in files.values())
 
 
-def write_outputs(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+def write_outputs(path: Path, tensors: Mapping[str, npt.NDArray[Any]], *, overwrite: bool = False) -> None:
     """Write tensors as a numpy archive, whole or not at all; raises ManifestError."""
     buffer = io.BytesIO()
-    # A variable-length text array would be pickled; numpy's fixed-length one is not.
-    plain = {name: value.astype(str) if value.dtype.kind == "O" else value for name, value in tensors.items()}
-    np.savez(buffer, allow_pickle=False, **plain)
-    write_atomically(path, buffer.getvalue())
+    with zipfile.ZipFile(buffer, "w") as archive:  # as numpy.savez does, which cannot take every name
+        for name, value in tensors.items():
+            # A variable-length text array would be pickled; numpy's fixed-length one is not.
+            plain = value.astype(str) if value.dtype.kind == "O" else value
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(plain), allow_pickle=False)
+    write_atomically(path, buffer.getvalue(), replace=overwrite)
 
 
 def _read(name: str, path: Path, declared: TensorInfo | None) -> npt.NDArray[Any]:

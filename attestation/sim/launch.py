@@ -8,11 +8,13 @@ The process dies with the simulator, gains no privileges, leaves no core dump, i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import resource
 import signal
+from pathlib import Path
 from typing import NoReturn
 
 from attestation.errors import EvidenceCode, EvidenceError
@@ -64,9 +66,10 @@ def _become(
     writer = descriptors[2]
     try:
         null = os.open(os.devnull, os.O_RDWR)
+        inherited = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
         _give_up_privileges(parent)
         confinement.enter()
-        writer = _arrange(null, *descriptors)
+        writer = _arrange(null, *descriptors, inherited)
         _limit(manifest)
         os.execve(manifest.entrypoint, manifest.argv, dict(manifest.env))  # noqa: S606 - no shell is wanted
     except BaseException as error:  # noqa: BLE001 - a forked child must not run on as a second simulator
@@ -81,16 +84,21 @@ def _give_up_privileges(parent: int) -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _arrange(null: int, host: int, attestation: int, writer: int) -> int:
-    """Put the descriptors in their places, close all others, and return where `writer` is now."""
+def _arrange(null: int, host: int, attestation: int, writer: int, inherited: list[int]) -> int:
+    """Put the descriptors in their places, close all others, and return where `writer` is now.
+
+    inherited: what was open before, also above a limit that was lowered since.  Copies made here close with the exec.
+    """
     null, host, attestation, writer = (
         fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_FIXED) for fd in (null, host, attestation, writer)
     )
     os.dup2(null, 0)
     os.dup2(host, HOST_DESCRIPTOR)
     os.dup2(attestation, ATTESTATION_DESCRIPTOR)
-    os.closerange(ATTESTATION_DESCRIPTOR + 1, writer)
-    os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
+    for descriptor in inherited:
+        if descriptor > ATTESTATION_DESCRIPTOR:
+            with contextlib.suppress(OSError):  # the one that listed them
+                os.close(descriptor)
     return writer
 
 

@@ -41,6 +41,7 @@ def attempt(action):
     except OSError as error:
         return error.strerror
 ACTIONS = {
+    "peek": lambda number: os.pread(int(number), 4, 0),
     "read": lambda path: open(path, "rb").read(4),
     "write": lambda path: open(path, "ab").write(b"x"),
     "list": os.listdir,
@@ -145,14 +146,20 @@ class Running:
         return self.process.wait(20)
 
 
-def spawn(folder: Path, manifest: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+def spawn(
+    folder: Path, manifest: Path, *arguments: str, keep: int | None = None
+) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+    """Start the simulator; `keep` is a descriptor that it inherits, too, above the limit that it then runs under."""
     ours, theirs = socket.socketpair()
     reader, writer = os.pipe()
     command = [sys.executable, "-I", "-B", "-m", "attestation.sim", "run", "--home", str(folder / "platform")]
     command += ["--manifest", str(manifest), "--host-fd", str(theirs.fileno()), "--ready-fd", str(writer)]
     command += [*UNCONFINED, *arguments]
     environment = os.environ | {"SECRET_OF_THE_HOST": "x"}
-    process = subprocess.Popen(command, pass_fds=(theirs.fileno(), writer), env=environment, stderr=subprocess.PIPE)
+    passed = (theirs.fileno(), writer, *(() if keep is None else (keep,)))
+    if keep is not None:
+        command = ["prlimit", f"--nofile={keep}:4096", *command]
+    process = subprocess.Popen(command, pass_fds=passed, env=environment, stderr=subprocess.PIPE)
     theirs.close()
     os.close(writer)
     ours.settimeout(20)
@@ -160,9 +167,9 @@ def spawn(folder: Path, manifest: Path, *arguments: str) -> tuple[subprocess.Pop
 
 
 @contextlib.contextmanager
-def running(folder: Path, *arguments: str, also: tuple[Path, ...] = ()) -> Iterator[Running]:
-    """Run the small enclave; `also` are further files that its manifest lists."""
-    process, host, reader = spawn(folder, write_manifest(folder, also=also), *arguments)
+def running(folder: Path, *arguments: str, also: tuple[Path, ...] = (), keep: int | None = None) -> Iterator[Running]:
+    """Run the small enclave; `also` are further files that its manifest lists, `keep` as in `spawn`."""
+    process, host, reader = spawn(folder, write_manifest(folder, also=also), *arguments, keep=keep)
     with process, host, os.fdopen(reader, encoding="ascii") as pipe:
         try:
             yield Running(process, host, folder / "platform", json.loads(pipe.read()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -160,3 +161,14 @@ def test_a_wrong_command_line_is_a_usage_error(tmp_path: Path, arguments: tuple[
     with process, host, os.fdopen(reader, encoding="ascii"):
         process.communicate(timeout=20)
     assert process.returncode == 2
+
+
+def test_a_descriptor_above_the_limit_does_not_reach_the_enclave(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    high = fcntl.fcntl(opened := os.open(tmp_path / "secret", os.O_RDONLY), fcntl.F_DUPFD, 900)
+    try:
+        with running(tmp_path, keep=high) as sim:
+            assert sim.ask(f"peek {high}") == b"Bad file descriptor"
+    finally:
+        os.close(high)
+        os.close(opened)

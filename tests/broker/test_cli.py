@@ -272,14 +272,6 @@ def test_a_brokers_key_file_is_refused_with_the_command_that_takes_it(console: C
     assert "strongroom broker" in str(error.remedy)
 
 
-def test_a_model_that_was_added_by_mistake_is_taken_out(console: Console, sealed: Sealing) -> None:
-    added = console.add(sealed(recipient(console)))
-    assert console.json("remove", "--home", console.home, "--model", added["digest"][:16]) == added
-    assert console.json("list", "--home", console.home)["models"] == []
-    error = console.fails("remove", "--home", console.home, "--model", added["digest"])
-    assert error.code is BrokerCode.MODEL_UNKNOWN
-
-
 def test_serving_an_unreachable_host_once_fails_with_its_code(console: Console) -> None:
     console.good("policy", "set", console.folder / "policy.toml", "--home", console.home)
     (console.folder / "collateral").mkdir()

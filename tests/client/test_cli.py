@@ -101,6 +101,19 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(run
     assert not list(tmp_path.glob(".*partial"))
 
 
+def test_an_output_that_is_there_is_kept_unless_it_may_be_replaced(run, tmp_path: Path):
+    (tmp_path / "x.json").write_text("[[1, 2, 3]]")
+    (tmp_path / "out.npz").write_bytes(b"precious")
+    words = ["doubler", "--input", f"x={tmp_path / 'x.json'}", "--output", str(tmp_path / "out.npz")]
+    error = refusal(run(*words))
+    assert isinstance(error, ManifestError)
+    assert error.code is ManifestCode.FILE_EXISTS
+    assert run.enclave.peers == [], "no request was spent"
+    assert (tmp_path / "out.npz").read_bytes() == b"precious"
+    good(run(*words, "--force"))
+    assert np.load(tmp_path / "out.npz")["x"].tolist() == [[2.0, 4.0, 6.0]]
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
 def test_a_time_out_that_is_no_time_is_a_usage_error(run, seconds):
     error = refusal(run("--list", "--timeout", seconds))

@@ -8,6 +8,7 @@ import pytest
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.files import needs_model, read_inputs, write_outputs
 from attestation.client.models import ModelInfo, TensorInfo
+from manifests.errors import ManifestCode, ManifestError
 
 
 def model(dtype: str) -> ModelInfo:
@@ -70,6 +71,18 @@ def test_only_json_needs_the_models_dtypes():
 def test_text_survives_the_archive_without_pickling(tmp_path: Path):
     write_outputs(tmp_path / "out.npz", {"label": np.array(["benign", "malignant"], dtype=object)})
     assert np.load(tmp_path / "out.npz", allow_pickle=False)["label"].tolist() == ["benign", "malignant"]
+
+
+def test_an_archive_takes_every_name_and_is_replaced_only_on_request(tmp_path: Path):
+    path, names = tmp_path / "out.npz", ["file", "allow_pickle", "probabilities:0", "a/b"]
+    write_outputs(path, {name: np.array([number]) for number, name in enumerate(names)})
+    loaded = np.load(path, allow_pickle=False)
+    assert {name: int(loaded[name][0]) for name in loaded.files} == {name: at for at, name in enumerate(names)}
+    with pytest.raises(ManifestError) as refusal:
+        write_outputs(path, {"x": np.zeros(2)})
+    assert refusal.value.code is ManifestCode.FILE_EXISTS
+    write_outputs(path, {"x": np.zeros(2)}, overwrite=True)
+    assert np.load(path).files == ["x"]
 
 
 def test_a_pickled_array_is_never_loaded(tmp_path: Path):
