@@ -13,9 +13,12 @@ from typing import Any
 import click
 
 from attestation import evidence
+from attestation.composite import SessionClaims
 from attestation.ear.cli import nonce_bytes, verifier_key, verify_token
 from attestation.moment import Moment
 from attestation.report import Report, examine
+from attestation.types import EvidenceRecord
+from attestation.types.claims import MAX_EVIDENCE
 from attestation.wrapping import MAX_INPUT, unwrap
 from manifests import keyfile
 from manifests.files import read_bounded, write_atomically
@@ -45,6 +48,8 @@ class Request:
     at: int | None
     simulated_root: tuple[Path, ...]
     report_data: str | None
+    claims: Path | None
+    handshake_hash: str | None
 
     def examine(self) -> Report:
         """Read the files, and examine the evidence; raises ManifestError, PolicyError, or EvidenceError for a root."""
@@ -54,6 +59,7 @@ class Request:
 
         if self.policy is not None and self.simulated_root:
             raise click.UsageError("a policy names its simulated root itself: leave out --simulated-root")
+        session = self._session()
         policy = None if self.policy is None else load_policy(self.policy)
         roots = Roots.vendor() if policy is None else roots_for(policy)
         if self.simulated_root:
@@ -63,14 +69,30 @@ class Request:
             now=int(time.time()) if self.at is None else self.at,
             collateral=open_collateral(self.collateral, roots) if self.collateral else None,
             policy=policy,
-            report_data=_report_data(self.report_data),
+            report_data=_bytes_64(self.report_data, "--report-data"),
             roots=roots,
+            session=session,
         )
+
+    def _session(self) -> SessionClaims | None:
+        """Read the claims of the session, if they are given; raises ManifestError."""
+        handshake = _bytes_64(self.handshake_hash, "--handshake-hash")
+        if (self.claims is None) is not (handshake is None):
+            raise click.UsageError("--claims and --handshake-hash need each other")
+        if self.claims is None or handshake is None:
+            return None
+        if self.report_data is not None:
+            raise click.UsageError("the claims say what the evidence must be bound to: leave out --report-data")
+        return SessionClaims.of(EvidenceRecord.decode(read_bounded(self.claims, MAX_EVIDENCE)), handshake)
 
 
 def _requesting(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what to examine."""
     for option in (
+        click.option("--handshake-hash", metavar="HEX", help="Hash of the handshake of that session, 64 bytes."),
+        click.option(
+            "--claims", type=_PATH, help="Evidence record of a session, whose claims the evidence must cover."
+        ),
         click.option("--report-data", metavar="HEX", help="64 bytes that the evidence must be bound to."),
         click.option(
             "--simulated-root",
@@ -153,16 +175,22 @@ def explain(*, as_json: bool, **options: Any) -> None:
 @click.argument("target", metavar="FILE|-|ADDRESS")
 @click.option("--route", default="default", show_default=True, help="Deployment to ask, where TARGET is an address.")
 @click.option("-o", "--output", type=_PATH, help="Save the evidence's raw bytes, for `attest verify --evidence`.")
+@click.option("--claims", type=_PATH, help="Save the session's evidence record, for `attest verify --claims`.")
 @_json
-def show(target: str, route: str, output: Path | None, as_json: bool) -> None:
+def show(target: str, route: str, output: Path | None, claims: Path | None, as_json: bool) -> None:
     """Decode evidence from a file or of a running deployment (unix:... or tcp:...), verifying nothing.
 
     An existing output file is kept.
     """
-    unwrapped = unwrap(_obtain(target, route))
+    data, session = _obtain(target, route)
+    if claims is not None and session is None:
+        raise click.UsageError("--claims is of a session: TARGET must be an address")
+    unwrapped = unwrap(data)
     quote = evidence.parse(unwrapped.evidence)
     if output is not None:
         write_atomically(output, unwrapped.evidence, replace=False)
+    if claims is not None and session is not None:
+        write_atomically(claims, session[0].encode(), replace=False)
     key = evidence.collateral_key(quote)
     shown = {
         "verified": False,
@@ -170,6 +198,7 @@ def show(target: str, route: str, output: Path | None, as_json: bool) -> None:
         "version": quote.version,
         "wrapping": list(unwrapped.steps),
         "collateral": None if key is None else str(key),
+        "handshake_hash": None if session is None else session[1].hex(),
         "quote": quote.to_dict(),
     }
     if as_json:
@@ -182,26 +211,27 @@ def show(target: str, route: str, output: Path | None, as_json: bool) -> None:
         click.echo(f"{name:<34} {value}")
 
 
-def _obtain(target: str, route: str) -> bytes:
+def _obtain(target: str, route: str) -> tuple[bytes, tuple[EvidenceRecord, bytes] | None]:
+    """Return evidence; and of a deployment, the record that it came in, with the hash of the session's handshake."""
     if not target.startswith(("unix:", "tcp:")):
-        return _read(Path(target))
+        return _read(Path(target)), None
     from attestation.client.connection import collect_evidence
 
-    record, _ = collect_evidence(target, route=route)
-    return record.quote
+    session = collect_evidence(target, route=route)
+    return session[0].quote, session
 
 
 def _read(path: Path) -> bytes:
     return sys.stdin.buffer.read(MAX_INPUT + 1) if str(path) == "-" else read_bounded(path, MAX_INPUT)
 
 
-def _report_data(text: str | None) -> bytes | None:
+def _bytes_64(text: str | None, option: str) -> bytes | None:
     try:
         data = None if text is None else bytes.fromhex(text)
     except ValueError:
         data = b""
     if data is not None and len(data) != _REPORT_DATA:
-        raise click.BadParameter(f"report data are {_REPORT_DATA} bytes in hexadecimal", param_hint="--report-data")
+        raise click.BadParameter(f"it has {_REPORT_DATA} bytes, in hexadecimal", param_hint=option)
     return data
 
 
@@ -224,6 +254,7 @@ def _issue(report: Report, key: Path, output: Path, passphrase_file: Path | None
             remedy="give a policy with --policy; evidence that does not verify gets no token",
         )
     signer = read_verifier_key(key, keyfile.read_passphrase(passphrase_file))
-    token = issue_token(appraisal, report.verified, signer, report.now, policy=report.policy, **asked)
+    asked |= {"policy": report.policy, "devices": report.devices}
+    token = issue_token(appraisal, report.verified, signer, report.now, **asked)
     write_atomically(output, f"{token}\n".encode())
     click.echo(f"token: {output}", err=True)

@@ -15,16 +15,58 @@ driver's doing, and so part of what the enclave's measurement stands for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
 from attestation import binding, evidence
 from attestation.appraise import Appraisal, SessionAppraisal, appraise, open_session
 from attestation.collateral import CollateralSource
 from attestation.errors import SessionFinding
 from attestation.evidence import Roots
-from attestation.findings import Finding, Phase, check
+from attestation.findings import Finding, Phase, Severity, check
 from attestation.nvidia.container import parse_evidence
 from attestation.policy import Policy
 from attestation.types import Claims, EvidenceRecord
 from attestation.verified import Verified
+
+UNBOUND: Final = "the claims of the session, which its quote covers and which name the devices' evidence"
+"""What it takes to say that a processor's evidence and that of devices belong together."""
+
+
+@dataclass(frozen=True)
+class SessionClaims:
+    """What an enclave said in one session, and the 64 bytes that its quote must be bound to in order to cover it.
+
+    Nothing in it is verified: it counts where the quote carries `report_data`.
+    """
+
+    claims: Claims
+    report_data: bytes
+
+    @classmethod
+    def of(cls, record: EvidenceRecord, handshake_hash: bytes) -> Self:
+        """Decode the claims of a record that was sent after this handshake (64 bytes); raises ManifestError."""
+        leaf = binding.session_leaf(handshake_hash, record.claims)
+        return cls(Claims.decode(record.claims), binding.expected_report_data(leaf, record.proof))
+
+    @property
+    def asked(self) -> bytes:
+        """The 64 bytes that the enclave's devices must be bound to."""
+        return binding.device_report_data(self.claims.boot_id, self.claims.receipt_key, self.claims.hpke_key)
+
+
+def joined(
+    processor: Verified, gpu: bytes | None, devices: Verified | None, session: SessionClaims | None, *, decided: bool
+) -> tuple[Finding, ...]:
+    """Return whether evidence of a processor and of devices (`gpu`) belongs together, and is of one class.
+
+    devices: `gpu`, verified; None where it does not verify.  session: None where nobody has given the claims; that
+    they name the devices is then open, or refused where a policy decides.  Empty where there is nothing to join.
+    """
+    if gpu is None and session is None:
+        return ()
+    name = _unbound(gpu or b"", decided=decided) if session is None else _named(session.claims, gpu)
+    return (name,) if devices is None else (name, _class(processor, devices))
 
 
 def appraise_session_with_devices(  # noqa: PLR0917 - as `appraise_session`, with the devices
@@ -57,27 +99,40 @@ def appraise_composite(
 
     claims: those that the processor's evidence covers.  report_data: the 64 bytes that follow from them.
     """
-    asked = binding.device_report_data(claims.boot_id, claims.receipt_key, claims.hpke_key)
+    asked = SessionClaims(claims, report_data).asked
     findings = (
         *appraise(processor, policy, now, report_data=report_data).findings,
-        _named(claims, devices),
+        _named(claims, devices.evidence.serialize()),
         _class(processor, devices),
         *appraise(devices, policy, now, report_data=asked, beside=True).findings,
     )
     return Appraisal(processor.simulated or devices.simulated, findings)
 
 
-def _named(claims: Claims, devices: Verified) -> Finding:
-    """Hold the claims' digest against the devices' evidence; both are public."""
-    found = binding.device_digest(devices.evidence.serialize())
+def _named(claims: Claims, devices: bytes | None) -> Finding:
+    """Hold the claims' digest against the devices' evidence, if there is any; both are public."""
+    found = b"" if devices is None else binding.device_digest(devices)
     return check(
         SessionFinding.DEVICES,
         passed=found == claims.gpu_evidence,
         expected=claims.gpu_evidence.hex() or "no device: the claims name none",
-        found=found.hex(),
+        found=found.hex() or "no evidence of a device",
         remedy="treat the peer as an attacker: this evidence is of other devices than the enclave's",
         phase=Phase.SESSION,
     )
+
+
+def _unbound(devices: bytes, *, decided: bool) -> Finding:
+    """Return the finding for evidence of devices that nothing ties to the processor's."""
+    finding = check(
+        SessionFinding.DEVICES,
+        passed=False,
+        expected=UNBOUND,
+        found=f"no claims; the devices' evidence is {binding.device_digest(devices).hex()}",
+        remedy="give the session's evidence record with --claims and --handshake-hash, or verify each part by itself",
+        phase=Phase.SESSION,
+    )
+    return finding if decided else replace(finding, severity=Severity.OPEN)
 
 
 def _class(processor: Verified, devices: Verified) -> Finding:

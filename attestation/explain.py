@@ -12,7 +12,7 @@ from attestation.errors import EvidenceCode
 from attestation.findings import Finding, Phase, Severity
 from attestation.intel.tcb import TcbStatus
 from attestation.report import Outcome, Report
-from attestation.report_text import NOT_IDENTITY, subject
+from attestation.report_text import NOT_IDENTITY, devices, subject
 from attestation.roots import AMD_ROOTS, AWS_NITRO_ROOT, INTEL_SGX_ROOT, NVIDIA_DEVICE_ROOT
 from attestation.tees import BY_NAME
 from attestation.validity import rfc3339
@@ -145,7 +145,7 @@ def _what(report: Report) -> Iterator[str]:
         return
     yield f"It is bound to {found.report_data.hex() or 'nothing'}."
     if report.gpu is not None:
-        yield "Evidence of devices came with it and was judged, too; that the two belong together shows in a session."
+        yield f"Evidence of devices came with it and was judged, too; {devices(report)}."
     yield f"It is of code that measures {report.verified.measurement.hex()}."
 
 

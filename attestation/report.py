@@ -16,6 +16,7 @@ from typing import Any, Final
 from attestation import evidence, genuine
 from attestation.appraise import appraise
 from attestation.collateral import Collateral, CollateralKey, CollateralSource, FixedSource
+from attestation.composite import SessionClaims, joined
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.findings import Appraisal, Finding, Phase, Severity
 from attestation.loose import LooseFiles
@@ -49,13 +50,16 @@ class Report:
     now: Unix seconds of the examination.  evidence: None where nothing parses.  verified: None where verification
     failed for another reason than a date.  as_of: the time that everything but dates was judged at, where dates do not
     hold at `now` and there is such a time.  key: what collateral the evidence asks for.  error: what ended the first
-    stage that failed.  findings: all checks, in order; that of `error` comes first.
+    stage that failed.  gpu: evidence of devices that lies beside that of the processor.  devices: the same, verified.
+    session: what ties the two.  findings: all checks, in order; that of `error` comes first.
     """
 
     now: int
     wrapping: tuple[str, ...] = ()
     evidence: Evidence | None = field(default=None, repr=False)
     gpu: bytes | None = field(default=None, repr=False)
+    devices: Verified | None = field(default=None, repr=False)
+    session: SessionClaims | None = field(default=None, repr=False)
     key: CollateralKey | None = None
     verified: Verified | None = field(default=None, repr=False)
     as_of: int | None = None
@@ -69,7 +73,8 @@ class Report:
         """The verdict under the policy; None without a policy, and for evidence that is not genuine."""
         if self.verified is None or self.policy is None or self.error is not None:
             return None
-        return Appraisal(self.verified.simulated, self.findings)
+        simulated = self.verified.simulated or (self.devices is not None and self.devices.simulated)
+        return Appraisal(simulated, self.findings)
 
     @property
     def genuine(self) -> bool:
@@ -189,16 +194,21 @@ def examine(
     policy: Policy | None = None,
     report_data: bytes | None = None,
     roots: Roots | None = None,
+    session: SessionClaims | None = None,
 ) -> Report:
     """Examine evidence of any TEE, wrapped or not, at `now` (Unix seconds); never raises for what it finds.
 
     collateral: what the vendor says, or where to look for it; None: what travels with the evidence.  policy: None
     judges only what holds for everybody.  report_data (64 bytes): what the evidence must be bound to.  roots: those of
-    the policy, or the vendors'.
+    the policy, or the vendors'.  session: the claims that the evidence must cover, instead of `report_data`; only they
+    say whether evidence of a processor and of devices in one file belongs together.  Raises ValueError for both.
     """
+    if session is not None and report_data is not None:
+        raise ValueError("the session says what the evidence must be bound to: leave out report_data")
+    report_data = report_data if session is None else session.report_data
     source = FixedSource(collateral) if isinstance(collateral, Collateral) else collateral
     roots = roots or (roots_for(policy) if policy is not None else Roots.vendor())
-    return _Examination(now, source, policy, report_data, roots).run(data)
+    return _Examination(now, source, policy, report_data, roots, session).run(data)
 
 
 @dataclass(frozen=True)
@@ -210,6 +220,7 @@ class _Examination:
     policy: Policy | None
     report_data: bytes | None
     roots: Roots
+    session: SessionClaims | None
 
     def run(self, data: bytes) -> Report:
         """Take the evidence through all stages, as far as they go."""
@@ -259,7 +270,7 @@ class _Examination:
             return self._judge_as_of(found, held, error, known)
         except StrongroomError as error:
             return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
-        return self._report(**known, verified=verified, findings=self._findings(verified, self.now, known["gpu"]))
+        return self._report(**known, **self._found(verified, self.now, known["gpu"]))
 
     def _judge_as_of(self, found: Evidence, held: Collateral | None, error: DateError, known: dict[str, Any]) -> Report:
         """Refuse for a date, and tell what else there is to say as of the nearest time at which all dates hold."""
@@ -275,20 +286,28 @@ class _Examination:
                 findings: tuple[Finding, ...] = (refusal, _refusal(other, Phase.VERIFY))
                 return self._report(**known, error=error, findings=findings, as_of=moment)
             else:
-                findings = (refusal, *self._findings(verified, moment, known["gpu"]))
-                return self._report(**known, error=error, findings=findings, verified=verified, as_of=moment)
+                made = self._found(verified, moment, known["gpu"])
+                made["findings"] = (refusal, *made["findings"])
+                return self._report(**known, **made, error=error, as_of=moment)
         return self._report(**known, error=error, findings=(refusal,))
 
-    def _findings(self, verified: Verified, moment: int, gpu: bytes | None) -> tuple[Finding, ...]:
-        """Judge the evidence, and that of devices beside it."""
-        findings = self._judged(verified, moment, self.report_data)
-        if gpu is None:
-            return findings
-        try:
-            devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
-        except StrongroomError as error:
-            return (*findings, _refusal(error, Phase.VERIFY))
-        return (*findings, *self._judged(devices, moment, None, beside=True))
+    def _found(self, verified: Verified, moment: int, gpu: bytes | None) -> dict[str, Any]:
+        """Judge the evidence, that of devices beside it, and whether the two belong together."""
+        devices, findings = None, self._judged(verified, moment, self.report_data)
+        of_devices: tuple[Finding, ...] = ()
+        if BY_NAME[verified.tee].device and self.session is not None:
+            findings = (*findings, _refusal(_device_alone(verified), Phase.SESSION))
+        if gpu is not None:
+            try:
+                devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
+            except StrongroomError as error:
+                of_devices = (_refusal(error, Phase.VERIFY),)
+            else:
+                of_devices = self._judged(
+                    devices, moment, None if self.session is None else self.session.asked, beside=True
+                )
+        together = joined(verified, gpu, devices, self.session, decided=self.policy is not None)
+        return {"verified": verified, "devices": devices, "findings": (*findings, *together, *of_devices)}
 
     def _judged(
         self, verified: Verified, moment: int, report_data: bytes | None, *, beside: bool = False
@@ -298,7 +317,17 @@ class _Examination:
         return appraise(verified, self.policy, moment, report_data=report_data, beside=beside).findings
 
     def _report(self, **known: Any) -> Report:
-        return Report(now=self.now, policy=self.policy, report_data=self.report_data, **known)
+        return Report(now=self.now, policy=self.policy, report_data=self.report_data, session=self.session, **known)
+
+
+def _device_alone(verified: Verified) -> EvidenceError:
+    """Return the error for a device in the place of an enclave: it signs whatever nonce it is given."""
+    return EvidenceError(
+        EvidenceCode.EVIDENCE_DEVICE,
+        EvidenceCode.EVIDENCE_DEVICE.meaning,
+        expected="evidence of a processor",
+        found=BY_NAME[verified.tee].title,
+    )
 
 
 def _refusal(error: StrongroomError, phase: Phase) -> Finding:

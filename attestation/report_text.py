@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from attestation.errors import FindingCode, SessionFinding
 from attestation.findings import Finding
 from attestation.report import Report
 from attestation.tees import BY_NAME
@@ -50,13 +51,23 @@ def facts(report: Report) -> Iterator[str]:
     if report.wrapping:
         yield f"unwrapped: {'; '.join(report.wrapping)}"
     if report.gpu is not None:
-        yield "evidence of devices came with it, and is judged below; that they belong together shows in a session"
+        yield f"evidence of devices came with it, and is judged below; {devices(report)}"
     verified = report.verified
     if report.as_of is not None:
         yield f"dates do not hold at {rfc3339(report.now)}; everything else is as of {rfc3339(report.as_of)}"
     if verified is not None:
         status = "" if verified.tcb_status is None else f"TCB {verified.tcb_status}; "
         yield f"{status}the collateral expires at {rfc3339(verified.expires)}"
+
+
+def devices(report: Report) -> str:
+    """Say whether the evidence binds the devices whose evidence lies beside it."""
+    if report.session is None:
+        return "nothing here says that the two belong together: that takes the claims of the session (--claims)"
+    binding = {FindingCode.REPORT_DATA, *SessionFinding}
+    if report.devices is not None and all(each.passed for each in report.findings if each.code in binding):
+        return "the two belong together: the quote covers claims that name them"
+    return "the two do NOT belong together"
 
 
 def flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from attestation import genuine
 from attestation.appraise import appraise
-from attestation.findings import Finding, Severity
+from attestation.errors import SessionFinding
+from attestation.findings import Finding, Phase, Severity
 from attestation.policy import EvidencePolicy, Policy
 from attestation.policy.presets import PRESETS
 from attestation.report import Report
@@ -83,10 +84,13 @@ def _under(verified: Verified, report: Report, name: str) -> Preset:
         field: tuple(value) if isinstance(value, list) else value for field, value in PRESETS[name].evidence.items()
     }
     if report.policy is None:
-        found = genuine.judge(verified, report.now, report_data=report.report_data, evidence=EvidencePolicy(**terms))
+        evidence = EvidencePolicy(**terms)
+        found = genuine.judge(verified, report.now, report_data=report.report_data, evidence=evidence)
+        found += _of_devices(report, None, evidence)
     else:
         policy = dataclasses.replace(report.policy, evidence=dataclasses.replace(report.policy.evidence, **terms))
         found = appraise(verified, policy, report.now, report_data=report.report_data).findings
+        found += _of_devices(report, policy)
     return Preset(name, _refused(found))
 
 
@@ -103,8 +107,24 @@ def least_changes(report: Report) -> Changes | None:
         if changed is not None:
             policy = changed
             kept.append(change)
-    remaining = _refused(appraise(report.verified, policy, report.now, report_data=report.report_data).findings)
+    found = appraise(report.verified, policy, report.now, report_data=report.report_data).findings
+    remaining = _refused((*found, *_of_devices(report, policy)))
     return Changes(tuple(change for change in kept if change.code not in remaining), remaining)
+
+
+def _of_devices(
+    report: Report, policy: Policy | None, evidence: EvidencePolicy = genuine.EVIDENCE
+) -> tuple[Finding, ...]:
+    """Judge the devices beside a processor anew; what no policy changes is as the report has it."""
+    fixed = tuple(
+        each for each in report.findings if isinstance(each.code, SessionFinding) or each.phase is Phase.VERIFY
+    )
+    if report.devices is None:
+        return fixed
+    asked = None if report.session is None else report.session.asked
+    if policy is None:
+        return fixed + genuine.judge(report.devices, report.now, report_data=asked, evidence=evidence)
+    return fixed + appraise(report.devices, policy, report.now, report_data=asked, beside=True).findings
 
 
 def _refused(findings: tuple[Finding, ...]) -> tuple[str, ...]:

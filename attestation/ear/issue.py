@@ -12,11 +12,12 @@ from attestation.ear.ar4si import Tier, worst_tier
 from attestation.ear.errors import EarCode, EarError
 from attestation.ear.mapping import vector
 from attestation.ear.token import EXTENSION, EXTENSION_PROFILE, POLICY_PREFIX, PROFILE
-from attestation.findings import Appraisal, Finding
+from attestation.errors import SessionFinding
+from attestation.findings import Appraisal, Finding, Phase
 from attestation.policy import Policy
 from attestation.validity import rfc3339
 from attestation.verified import Verified
-from manifests.signing import Signer
+from manifests.signing import Signer, label
 
 LIFETIME: Final = 300
 MAX_LIFETIME: Final = 86400
@@ -24,6 +25,7 @@ MAX_LIFETIME: Final = 86400
 NONCE_SIZES: Final = (8, 64)
 """RFC 9711 section 4.1."""
 MAX_AUDIENCE: Final = 256
+_COMPOSITE: Final = label("evidence with devices")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def issue_token(
     now: int,
     *,
     policy: Policy,
+    devices: Verified | None = None,
     nonce: bytes | None = None,
     audience: str | None = None,
     lifetime: int = LIFETIME,
@@ -53,15 +56,18 @@ def issue_token(
 ) -> str:
     """Return the signed token that says what `appraise` found of this evidence under this policy at `now`.
 
-    A refusal makes a token, too: it says contraindicated.  nonce (8 to 64 bytes): what whoever asks wants to see
-    again.  audience: for whom alone it is.  lifetime: seconds, 1 to 86400; the token ends sooner where the evidence's
-    collateral or the list of broken hardware does.  Raises EarError `ear-unissuable` where these have ended, or the
-    verdict is over other evidence, and `ear-request` for a nonce, audience or lifetime that no token can have.
+    A refusal makes a token, too: it says contraindicated.  devices: those of the same appraisal, which this evidence
+    binds.  nonce (8 to 64 bytes): what whoever asks wants to see again.  audience: for whom alone it is.  lifetime:
+    seconds, 1 to 86400; the token ends sooner where the collateral of either part or the list of broken hardware does.
+    Raises EarError `ear-unissuable` where these have ended, the verdict is over other evidence, or nothing ties the
+    devices to this evidence; and `ear-request` for a nonce, audience or lifetime that no token can have.
     """
     _check_request(nonce, audience, lifetime)
-    if not appraisal.findings or appraisal.simulated is not verified.simulated:
+    parts = (verified,) if devices is None else (verified, devices)
+    if not appraisal.findings or appraisal.simulated is not any(part.simulated for part in parts):
         raise EarError(EarCode.UNISSUABLE, "the appraisal is not one of this evidence")
-    expires = min(now + lifetime, *_ends(verified, policy))
+    _check_bound(appraisal, devices)
+    expires = min(now + lifetime, *_ends(parts, policy))
     if expires <= now:
         raise EarError(
             EarCode.UNISSUABLE,
@@ -71,7 +77,7 @@ def issue_token(
             remedy="fetch fresh collateral, verify and appraise again",
         )
     verifier = verifier or VerifierId.this()
-    entry = _appraisal(appraisal, verified, policy)
+    entry = _appraisal(appraisal, parts, policy)
     claims: dict[str, Any] = {
         "eat_profile": PROFILE,
         "ear_verifier_id": {"developer": verifier.developer, "build": verifier.build},
@@ -95,13 +101,45 @@ def _check_request(nonce: bytes | None, audience: str | None, lifetime: int) -> 
         raise EarError(EarCode.REQUEST, f"a lifetime is 1 to {MAX_LIFETIME} seconds", found=lifetime)
 
 
-def _ends(verified: Verified, policy: Policy) -> list[int]:
+def _check_bound(appraisal: Appraisal, devices: Verified | None) -> None:
+    """Refuse a verdict over parts that nothing ties together, and one over other parts than are given."""
+    session = [finding for finding in appraisal.findings if isinstance(finding.code, SessionFinding)]
+    loose = [each for each in appraisal.findings if not each.passed and (each in session or each.phase is Phase.VERIFY)]
+    if loose:
+        raise EarError(
+            EarCode.UNISSUABLE,
+            f"nothing ties the evidence of processor and devices together: {', '.join(_codes(tuple(loose)))}",
+            expected="; ".join(finding.expected for finding in loose),
+            found="; ".join(finding.found for finding in loose),
+            remedy=loose[0].remedy,
+        )
+    judged = {finding.code for finding in session}
+    if (SessionFinding.DEVICE_CLASS in judged) is not (devices is not None) or (devices and len(judged) < 2):
+        raise EarError(
+            EarCode.UNISSUABLE,
+            "the appraisal is not one of this evidence",
+            expected="the devices that were appraised, and their binding",
+            found="no devices" if devices is None else "devices that were not appraised with it",
+        )
+
+
+def _ends(parts: tuple[Verified, ...], policy: Policy) -> list[int]:
     feed = policy.evidence.feed
-    return [verified.expires] if feed is None else [verified.expires, feed.expires]
+    ends = [part.expires for part in parts]
+    return ends if feed is None else [*ends, feed.expires]
 
 
-def _appraisal(appraisal: Appraisal, verified: Verified, policy: Policy) -> dict[str, Any]:
+def _digest(parts: tuple[Verified, ...]) -> str:
+    """Return SHA-512 of the evidence in hex; with devices: of the label, and of the digests of both."""
+    digests = [hashlib.sha512(part.evidence.serialize()) for part in parts]
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha512(_COMPOSITE + b"".join(digest.digest() for digest in digests)).hexdigest()
+
+
+def _appraisal(appraisal: Appraisal, parts: tuple[Verified, ...], policy: Policy) -> dict[str, Any]:
     """Return the EAR appraisal (section 3.1): status and vector, and what a relying party needs besides."""
+    verified = parts[0]
     values = vector(appraisal.findings, simulated=appraisal.simulated)
     status = worst_tier(values) if appraisal.accepted else Tier.CONTRAINDICATED
     return {
@@ -113,7 +151,7 @@ def _appraisal(appraisal: Appraisal, verified: Verified, policy: Policy) -> dict
             "accepted": appraisal.accepted,
             "platform": appraisal.platform,
             "version": verified.version,
-            "evidence": hashlib.sha512(verified.evidence.serialize()).hexdigest(),
+            "evidence": _digest(parts),
             "root": verified.root.hex(),
             "measurement": verified.measurement.hex(),
             "report_data": verified.report_data.hex(),
