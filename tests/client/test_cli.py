@@ -111,7 +111,8 @@ def test_an_output_that_is_there_is_kept_unless_it_may_be_replaced(run, tmp_path
     assert run.enclave.peers == [], "no request was spent"
     assert (tmp_path / "out.npz").read_bytes() == b"precious"
     good(run(*words, "--force"))
-    assert np.load(tmp_path / "out.npz")["x"].tolist() == [[2.0, 4.0, 6.0]]
+    with np.load(tmp_path / "out.npz") as answer:
+        assert answer["x"].tolist() == [[2.0, 4.0, 6.0]]
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])

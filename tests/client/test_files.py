@@ -76,13 +76,14 @@ def test_text_survives_the_archive_without_pickling(tmp_path: Path):
 def test_an_archive_takes_every_name_and_is_replaced_only_on_request(tmp_path: Path):
     path, names = tmp_path / "out.npz", ["file", "allow_pickle", "probabilities:0", "a/b"]
     write_outputs(path, {name: np.array([number]) for number, name in enumerate(names)})
-    loaded = np.load(path, allow_pickle=False)
-    assert {name: int(loaded[name][0]) for name in loaded.files} == {name: at for at, name in enumerate(names)}
+    with np.load(path, allow_pickle=False) as loaded:
+        assert {name: int(loaded[name][0]) for name in loaded.files} == {name: at for at, name in enumerate(names)}
     with pytest.raises(ManifestError) as refusal:
         write_outputs(path, {"x": np.zeros(2)})
     assert refusal.value.code is ManifestCode.FILE_EXISTS
     write_outputs(path, {"x": np.zeros(2)}, overwrite=True)
-    assert np.load(path).files == ["x"]
+    with np.load(path) as loaded:
+        assert loaded.files == ["x"]
 
 
 def test_a_pickled_array_is_never_loaded(tmp_path: Path):
