@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -92,16 +93,18 @@ def main() -> int:
         fuzz_one(sys.argv[2], sys.argv[3:])
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("targets", nargs="*")
     arguments = parser.parse_args()
     from tests.fuzz.targets import TARGETS
 
+    names = arguments.targets or [target.name for target in TARGETS]
     rows, total = [], 0
-    for name in arguments.targets or [target.name for target in TARGETS]:
-        result = run(name, arguments.seconds)
-        total += result["findings"]
-        rows.append((name, result))
-        print(name, result, flush=True)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for name, result in zip(names, pool.map(lambda each: run(each, arguments.seconds), names), strict=True):
+            total += result["findings"]
+            rows.append((name, result))
+            print(name, result, flush=True)
     if not arguments.targets:
         replace_section("Coverage-guided runs", _table(rows, arguments.seconds))
     return 1 if total else 0
