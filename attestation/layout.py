@@ -28,6 +28,10 @@ class Kind(Enum):
 _ORDERS: dict[Kind, Literal["little", "big"]] = {Kind.UINT: "little", Kind.UINT_BE: "big"}
 
 
+_SIZES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+"""Of the numbers that `struct` reads by itself."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One field: offset and size in bytes, as the vendor prints them."""
@@ -36,6 +40,13 @@ class Row:
     size: int
     name: str
     kind: Kind = Kind.BYTES
+
+
+def _code(row: Row) -> str:
+    """Return the row in the language of `struct`: reserved bytes are skipped, and written as zeros."""
+    if row.kind is Kind.UINT and row.size in _SIZES:
+        return _SIZES[row.size]
+    return f"{row.size}{'x' if row.kind is Kind.ZERO else 's'}"
 
 
 class Layout:
@@ -62,7 +73,12 @@ class Layout:
             raise ValueError(f"{title}: the rows cover {end} of {size} bytes")
         self.title, self.size, self.rows = title, size, rows
         self._truncated, self._reserved = truncated, reserved
-        self._split = struct.Struct("".join(f"{row.size}s" for row in rows))
+        fields = [row for row in rows if row.kind is not Kind.ZERO]
+        self._names = tuple(row.name for row in fields)
+        self._strings = tuple((row.name, row.size) for row in fields if row.kind is Kind.BYTES)
+        self._numbers = tuple(row for row in fields if _code(row)[-1] == "s" and row.kind is not Kind.BYTES)
+        self._zeros = tuple((row, bytes(row.size)) for row in rows if row.kind is Kind.ZERO)
+        self._packed = struct.Struct("<" + "".join(map(_code, rows)))
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Return the fields of exactly `size` bytes by name.
@@ -71,28 +87,33 @@ class Layout:
         """
         if len(data) != self.size:
             raise EvidenceError(self._truncated, f"the {self.title} is cut short", expected=self.size, found=len(data))
-        values: dict[str, Any] = {}
-        for row, raw in zip(self.rows, self._split.unpack(data), strict=True):
-            if row.kind is Kind.BYTES:
-                values[row.name] = raw
-            elif row.kind is Kind.ZERO:
-                self._check_zero(row, raw)
-            else:
-                values[row.name] = int.from_bytes(raw, _ORDERS[row.kind])
+        for row, zeros in self._zeros:
+            if data[row.offset : row.offset + row.size] != zeros:
+                raise self._not_zero(row, data)
+        values = dict(zip(self._names, self._packed.unpack(data), strict=True))
+        for row in self._numbers:
+            values[row.name] = int.from_bytes(values[row.name], _ORDERS[row.kind])
         return values
 
-    def _check_zero(self, row: Row, raw: bytes) -> None:
-        if any(raw):
-            raise EvidenceError(
-                self._reserved,
-                f"reserved bytes of the {self.title} at offset {row.offset} are not zero",
-                expected=f"{row.size} zero bytes",
-                found=raw.hex(),
-            )
+    def _not_zero(self, row: Row, data: bytes) -> EvidenceError:
+        return EvidenceError(
+            self._reserved,
+            f"reserved bytes of the {self.title} at offset {row.offset} are not zero",
+            expected=f"{row.size} zero bytes",
+            found=data[row.offset : row.offset + row.size].hex(),
+        )
 
     def serialize(self, values: Mapping[str, Any]) -> bytes:
         """Return the bytes of these fields; the inverse of `parse`.  Wrong sizes raise ValueError."""
-        return b"".join(self.encode(row, values.get(row.name)) for row in self.rows)
+        for name, size in self._strings:
+            if len(values[name]) != size:
+                raise ValueError(f"{name} has {size} bytes")
+        if self._numbers:
+            values = {**values, **{row.name: self.encode(row, values[row.name]) for row in self._numbers}}
+        try:
+            return self._packed.pack(*[values[name] for name in self._names])
+        except struct.error as error:
+            raise ValueError(f"a number of the {self.title} has another size: {error}") from None
 
     def to_hex(self, values: Mapping[str, Any]) -> dict[str, str]:
         """Return each field by name as the hex of its bytes in the structure."""

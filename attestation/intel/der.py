@@ -70,6 +70,39 @@ class DerReader:
         """Read one constructed element and return a reader of its content."""
         return DerReader(self.content(tag), self._code)
 
+    def members(self) -> dict[bytes, tuple[int, bytes]]:
+        """Read SEQUENCE { OBJECT IDENTIFIER, value } to the end: tag and content of each value, by identifier.
+
+        A repeated identifier is refused.
+        """
+        found: dict[bytes, tuple[int, bytes]] = {}
+        while self.more:
+            oid, tag, content = self._short_member() or self._member()
+            if oid in found:
+                raise self.refuse("a member is repeated")
+            found[oid] = tag, content
+        return found
+
+    def _short_member(self) -> tuple[bytes, int, bytes] | None:
+        """Return (identifier, tag, content) of a member whose three lengths are short, as most are; else None."""
+        data, at = self._data, self._at
+        head = data[at : at + 4]
+        if len(head) < 4 or head[0] != SEQUENCE or head[2] != OBJECT_IDENTIFIER or head[1] >= 0x80:
+            return None
+        value, end = at + 4 + head[3], at + 2 + head[1]
+        if value + 2 > end or end > len(data) or data[value + 1] != end - value - 2:
+            return None
+        self._at = end
+        return data[at + 4 : value], data[value], data[value + 2 : end]
+
+    def _member(self) -> tuple[bytes, int, bytes]:
+        """Return (identifier, tag, content) of any member, or say what is wrong with it."""
+        inner = self.inside(SEQUENCE)
+        oid, tag = inner.content(OBJECT_IDENTIFIER), inner.next_tag()
+        content = inner.content(tag)
+        inner.finish()
+        return oid, tag, content
+
     def finish(self) -> None:
         """Refuse anything that follows."""
         if self.more:
@@ -77,7 +110,10 @@ class DerReader:
 
     def integer(self, limit: int, tag: int = INTEGER) -> int:
         """Read a minimal integer between 0 and `limit`."""
-        raw = self.content(tag)
+        return self.number(self.content(tag), limit)
+
+    def number(self, raw: bytes, limit: int) -> int:
+        """Return the value of an integer's content: minimal, between 0 and `limit`."""
         if not raw or raw[0] & 0x80 or (len(raw) > 1 and raw[0] == 0 and not raw[1] & 0x80):
             raise self.refuse("an integer is negative or not minimal")
         value = int.from_bytes(raw, "big")
@@ -94,7 +130,10 @@ class DerReader:
 
     def boolean(self) -> bool:
         """Read a boolean, which DER writes as 00 or FF."""
-        raw = self.content(BOOLEAN)
+        return self.truth(self.content(BOOLEAN))
+
+    def truth(self, raw: bytes) -> bool:
+        """Return the value of a boolean's content."""
         if raw not in {b"\x00", b"\xff"}:
             raise self.refuse("a boolean is neither 00 nor ff")
         return raw == b"\xff"

@@ -6,7 +6,6 @@ Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specif
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +19,12 @@ _BASE = bytes.fromhex("2a864886f84d010d01")
 """DER content of 1.2.840.113741.1.13.1."""
 
 _PPID, _TCB, _PCEID, _FMSPC, _TYPE, _INSTANCE, _CONFIGURATION = (_BASE + bytes([n]) for n in range(1, 8))
+_EXTENSION = frozenset({_PPID, _TCB, _PCEID, _FMSPC, _TYPE, _INSTANCE, _CONFIGURATION})
 COMPONENTS = 16
-_PCESVN = 17
-_CPUSVN = 18
+_COMPONENTS = tuple(_TCB + bytes([n]) for n in range(1, COMPONENTS + 1))
+_PCESVN, _CPUSVN = _TCB + bytes([17]), _TCB + bytes([18])
+_TCB_MEMBERS = frozenset({*_COMPONENTS, _PCESVN, _CPUSVN})
+_FLAGS = tuple(_CONFIGURATION + bytes([n]) for n in range(1, 4))
 _MAX_SVN = 255
 _MAX_PCESVN = 65535
 _TYPES = 2
@@ -81,75 +83,65 @@ def parse_extension(data: bytes) -> PckExtension:
     Raises EvidenceError `pck-extension`.
     """
     outer = DerReader(data, EvidenceCode.PCK_EXTENSION)
-    values: dict[str, Any] = {}
-    for oid, reader in _members(outer.inside(SEQUENCE)):
-        values.update(_member(oid, reader))
-        reader.finish()
+    members = _Members(outer.inside(SEQUENCE), _EXTENSION)
     outer.finish()
-    required = {"ppid", "components", "pce_id", "fmspc", "sgx_type"}
-    if not required <= values.keys():
-        raise outer.refuse(f"members are missing: {', '.join(sorted(required - values.keys()))}")
-    return PckExtension(**values)
+    tcb = _Members(members.sequence(_TCB), _TCB_MEMBERS)
+    numbers = [tcb.integer(oid, _MAX_SVN) for oid in _COMPONENTS]
+    return PckExtension(
+        ppid=members.octets(_PPID, 16),
+        components=tuple(numbers),
+        pce_svn=tcb.integer(_PCESVN, _MAX_PCESVN),
+        cpu_svn=tcb.octets(_CPUSVN, 16),
+        pce_id=members.octets(_PCEID, 2),
+        fmspc=members.octets(_FMSPC, 6),
+        sgx_type=members.integer(_TYPE, _TYPES, ENUMERATED),
+        platform_instance_id=members.octets(_INSTANCE, 16) if _INSTANCE in members else None,
+        configuration=_configuration(members.sequence(_CONFIGURATION)) if _CONFIGURATION in members else None,
+    )
 
 
-def _members(reader: DerReader) -> Iterator[tuple[bytes, DerReader]]:
-    """Yield (object identifier, reader at its value) of each SEQUENCE { OID, value }, refusing repetitions."""
-    seen = set()
-    while reader.more:
-        member = reader.inside(SEQUENCE)
-        oid = member.content(OBJECT_IDENTIFIER)
-        if oid in seen:
-            raise reader.refuse("a member is repeated")
-        seen.add(oid)
-        yield oid, member
+class _Members:
+    """SEQUENCE { OBJECT IDENTIFIER, value }, each at most once, all of them known; the values are read by name."""
 
+    def __init__(self, reader: DerReader, known: frozenset[bytes]) -> None:
+        self._reader = reader
+        self._values = reader.members()
+        if not known >= self._values.keys():
+            raise reader.refuse("a member is unknown")
 
-def _member(oid: bytes, reader: DerReader) -> dict[str, Any]:
-    if oid == _PPID:
-        return {"ppid": reader.octets(16)}
-    if oid == _TCB:
-        return _tcb(reader.inside(SEQUENCE))
-    if oid == _PCEID:
-        return {"pce_id": reader.octets(2)}
-    if oid == _FMSPC:
-        return {"fmspc": reader.octets(6)}
-    if oid == _TYPE:
-        return {"sgx_type": reader.integer(_TYPES, ENUMERATED)}
-    if oid == _INSTANCE:
-        return {"platform_instance_id": reader.octets(16)}
-    if oid == _CONFIGURATION:
-        return {"configuration": _configuration(reader.inside(SEQUENCE))}
-    raise reader.refuse("a member is unknown")
+    def __contains__(self, oid: bytes) -> bool:
+        return oid in self._values
 
+    def octets(self, oid: bytes, size: int) -> bytes:
+        """Return an octet string of exactly `size` bytes."""
+        value = self._value(oid, OCTET_STRING)
+        if len(value) != size:
+            raise self._reader.refuse(f"an octet string does not have {size} bytes")
+        return value
 
-def _tcb(reader: DerReader) -> dict[str, Any]:
-    """Read the 16 component SVNs, PCESVN and CPUSVN, members .2.1 to .2.18."""
-    numbers: dict[int, int] = {}
-    cpu_svn = b""
-    for oid, member in _members(reader):
-        index = oid[-1] if oid[:-1] == _TCB else 0
-        if index == _CPUSVN:
-            cpu_svn = member.octets(16)
-        elif 1 <= index <= _PCESVN:
-            numbers[index] = member.integer(_MAX_PCESVN if index == _PCESVN else _MAX_SVN, INTEGER)
-        else:
-            raise reader.refuse("a member of the TCB is unknown")
-        member.finish()
-    if len(numbers) != _PCESVN or not cpu_svn:
-        raise reader.refuse("a member of the TCB is missing")
-    components = tuple(numbers[index] for index in range(1, COMPONENTS + 1))
-    return {"components": components, "pce_svn": numbers[_PCESVN], "cpu_svn": cpu_svn}
+    def integer(self, oid: bytes, limit: int, tag: int = INTEGER) -> int:
+        """Return a minimal integer between 0 and `limit`."""
+        return self._reader.number(self._value(oid, tag), limit)
+
+    def boolean(self, oid: bytes) -> bool:
+        """Return a boolean."""
+        return self._reader.truth(self._value(oid, BOOLEAN))
+
+    def sequence(self, oid: bytes) -> DerReader:
+        """Return a reader of what is in a SEQUENCE."""
+        return DerReader(self._value(oid, SEQUENCE), EvidenceCode.PCK_EXTENSION)
+
+    def _value(self, oid: bytes, tag: int) -> bytes:
+        found, value = self._values.get(oid, (0, b""))
+        if found != tag:
+            raise self._reader.refuse("a member is of another type" if oid in self else "a member is missing")
+        return value
 
 
 def _configuration(reader: DerReader) -> tuple[bool, ...]:
     """Read the flags of a platform certificate: dynamic platform, cached keys, SMT enabled."""
-    flags: dict[int, bool] = {}
-    for oid, member in _members(reader):
-        if oid[:-1] != _CONFIGURATION or not 1 <= oid[-1] <= 3 or member.next_tag() != BOOLEAN:
-            raise reader.refuse("a member of the configuration is unknown")
-        flags[oid[-1]] = member.boolean()
-        member.finish()
-    return tuple(flags[index] for index in sorted(flags))
+    members = _Members(reader, frozenset(_FLAGS))
+    return tuple(members.boolean(flag) for flag in _FLAGS if flag in members)
 
 
 def peek(leaf: bytes) -> tuple[bytes, str]:
@@ -170,9 +162,13 @@ def peek(leaf: bytes) -> tuple[bytes, str]:
 
 
 def _find_extension(reader: DerReader) -> bytes:
-    for oid, member in _members(reader.inside(SEQUENCE)):
-        if member.next_tag() == BOOLEAN:
-            member.boolean()
+    """Return the value of the SGX extension among all extensions (RFC 5280, 4.1)."""
+    extensions = reader.inside(SEQUENCE)
+    while extensions.more:
+        extension = extensions.inside(SEQUENCE)
+        oid = extension.content(OBJECT_IDENTIFIER)
+        if extension.next_tag() == BOOLEAN:
+            extension.boolean()
         if oid == _BASE:
-            return member.content(OCTET_STRING)
+            return extension.content(OCTET_STRING)
     raise reader.refuse("the PCK certificate has no SGX extension")
