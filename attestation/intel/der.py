@@ -49,11 +49,12 @@ class DerReader:
 
     def content(self, tag: int) -> bytes:
         """Read one element of this tag and return its content."""
-        at = self._at
-        head = self._data[at : at + 2]
-        if len(head) == 2 and head[0] == tag and head[1] < 0x80 and at + 2 + head[1] <= len(self._data):
-            self._at = at + 2 + head[1]  # a short length, which most have
-            return self._data[at + 2 : self._at]
+        data, at = self._data, self._at
+        if at + 2 <= len(data) and data[at] == tag and data[at + 1] < 0x80:  # a short length, which most have
+            end = at + 2 + data[at + 1]
+            if end <= len(data):
+                self._at = end
+                return data[at + 2 : end]
         return self._long_content(tag)
 
     def _long_content(self, tag: int) -> bytes:

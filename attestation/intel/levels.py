@@ -6,6 +6,7 @@ Source: Intel's Quote Verification Library (QVL), EvaluateTcb.cpp (`convergeTcbS
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -75,7 +76,9 @@ class TcbLevel:
 
     def reached(self, found: tuple[int, ...]) -> bool:
         """Tell whether every security version reaches this level's."""
-        return all(have >= need for have, need in zip(found, self.minimum, strict=True))
+        if len(found) != len(self.minimum):
+            raise ValueError("the level is of another kind of component")
+        return all(map(operator.ge, found, self.minimum))
 
     def lacking(self, found: tuple[int, ...]) -> tuple[str, ...]:
         """Name each security version that falls short, as people read it."""

@@ -214,4 +214,4 @@ def _mismatch(code: EvidenceCode, expected: bytes, found: bytes) -> EvidenceErro
 
 
 def _masked(value: bytes, mask: bytes) -> bytes:
-    return bytes(v & m for v, m in zip(value, mask, strict=True))
+    return (int.from_bytes(value, "big") & int.from_bytes(mask, "big")).to_bytes(len(mask), "big")

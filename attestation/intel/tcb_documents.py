@@ -238,6 +238,7 @@ def _map(value: object, name: str) -> dict[str, Any]:
 
 def _hex(value: object, size: int) -> bytes:
     text = fields.of_type(value, "hex string", str)
-    if re.fullmatch(r"[0-9a-fA-F]*", text) is None or len(text) != 2 * size:
+    data = bytes.fromhex(text) if len(text) == 2 * size else b""  # which skips white space, and is then too short
+    if len(data) != size:
         raise ValueError("not a hex string of its length")
-    return bytes.fromhex(text)
+    return data

@@ -35,11 +35,12 @@ of CPUSVN in PCK and report (the certificate may be of an older TCB of the same 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from attestation.collateral.document import Collateral
 from attestation.collateral.key import CollateralKey
@@ -56,6 +57,9 @@ from attestation.intel.verified import IntelVerified, SgxVerified, TdxVerified
 from attestation.roots import Anchor, Roots
 from attestation.validity import Validity
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 KEPT = 256
 """Platforms and attestation keys that validated collateral remembers: machines of one family at one site."""
 
@@ -67,6 +71,8 @@ class Platform:
     leaf: Certificate
     ca: Certificate
     pck: PckExtension
+    certified: dict[tuple[bytes, ...], None] = field(default_factory=dict, repr=False, compare=False)
+    """Attestation keys that the platform has vouched for: all that steps 5 and 6 look at; the oldest goes first."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +94,21 @@ class ValidatedCollateral:
     validities: tuple[Validity, ...] = field(repr=False)
     platforms: dict[bytes, Platform] = field(default_factory=dict, repr=False, compare=False)
     """Platforms whose chain holds under this collateral, by the chain's text; the oldest goes first."""
-    certified: dict[bytes, None] = field(default_factory=dict, repr=False, compare=False)
-    """Attestation keys that their platform has vouched for: digests of all that steps 5 and 6 look at."""
 
     @property
     def tee(self) -> str:
         """Which TEE's TCB info and QE identity these are: "sgx" or "tdx"."""
         return self.tcb_info.tee
 
-    @property
+    @functools.cached_property
     def issued(self) -> int:
         """Unix seconds of the oldest of TCB info, QE identity and PCK revocation list."""
         return min(item.validity.start for item in (self.tcb_info, self.qe_identity, self.pck_crl))
+
+    @functools.cached_property
+    def expires(self) -> int:
+        """The first Unix second at which one of the documents is no longer valid."""
+        return min(validity.end for validity in self.validities)
 
     def check_dates(self, now: int) -> None:
         """Raise EvidenceError for the first document that is not valid at `now`."""
@@ -193,7 +202,7 @@ def verify_quote(
     collateral.check_dates(now)  # 4
     ca.validity.check(now)
     leaf.validity.check(now)
-    _check_attestation_key(quote, leaf, collateral)  # 5, 6
+    _check_attestation_key(quote, platform)  # 5, 6
     key = ecdsa.load_point(quote.attestation_key)  # 7
     ecdsa.verify_raw(key, quote.signature, quote.signed, EvidenceCode.QUOTE_SIGNATURE)
     common: dict[str, Any] = {
@@ -201,7 +210,7 @@ def verify_quote(
         "root": collateral.anchor.fingerprint,
         "pck": pck,
         "issued": collateral.issued,
-        "expires": min(validity.end for validity in (*collateral.validities, ca.validity, leaf.validity)),
+        "expires": min(collateral.expires, ca.validity.end, leaf.validity.end),
     }
     documents = (collateral.tcb_info, collateral.qe_identity)
     if isinstance(quote, TdQuote):  # 8 to 11
@@ -253,7 +262,7 @@ def _read_platform(chain: bytes, collateral: ValidatedCollateral) -> Platform:
     return Platform(leaf, ca, extension_of(leaf))
 
 
-def _remember(memory: dict[bytes, Any], key: bytes, value: Any) -> None:
+def _remember(memory: dict[K, V], key: K, value: V) -> None:
     memory[key] = value
     while len(memory) > KEPT:
         with suppress(KeyError, StopIteration, RuntimeError):  # another thread may be at it, too
@@ -272,13 +281,13 @@ def _check_same_authority(found: Certificate, expected: Certificate) -> None:
         )
 
 
-def _check_attestation_key(quote: Quote, leaf: Certificate, collateral: ValidatedCollateral) -> None:
+def _check_attestation_key(quote: Quote, platform: Platform) -> None:
     """Hold that the platform's quoting enclave vouches for the attestation key (steps 5 and 6)."""
     report = quote.qe_report.serialize()
-    parts = (quote.certification_data, report, quote.qe_report_signature, quote.attestation_key, quote.qe_auth_data)
-    seen = hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
-    if seen in collateral.certified:
+    seen = report, quote.qe_report_signature, quote.attestation_key, quote.qe_auth_data
+    if seen in platform.certified:
         return
+    leaf = platform.leaf
     ecdsa.verify_raw(leaf.key, quote.qe_report_signature, report, EvidenceCode.QE_REPORT_SIGNATURE)  # 5
     bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + bytes(32)  # 6
     if not hmac.compare_digest(bound, quote.qe_report.report_data):
@@ -288,4 +297,4 @@ def _check_attestation_key(quote: Quote, leaf: Certificate, collateral: Validate
             expected=bound.hex(),
             found=quote.qe_report.report_data.hex(),
         )
-    _remember(collateral.certified, seen, None)
+    _remember(platform.certified, seen, None)
