@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
+from attestation.der import BIT_STRING, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.intel.der import BIT_STRING, SEQUENCE, DerReader
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
 from attestation.validity import Validity
 from manifests.errors import ErrorCode

@@ -18,15 +18,15 @@ from typing import Final
 
 from attestation.amd.collateral import SnpCollateral
 from attestation.amd.signatures import split_signed
-from attestation.amd.x509 import Fields, parse_certificate
 from attestation.collateral import MAX_COLLATERAL, CollateralKey, CollateralSource, DirectorySource, FileSource
 from attestation.collateral.held import identify
+from attestation.der import INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import pem
-from attestation.intel.der import INTEGER, SEQUENCE, DerReader
 from attestation.nvidia.container import pack
 from attestation.nvidia.sdk_json import pem_chain
 from attestation.roots import Roots
+from attestation.strict_x509 import Fields, parse_certificate
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import naming, read_bounded
 

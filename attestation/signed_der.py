@@ -12,8 +12,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from attestation.der import BIT_STRING, SEQUENCE, DerReader
 from attestation.errors import EvidenceError
-from attestation.intel.der import BIT_STRING, SEQUENCE, DerReader
 from manifests.errors import ErrorCode
 
 SigningKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey

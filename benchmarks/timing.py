@@ -30,14 +30,19 @@ def repeat(call: Callable[[], object], *, seconds: float = 2.0, least: int = 5, 
     return _summary(times)
 
 
-def repeat_in_turn(*calls: Callable[[], object], seconds: float = 6.0, warm_up: int = 20) -> list[Times]:
-    """Measure several calls against each other: in turn, so that what disturbs the machine disturbs all alike."""
+def repeat_in_turn(
+    *calls: Callable[[], object], seconds: float = 6.0, warm_up: int = 20, most: int = 10**9
+) -> list[Times]:
+    """Measure several calls against each other: in turn, so that what disturbs the machine disturbs all alike.
+
+    Each is called at most `most` times, those of the warm-up among them.
+    """
     for call in calls:
         for _ in range(warm_up):
             call()
     times: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    while time.perf_counter() < end and len(times[0]) + warm_up < most:
         for call, kept in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()

@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from attestation.amd.signatures import split_signed, verify_pss
 from attestation.amd.tcb import Product
-from attestation.amd.x509 import Extensions, Fields, encode_oid, parse_certificate
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.roots import SIMULATION_EXTENSION, Anchor, Hierarchy, Roots
+from attestation.strict_x509 import Extensions, Fields, encode_oid, parse_certificate
 from attestation.validity import Validity
 
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey

@@ -14,8 +14,8 @@ from typing import Any, Final
 from attestation.amd.certificates import AMD, VCEK, Certificate
 from attestation.amd.errors import SnpCode
 from attestation.amd.tcb import COMPONENTS, Product, Tcb
+from attestation.der import INTEGER, OCTET_STRING, DerReader
 from attestation.errors import EvidenceError
-from attestation.intel.der import INTEGER, OCTET_STRING, DerReader
 
 STRUCT_VERSION: Final = AMD + b"\x01"
 PRODUCT_NAME: Final = AMD + b"\x02"

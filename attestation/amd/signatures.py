@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from attestation.der import BIT_STRING, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.intel.der import BIT_STRING, SEQUENCE, DerReader
 from manifests.errors import ErrorCode
 
 SALT_SIZE: Final = 48

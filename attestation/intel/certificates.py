@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from attestation.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa
-from attestation.intel.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
 from attestation.validity import Validity
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
+from attestation.der import INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa
 from attestation.intel.certificates import Certificate, split_signed
-from attestation.intel.der import INTEGER, SEQUENCE, DerReader
 from attestation.roots import X509_ERRORS
 from attestation.validity import Validity
 

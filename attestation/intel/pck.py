@@ -11,9 +11,9 @@ from typing import Any
 
 from cryptography import x509
 
+from attestation.der import BOOLEAN, ENUMERATED, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.certificates import SGX_EXTENSION, Certificate
-from attestation.intel.der import BOOLEAN, ENUMERATED, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, DerReader
 
 _BASE = bytes.fromhex("2a864886f84d010d01")
 """DER content of 1.2.840.113741.1.13.1."""

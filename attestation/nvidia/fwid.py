@@ -19,8 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.chains import Certificate
+from attestation.der import OBJECT_IDENTIFIER, SEQUENCE, DerReader
 from attestation.errors import EvidenceError
-from attestation.intel.der import OBJECT_IDENTIFIER, SEQUENCE, DerReader
 from attestation.nvidia.errors import NvidiaCode
 
 COMPOSITE_DEVICE_ID: Final = x509.ObjectIdentifier("2.23.133.5.4.1")

@@ -13,10 +13,10 @@ from attestation.amd.certificates import SIMULATION, Role
 from attestation.amd.endorsement import CSP_ID, HWID, PRODUCT_NAME, RESERVED_SPL, SPL, STRUCT_VERSION
 from attestation.amd.signatures import PSS_ALGORITHMS
 from attestation.amd.tcb import Product, Tcb
-from attestation.amd.x509 import COMMON_NAME, Extensions, encode_oid
-from attestation.intel.der import BIT_STRING, BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE
+from attestation.der import BIT_STRING, BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE
 from attestation.sim.amd_keys import sign_pss
 from attestation.sim.extension import element
+from attestation.strict_x509 import COMMON_NAME, Extensions, encode_oid
 
 ORGANISATION: Final = "Strongroom Simulated AMD"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attestation.intel.der import BOOLEAN, ENUMERATED, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE
+from attestation.der import BOOLEAN, ENUMERATED, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE
 from attestation.intel.pck import COMPONENTS, PckExtension
 
 _BASE = bytes.fromhex("2a864886f84d010d01")

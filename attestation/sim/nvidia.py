@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from attestation.intel.der import INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE
+from attestation.der import INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE
 from attestation.intel.pem import encode_chain
 from attestation.nvidia.container import pack
 from attestation.nvidia.fwid import COMPOSITE_DEVICE_ID, FLAGS, TCB_INFO

@@ -38,7 +38,6 @@ from attestation.amd.endorsement import CHIP_ID_SIZE, HWID_SIZES
 from attestation.amd.tcb import Product, Tcb
 from attestation.amd.verified import OUT_OF_DATE, UP_TO_DATE
 from attestation.amd.verify import collateral_key
-from attestation.amd.x509 import Extensions
 from attestation.collateral.key import CollateralKey
 from attestation.intel.pem import encode_chain
 from attestation.layout import Kind
@@ -51,6 +50,7 @@ from attestation.sim.amd_pki import (
     endorsement_extensions,
 )
 from attestation.sim.pki import DAY, YEAR, derive
+from attestation.strict_x509 import Extensions
 from manifests.files import make_folder, write_atomically
 
 CSP: Final = "CN=cloud.simulated.invalid"

@@ -21,12 +21,12 @@ from attestation.amd.errors import SnpCode
 from attestation.amd.signatures import PSS_ALGORITHMS
 from attestation.amd.tcb import Product
 from attestation.amd.verify import prepare
-from attestation.amd.x509 import encode_oid
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import pem
 from attestation.roots import Hierarchy, Roots
 from attestation.sim.amd_keys import sign_pss
 from attestation.sim.extension import element
+from attestation.strict_x509 import encode_oid
 from manifests.errors import ErrorCode
 from tests.amd import kit
 from tests.amd.kit import refused

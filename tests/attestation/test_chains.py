@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation import evidence
+from attestation.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode
 from attestation.evidence import Roots
 from attestation.intel import pem
 from attestation.intel.certificates import PCK, PCK_CA, SGX_EXTENSION, Certificate, read_issued, read_root
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.crl import MAX_CRL, read_crl
-from attestation.intel.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.intel.pck import extension_of
 from attestation.sim.extension import element, encode_extension
 from attestation.sim.pki import YEAR, Authority, Profile, certify, derive_key, revocation_list

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation import strict_json
+from attestation.der import INTEGER, OCTET_STRING, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode
 from attestation.intel import pem
-from attestation.intel.der import INTEGER, OCTET_STRING, SEQUENCE, DerReader
 from attestation.intel.ecdsa import load_point, verify_raw
 from attestation.intel.pck import PckExtension, parse_extension, peek
 from attestation.sim.extension import element, encode_extension

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from attestation import cbor, cose, evidence, strict_json
-from attestation.amd import x509 as amd_x509
+from attestation import cbor, cose, evidence, strict_json, strict_x509
 from attestation.amd.abi import parse_report
 from attestation.amd.certificates import read_root
 from attestation.amd.collateral import SnpCollateral
@@ -29,6 +28,7 @@ from attestation.collateral import held
 from attestation.collateral.bundle import Bundle
 from attestation.collateral.errors import FetchError
 from attestation.collateral.key import CollateralKey
+from attestation.der import BIT_STRING, OCTET_STRING, SEQUENCE, DerReader
 from attestation.ear import jws
 from attestation.ear.check import open_token
 from attestation.ear.errors import EarError
@@ -40,7 +40,6 @@ from attestation.intel.certificates import PCK, PCK_CA, read_issued
 from attestation.intel.certificates import read_root as read_intel_root
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.crl import read_crl
-from attestation.intel.der import BIT_STRING, OCTET_STRING, SEQUENCE, DerReader
 from attestation.intel.pck import parse_extension
 from attestation.intel.td_abi import parse_td_quote
 from attestation.nitro.document import parse_document
@@ -193,7 +192,7 @@ def _amd_crl(tbs: bytes) -> Any:
 
 
 def _amd_certificate(tbs: bytes) -> Any:
-    return amd_x509.parse_certificate(tbs, PSS_ALGORITHMS[0])
+    return strict_x509.parse_certificate(tbs, PSS_ALGORITHMS[0])
 
 
 def _feed_body(text: bytes) -> Any:

@@ -15,13 +15,13 @@ from attestation.amd.collateral import SnpCollateral
 from attestation.amd.endorsement import CSP_ID, HWID, PRODUCT_NAME, RESERVED_SPL, SPL, STRUCT_VERSION
 from attestation.amd.errors import SnpCode, SnpFinding
 from attestation.amd.tcb import Product, Tcb
-from attestation.amd.x509 import encode_oid
 from attestation.errors import EvidenceCode as E
 from attestation.errors import FindingCode as F
 from attestation.intel import pem
 from attestation.sim.amd_keys import AmdKeys
 from attestation.sim.extension import element
 from attestation.sim.snp import CSP, SimulatedSnp, SnpState
+from attestation.strict_x509 import encode_oid
 from manifests.errors import ErrorCode
 from tests.vectors.attestation.intel import flip, put
 from tests.vectors.attestation.scene import CREATED, NOW, REPORT_DATA, Scene, merged

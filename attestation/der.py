@@ -20,11 +20,14 @@ SEQUENCE = 0x30
 class DerReader:
     """Reads consecutive elements of a byte string; every refusal is EvidenceError with the reader's code."""
 
+    __slots__ = ("_at", "_code", "_data", "_end")
+
     def __init__(self, data: bytes, code: ErrorCode = EvidenceCode.DER_MALFORMED) -> None:
         """Read `data` from its beginning."""
         self._data = data
         self._code = code
         self._at = 0
+        self._end = len(data)
 
     def refuse(self, message: str) -> EvidenceError:
         """Return the error for a caller to raise."""
@@ -33,43 +36,31 @@ class DerReader:
     @property
     def more(self) -> bool:
         """Whether elements follow."""
-        return self._at < len(self._data)
+        return self._at < self._end
 
     def next_tag(self) -> int:
         """Return the tag of the element that follows, without reading it."""
-        if not self.more:
+        if self._at >= self._end:
             raise self.refuse("an element is missing")
         return self._data[self._at]
 
     def element(self, tag: int) -> bytes:
         """Read one element of this tag and return its whole encoding."""
         start = self._at
-        self.content(tag)
+        self._skip(tag)
         return self._data[start : self._at]
 
     def content(self, tag: int) -> bytes:
         """Read one element of this tag and return its content."""
-        data, at = self._data, self._at
-        if at + 2 <= len(data) and data[at] == tag and data[at + 1] < 0x80:  # a short length, which most have
-            end = at + 2 + data[at + 1]
-            if end <= len(data):
-                self._at = end
-                return data[at + 2 : end]
-        return self._long_content(tag)
-
-    def _long_content(self, tag: int) -> bytes:
-        """Read an element with a length of several bytes, or say what is wrong with it."""
-        if self.next_tag() != tag:
-            raise self.refuse(f"expected an element of type {tag:#04x}")
-        size, start = self._length(self._at + 1)
-        if start + size > len(self._data):
-            raise self.refuse("an element is longer than its container")
-        self._at = start + size
+        start = self._skip(tag)
         return self._data[start : self._at]
 
     def inside(self, tag: int) -> DerReader:
         """Read one constructed element and return a reader of its content."""
-        return DerReader(self.content(tag), self._code)
+        start = self._skip(tag)
+        inner = DerReader(self._data, self._code)
+        inner._at, inner._end = start, self._at
+        return inner
 
     def members(self) -> dict[bytes, tuple[int, bytes]]:
         """Read SEQUENCE { OBJECT IDENTIFIER, value } to the end: tag and content of each value, by identifier.
@@ -91,7 +82,7 @@ class DerReader:
         if len(head) < 4 or head[0] != SEQUENCE or head[2] != OBJECT_IDENTIFIER or head[1] >= 0x80:
             return None
         value, end = at + 4 + head[3], at + 2 + head[1]
-        if value + 2 > end or end > len(data) or data[value + 1] != end - value - 2:
+        if value + 2 > end or end > self._end or data[value + 1] != end - value - 2:
             return None
         self._at = end
         return data[at + 4 : value], data[value], data[value + 2 : end]
@@ -106,7 +97,7 @@ class DerReader:
 
     def finish(self) -> None:
         """Refuse anything that follows."""
-        if self.more:
+        if self._at < self._end:
             raise self.refuse("bytes follow the last element")
 
     def integer(self, limit: int, tag: int = INTEGER) -> int:
@@ -115,6 +106,8 @@ class DerReader:
 
     def number(self, raw: bytes, limit: int) -> int:
         """Return the value of an integer's content: minimal, between 0 and `limit`."""
+        if len(raw) == 1 and raw[0] < 0x80 and raw[0] <= limit:
+            return raw[0]
         if not raw or raw[0] & 0x80 or (len(raw) > 1 and raw[0] == 0 and not raw[1] & 0x80):
             raise self.refuse("an integer is negative or not minimal")
         value = int.from_bytes(raw, "big")
@@ -139,15 +132,26 @@ class DerReader:
             raise self.refuse("a boolean is neither 00 nor ff")
         return raw == b"\xff"
 
-    def _length(self, at: int) -> tuple[int, int]:
+    def _skip(self, tag: int) -> int:
+        """Move behind one element of this tag; return where its content starts."""
+        at = self._at
+        if self.next_tag() != tag:
+            raise self.refuse(f"expected an element of type {tag:#04x}")
+        start = at + 2
+        size = self._data[at + 1] if start <= self._end else 0x80
+        if size >= 0x80:
+            size, start = self._long_length(at + 1)
+        if start + size > self._end:
+            raise self.refuse("an element is longer than its container")
+        self._at = start + size
+        return start
+
+    def _long_length(self, at: int) -> tuple[int, int]:
         """Return (length, offset of the content)."""
-        if at >= len(self._data):
+        if at >= self._end:
             raise self.refuse("an element has no length")
-        first = self._data[at]
-        if first < 0x80:
-            return first, at + 1
-        count = first & 0x7F
-        raw = self._data[at + 1 : at + 1 + count]
+        count = self._data[at] & 0x7F
+        raw = self._data[at + 1 : min(at + 1 + count, self._end)]
         if not 1 <= count <= 3 or len(raw) != count:
             raise self.refuse("a length is indefinite or too large")
         value = int.from_bytes(raw, "big")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeAlias
 
+from attestation.der import BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode
-from attestation.intel.der import BOOLEAN, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, DerReader
 
 Extensions: TypeAlias = Mapping[bytes, tuple[bool, bytes]]
 """By the DER content of their identifiers: whether critical, and the value."""
@@ -27,6 +27,7 @@ _UTC_TIME = 0x17
 _GENERALIZED_TIME = 0x18
 _STRINGS = frozenset({0x0C, 0x13})
 """UTF8String and PrintableString."""
+_TIME = re.compile(rb"[0-9]{14}Z")
 
 
 def encode_oid(dotted: str) -> bytes:
@@ -94,13 +95,13 @@ def _time(reader: DerReader) -> int:
     tag = reader.next_tag()
     if tag not in {_UTC_TIME, _GENERALIZED_TIME}:
         raise reader.refuse("a date is neither UTCTime nor GeneralizedTime")
-    text = reader.content(tag).decode("latin-1")
+    text = reader.content(tag)
     if tag == _UTC_TIME:
-        text = ("19" if text >= "50" else "20") + text
-    if re.fullmatch("[0-9]{14}Z", text) is None:
+        text = (b"19" if text >= b"50" else b"20") + text
+    if _TIME.fullmatch(text) is None:
         raise reader.refuse("a date is not in the one form of its kind")
     try:
-        return int(datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp())
+        return int(datetime.fromisoformat(f"{text[:8].decode()}T{text[8:].decode()}").timestamp())
     except ValueError:
         raise reader.refuse("a date is none") from None
 
