@@ -1,7 +1,7 @@
 """Write the conformance corpus: `python -m tests.vectors.attestation.generate`.
 
-Everything follows from fixed seeds and keys but signatures that have random bytes, which README.md names: a case with
-one keeps the evidence that its file has.  Files of a released version are never written anew.
+Everything follows from fixed seeds and keys, so that the bytes are the same each time.  Files of a released version are
+never written anew.
 """
 
 from __future__ import annotations
