@@ -91,7 +91,6 @@ def test_every_shared_file_is_used_and_the_corpus_stays_small() -> None:
 UNREACHED: dict[ErrorCode, str] = {
     EvidenceCode.EVIDENCE_DEVICE: "said of a session's evidence, where a device's stands in an enclave's place",
     EvidenceCode.QUOTE_VERSION: "quotes are told from other evidence by their version",
-    EvidenceCode.DER_MALFORMED: "each reader names a code of its own",
     EvidenceCode.COLLATERAL_KEY: "asked only where collateral is looked up, and a case carries its own",
     EvidenceCode.COLLATERAL_MALFORMED: "of collateral's file, whose shape is this project's own",
     EvidenceCode.COLLATERAL_ROOTS: "of collateral that a program has verified before, under other roots",
