@@ -104,7 +104,7 @@ class Chain:
 
 
 def read_chain(ders: Sequence[bytes], profile: Profile, roots: Roots, known: Chain | None = None) -> Chain:
-    """Read a chain, root first; raises EvidenceError `chain-...`, `certificate-malformed` or `der-malformed`.
+    """Read a chain, root first; raises EvidenceError `chain-...` or `certificate-malformed`.
 
     `known` is a chain that was read before: certificates that both have in the same places are not verified again.
     """

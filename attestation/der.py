@@ -5,7 +5,7 @@ Single-byte tags and definite, minimal lengths of at most three bytes; anything 
 
 from __future__ import annotations
 
-from attestation.errors import EvidenceCode, EvidenceError
+from attestation.errors import EvidenceError
 from manifests.errors import ErrorCode
 
 BOOLEAN = 0x01
@@ -22,8 +22,8 @@ class DerReader:
 
     __slots__ = ("_at", "_code", "_data", "_end")
 
-    def __init__(self, data: bytes, code: ErrorCode = EvidenceCode.DER_MALFORMED) -> None:
-        """Read `data` from its beginning."""
+    def __init__(self, data: bytes, code: ErrorCode) -> None:
+        """Read `data` from its beginning; `code` is that of what the bytes are."""
         self._data = data
         self._code = code
         self._at = 0

@@ -118,7 +118,6 @@ class EvidenceCode(ErrorCode):
     QUOTE_CERTIFICATION = "quote-certification", Fault.UNSUPPORTED, "the quote does not carry its PCK chain (type 5)"
 
     PEM_MALFORMED = "pem-malformed", Fault.MALFORMED, "the text is not the one PEM form of its certificates"
-    DER_MALFORMED = "der-malformed", Fault.MALFORMED, "the bytes are not strict DER of the expected structure"
     CERTIFICATE_MALFORMED = "certificate-malformed", Fault.MALFORMED, "a certificate does not follow its profile"
     CHAIN_LENGTH = "chain-length", Fault.MALFORMED, "the chain has too few or too many certificates"
     CHAIN_ROOT = "chain-root", Fault.REFUSED, "the chain ends in a root that is not pinned"

@@ -8,8 +8,6 @@ of a signature follows from key and message.
 from __future__ import annotations
 
 import functools
-import hashlib
-import math
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from attestation.amd.signatures import SALT_SIZE
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.sim import pss
 from manifests import canonical, fields
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import exists, make_folder, read_bounded, write_atomically
@@ -36,7 +34,6 @@ _SEED_SIZE = 32
 _SECRET_MODE = 0o600
 _HOME_MODE = 0o700
 _MAX_FILE = 64 * 1024
-_HASH_SIZE = 48
 
 
 @dataclass(frozen=True)
@@ -107,24 +104,4 @@ def _load(der: bytes) -> rsa.RSAPrivateKey:
 @functools.lru_cache(maxsize=256)
 def sign_pss(key: rsa.RSAPrivateKey, message: bytes) -> bytes:
     """Return the RSASSA-PSS signature with SHA-384 and a salt that follows from key and message (RFC 8017, 8.1.1)."""
-    numbers = key.private_numbers()
-    digest = hashlib.sha384(message).digest()
-    salt = hashlib.sha384(numbers.d.to_bytes(BITS // 8, "big") + digest).digest()[:SALT_SIZE]
-    encoded = int.from_bytes(_encode_pss(digest, salt), "big")
-    p_part, q_part = pow(encoded, numbers.dmp1, numbers.p), pow(encoded, numbers.dmq1, numbers.q)
-    power = q_part + numbers.q * (numbers.iqmp * (p_part - q_part) % numbers.p)
-    return power.to_bytes(BITS // 8, "big")
-
-
-def _encode_pss(digest: bytes, salt: bytes) -> bytes:
-    """EMSA-PSS-ENCODE (RFC 8017, 9.1.1) for a modulus of 4096 bits, of which the encoding leaves out the highest."""
-    hashed = hashlib.sha384(bytes(8) + digest + salt).digest()
-    block = bytes(BITS // 8 - SALT_SIZE - _HASH_SIZE - 2) + b"\x01" + salt
-    masked = bytearray(a ^ b for a, b in zip(block, _mgf1(hashed, len(block)), strict=True))
-    masked[0] &= 0x7F
-    return bytes(masked) + hashed + b"\xbc"
-
-
-def _mgf1(seed: bytes, size: int) -> bytes:
-    count = math.ceil(size / _HASH_SIZE)
-    return b"".join(hashlib.sha384(seed + index.to_bytes(4, "big")).digest() for index in range(count))[:size]
+    return pss.sign_pss(key, message, "sha384")

@@ -5,7 +5,7 @@
     evidence = tpm.evidence(report_data, clock=7, safe=False)         any field of the quote, signed as it then stands
     evidence = tpm.evidence(report_data, container={"pcrs": [...]})   any field of the container, as it then is
 
-Everything follows from the seed and the time of making, except PSS signatures, which are randomised.
+Everything follows from the seed and the time of making.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from attestation.eventlog.replay import replay_pcrs
 from attestation.intel.pem import encode_chain
 from attestation.sim.eventlog import make_log
 from attestation.sim.pki import Authority, Lifetimes, derive_key
+from attestation.sim.pss import sign_pss
 from attestation.sim.rsa_key import derive_rsa_key
 from attestation.sim.tpm_pki import authority, certify_key, key_profile, root_profile
 from attestation.tpm.abi import FORMAT, VERSION
@@ -159,10 +160,9 @@ def sign(key: PrivateKey, scheme: Scheme, message: bytes, hash_: Hash = Hash.SHA
         size = (key.curve.key_size + 7) // 8
         pair = decode_dss_signature(key.sign(message, ec.ECDSA(algorithm, deterministic_signing=True)))
         return Signature(scheme, hash_, tuple(number.to_bytes(size, "big") for number in pair)).serialize()
-    form: padding.AsymmetricPadding = padding.PKCS1v15()
     if scheme is Scheme.RSAPSS:
-        form = padding.PSS(padding.MGF1(algorithm), padding.PSS.DIGEST_LENGTH)
-    return Signature(scheme, hash_, (key.sign(message, form, algorithm),)).serialize()
+        return Signature(scheme, hash_, (sign_pss(key, message, algorithm.name),)).serialize()
+    return Signature(scheme, hash_, (key.sign(message, padding.PKCS1v15(), algorithm),)).serialize()
 
 
 def _public_area(key: PrivateKey, scheme: Scheme, attributes: Attributes) -> bytes:

@@ -361,7 +361,7 @@ def test_a_certificate_signed_by_the_ca_is_no_revocation_list() -> None:
 
 
 def test_a_list_without_a_next_update_is_refused() -> None:
-    tbs = DerReader(signed(crl_builder())).inside(SEQUENCE).inside(SEQUENCE)
+    tbs = DerReader(signed(crl_builder()), EvidenceCode.CRL_MALFORMED).inside(SEQUENCE).inside(SEQUENCE)
     parts = [tbs.element(tag) for tag in (INTEGER, SEQUENCE, SEQUENCE, 0x17)]
     with refused(EvidenceCode.CRL_MALFORMED) as caught:
         read_crl(authentic(element(SEQUENCE, b"".join(parts)), PKI.pck_ca), ca_certificate())

@@ -23,7 +23,6 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 ELSEWHERE = {
     # Explained where they are raised: reading files, and the simulator's own commands.
-    EvidenceCode.DER_MALFORMED,
     EvidenceCode.CBOR_MALFORMED,
     EvidenceCode.COSE_MALFORMED,
     EvidenceCode.COLLATERAL_MALFORMED,

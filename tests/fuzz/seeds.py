@@ -38,7 +38,12 @@ def vectors() -> tuple[Vector, ...]:
 @functools.lru_cache(maxsize=16)
 def accepted(*tees: str) -> tuple[Vector, ...]:
     """Cases that are accepted, of these TEEs or all, raw and not wrapped."""
-    return tuple(v for v in vectors() if v.expect == "accepted" and not v.wrapped and (not tees or v.tee in tees))
+    return tuple(
+        vector
+        for vector in vectors()
+        if (vector.kind, vector.expect, vector.wrapped) == ("evidence", "accepted", False)
+        if not tees or vector.tee in tees
+    )
 
 
 def evidence(tee: str) -> list[bytes]:

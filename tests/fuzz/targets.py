@@ -126,7 +126,7 @@ def _intel() -> tuple[Any, Any, Any]:
 
 
 def _tbs(der: bytes) -> bytes:
-    return DerReader(der).inside(SEQUENCE).element(SEQUENCE)
+    return DerReader(der, EvidenceCode.CERTIFICATE_MALFORMED).inside(SEQUENCE).element(SEQUENCE)
 
 
 def _signed(tbs: bytes, authority: Authority) -> bytes:
@@ -260,7 +260,7 @@ def _bodies() -> list[bytes]:
 
 def _der_tree(data: bytes, depth: int = 0) -> int:
     """Walk DER as its readers do: sequences, octet and bit strings."""
-    reader, count = DerReader(data), 0
+    reader, count = DerReader(data, EvidenceCode.CERTIFICATE_MALFORMED), 0
     while reader.more and count < 10_000:
         tag = reader.next_tag()
         content = reader.content(tag)

@@ -404,20 +404,13 @@ def test_known_chains_change_no_verdict() -> None:
     assert kit.verify_sim(kit.simulated(kit.BLACKWELL), known=known).devices[0].product.name == "GB100"
 
 
-def test_reports_of_one_class_and_manifests_of_another_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No roots of ours pin both classes; the check stands for roots that somebody else makes."""
-    real = Roots.anchor
-
-    def mixed(roots: Roots, hierarchy: Hierarchy, certificate: bytes) -> Any:
-        anchor = real(roots, hierarchy, certificate)
-        return dataclasses.replace(anchor, simulated=hierarchy is not Hierarchy.NVIDIA_RIM)
-
+def test_reports_of_one_class_and_manifests_of_another_are_refused() -> None:
+    """Roots may pin both: simulated devices, and manifests under a root that stands in NVIDIA's place."""
     root = enrol(kit.SEED, Profile384("unmarked root", marked=False), None, kit.CREATED, kit.NOW + 1)
     unmarked = Profile384("unmarked signer", marked=False, authority=False)
     signer = enrol(kit.SEED, unmarked, root, kit.CREATED, kit.NOW + 1)
     rim = kit.platform().rim(Device(), driver=True, chain=(root, signer))
-    roots = Roots.simulated_fingerprints(kit.platform().root_fingerprint, hashlib.sha256(root.der).digest())
-    monkeypatch.setattr(Roots, "anchor", mixed)
+    roots = kit.sim_roots().dangerously_replaced({Hierarchy.NVIDIA_RIM: [hashlib.sha256(root.der).digest()]})
     with refused(NvidiaCode.ROOTS_MIXED):
         evidence.verify(evidence.parse(kit.simulated(manifests=[rim])), None, roots, kit.NOW)
 

@@ -1,7 +1,7 @@
 """Write the conformance corpus: `python -m tests.vectors.attestation.generate`.
 
-Everything follows from fixed seeds and keys but signatures that have random bytes, which README.md names: a case with
-one keeps the evidence that its file has.  Files of a released version are never written anew.
+Everything follows from fixed seeds and keys, so that the bytes are the same each time.  Files of a released version are
+never written anew.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Final
 
 from tests.vectors.attestation.vector import CASES, FOLDER, SHARED, Vector
 
-MODULES: Final = ("sgx", "tdx", "snp", "nitro", "tpm", "nvidia", "azure_snp", "azure_tdx", "ratls", "policies")
+MODULES: Final = (
+    *("sgx", "tdx", "snp", "nitro", "tpm", "nvidia", "azure_snp", "azure_tdx", "ratls", "policies"),
+    *("readers", "collateral", "sessions", "devices", "issuing", "tokens", "event_logs"),
+)
 """The modules of cases, in order of the index."""
 INDEX: Final = FOLDER / "index.json"
 
@@ -27,16 +30,16 @@ def all_cases() -> Iterator[Vector]:
 
 
 def index_of(vectors: list[Vector]) -> str:
-    """Return the text of the index: how many cases there are, of which TEE and with which outcome."""
+    """Return the text of the index: how many cases there are, in which folder and with which outcome."""
     outcomes: dict[str, dict[str, int]] = {}
-    for tee in sorted({vector.tee for vector in vectors}):
-        counted = Counter(vector.expect for vector in vectors if vector.tee == tee)
-        outcomes[tee] = dict(sorted(counted.items()))
+    for folder in sorted({vector.folder for vector in vectors}):
+        counted = Counter(vector.expect for vector in vectors if vector.folder == folder)
+        outcomes[folder] = dict(sorted(counted.items()))
     codes = Counter(code for vector in vectors for code in vector.codes)
     value = {
         "format": 1,
         "cases": len(vectors),
-        "by_tee": outcomes,
+        "by_folder": outcomes,
         "codes": dict(sorted(codes.items())),
         "files": sorted(f"cases/{vector.name}.txt" for vector in vectors),
     }

@@ -16,7 +16,7 @@ from attestation.nvidia.errors import NvidiaCode as N
 from attestation.nvidia.errors import NvidiaFinding
 from attestation.nvidia.fwid import COMPOSITE_DEVICE_ID, TCB_INFO
 from attestation.nvidia.opaque import Field, Mode
-from attestation.sim.chains import Profile384, enrol
+from attestation.sim.chains import Authority384, Profile384, enrol
 from attestation.sim.extension import element
 from attestation.sim.nvidia import Device, ReportChanges, SimulatedNvidia
 from manifests import canonical
@@ -38,6 +38,15 @@ def document(*devices: Device, rims: Sequence[bytes] = (), **changes: Any) -> by
 def record(*devices: Device) -> list[str]:
     """Digests of the whole measurement records, which stand for manifests."""
     return [device.report.record_digest.hex() for device in parse_evidence(document(*devices)).devices]
+
+
+class Unmarked(SimulatedNvidia):
+    """Devices whose certificates do not say that they are simulated, as those of a vendor do not."""
+
+    def _enrol(
+        self, profile: Profile384, issuer: Authority384 | None, lifetime: int, name: str | None = None
+    ) -> Authority384:
+        return super()._enrol(dataclasses.replace(profile, marked=False), issuer, lifetime, name)
 
 
 ROOTS: Final = (("simulated", MACHINE.root_pem.decode("ascii")),)
@@ -81,6 +90,7 @@ def cases() -> Iterator[Vector]:
     yield from certificates()
     yield from manifests()
     yield from checks()
+    yield from classes()
 
 
 def container(**changes: Any) -> bytes:
@@ -304,3 +314,29 @@ def checks() -> Iterator[Vector]:
     for edge, fields in (("no device", {"products": None}), ("any firmware", {"measurements": None})):
         policy = table(**fields)
         yield SCENE.fails("policy", f"policy {edge}", "It is left open.", PolicyCode.POLICY_VACUOUS, policy=policy)
+
+
+def classes() -> Iterator[Vector]:
+    """Devices of one class, and manifests of another."""
+    real = Unmarked(SEED, CREATED)
+    pem = real.root_pem.decode("ascii")
+    rule = "Devices and manifests are all hardware, or all simulated."
+    driver, vbios = (real.rim(GPU, driver=driver) for driver in (True, False))
+    for edge, data, roots in (
+        ("simulated device with real manifests", document(rims=(driver, vbios)),
+         (*ROOTS, ("replacement-nvidia-rim", pem))),
+        ("simulated device with one real manifest", document(rims=(driver, MACHINE.rim(GPU, driver=False))),
+         (*ROOTS, ("replacement-nvidia-rim", pem))),
+        ("real device with simulated manifests", real.evidence(REPORT_DATA, GPU, rims=MACHINE.rims(GPU)),
+         (*ROOTS, ("replacement-nvidia-device", pem))),
+    ):  # fmt: skip
+        yield SCENE.unverified(edge, rule, N.ROOTS_MIXED, evidence=data, roots=roots, policy=NAMED)
+    both = (("replacement-nvidia-device", pem), ("replacement-nvidia-rim", pem))
+    named = {"nvidia_device": [real.root_fingerprint.hex()], "nvidia_rim": [real.root_fingerprint.hex()]}
+    evidence = {"tcb_status": ["UpToDate"], "dangerous_replacement_roots": named}
+    replaced = SCENE.but(evidence=real.evidence(REPORT_DATA, GPU), policy=NAMED | {"evidence": evidence})
+    comment = "Roots stand in the place of NVIDIA's, as if this were hardware; every verdict says so."
+    yield replaced.accepted("roots replaced", comment, roots=both, warnings=(F.ROOT,))
+    for edge, roots in (("of devices", both[:1]), ("of manifests", both[1:])):
+        comment = "A root of one hierarchy is never taken for another's."
+        yield replaced.unverified(f"only the root {edge} replaced", comment, E.CHAIN_ROOT, roots=roots)

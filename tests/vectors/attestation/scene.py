@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import tomli_w
 
 from attestation.sim.pki import DAY, YEAR
-from manifests.errors import ErrorCode, Fault
+from manifests.errors import ErrorCode
+from tests.vectors.attestation.stages import OUTCOMES
 from tests.vectors.attestation.vector import Vector
 
 NOW: Final = 1_760_000_000
@@ -20,13 +21,6 @@ REPORT_DATA: Final = bytes(range(64))
 SIMULATED: Final = "platform-class"
 """The warning that every accepted piece of simulated evidence carries."""
 
-_OUTCOMES = {
-    Fault.REFUSED: "refused",
-    Fault.MALFORMED: "malformed",
-    Fault.UNSUPPORTED: "unsupported",
-    Fault.USAGE: "usage",
-    Fault.UNAVAILABLE: "unavailable",
-}
 __all__ = ["CREATED", "DAY", "NOW", "REPORT_DATA", "SEED", "YEAR", "Scene", "merged"]
 
 
@@ -43,6 +37,11 @@ class Scene:
     report_data: bytes | None = REPORT_DATA
     now: int = NOW
     wrapped: bool = False
+    kind: str = "evidence"
+    store: tuple[tuple[str, str], ...] | None = None
+    prepared: tuple[tuple[str, str], ...] | None = None
+    devices: bytes | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
     tcb_status: str | None = None
 
     def but(self, **changes: Any) -> Scene:
@@ -57,7 +56,7 @@ class Scene:
 
     def fails(self, phase: str, edge: str, comment: str, *codes: ErrorCode, **changes: Any) -> Vector:
         """Return a case that ends in `phase` with exactly these codes."""
-        (outcome,) = {_OUTCOMES[code.fault] for code in codes}
+        (outcome,) = {OUTCOMES[code.fault] for code in codes}
         if phase != "appraise":
             changes = {"tcb_status": None} | changes
         names = tuple(sorted(set(map(str, codes))))
@@ -90,6 +89,11 @@ class Scene:
             report_data=scene.report_data,
             collateral=scene.collateral,
             wrapped=scene.wrapped,
+            kind=scene.kind,
+            store=scene.store,
+            prepared=scene.prepared,
+            devices=scene.devices,
+            details=dict(scene.details),
             tcb_status=scene.tcb_status,
             **outcome,
         )
