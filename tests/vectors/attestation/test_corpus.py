@@ -95,6 +95,7 @@ UNREACHED: dict[ErrorCode, str] = {
     EvidenceCode.COLLATERAL_KEY: "asked only where collateral is looked up, and a case carries its own",
     EvidenceCode.COLLATERAL_MALFORMED: "of collateral's file, whose shape is this project's own",
     EvidenceCode.COLLATERAL_ROOTS: "of collateral that a program has verified before, under other roots",
+    EvidenceCode.VERIFIER_DEFECT: "of a defect of this verifier, and none is known",
     EvidenceCode.APPRAISAL_REFUSED: "the error that carries findings; cases name the findings",
     EvidenceCode.SIMULATOR_STATE: "of the simulator",
     EvidenceCode.SIMULATOR_LAUNCH: "of the simulator",
