@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from manifests.errors import ErrorCode, Fault, StrongroomError
+from manifests.plain import printable_lines
 
 if TYPE_CHECKING:  # an installed user's checker reads strongroom-stubs, which says the same
     from attestation.client import Session
@@ -151,10 +152,10 @@ def _report(error: StrongroomError) -> int:
         if "--json" in sys.argv and error.code is not CommandCode.OUTPUT_FAILED:
             click.echo(json.dumps({"error": error.to_dict()}, indent=2))
             return error.exit_code
-        click.secho(f"error: {error.message} [{error.code}]", fg="red", err=True)
+        click.secho(f"error: {printable_lines(error.message)} [{error.code}]", fg="red", err=True)
         for name, value in (("expected", error.expected), ("found", error.found), ("next", error.remedy)):
             if value is not None:
-                click.echo(f"  {name}: {value}", err=True)
+                click.echo(f"  {name}: {printable_lines(str(value))}", err=True)
     return error.exit_code
 
 

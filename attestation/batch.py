@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from attestation import evidence
 from attestation.collateral import Collateral
-from attestation.errors import EvidenceError
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.roots import Roots
 from attestation.verified import Verified
 
 Outcome: TypeAlias = Verified | EvidenceError
-"""What became of one piece: what `verify` returned, or the error that it raised."""
+"""What became of one piece: what `verify` returned, or the error that it raised, `verifier-defect` for one of ours."""
 
 _AT_ONCE = 256
 """Most pieces that go to a process together; handing over a group costs as much as verifying a few."""
@@ -64,7 +66,7 @@ _shared: dict[str, Any] = {}
 def _begin(collateral: Collateral | None, roots: Roots) -> None:
     try:
         prepared = evidence.authenticate(collateral, roots)
-    except EvidenceError:
+    except Exception:  # noqa: BLE001 - a process that cannot begin breaks the whole pool
         prepared = collateral  # says of each piece what is wrong with it
     _shared.update(collateral=prepared, roots=roots)
 
@@ -78,3 +80,12 @@ def _verify_one(data: bytes, now: int) -> Outcome:
         return evidence.verify(evidence.parse(data), _shared["collateral"], _shared["roots"], now)
     except EvidenceError as error:
         return error.with_traceback(None)
+    except Exception as error:  # noqa: BLE001 - a defect over one piece must not cost the others their outcomes
+        return _defect(error)
+
+
+def _defect(error: Exception) -> EvidenceError:
+    """Name a defect of ours by its place and type alone: an exception's text may hold anything."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+    return EvidenceError(EvidenceCode.VERIFIER_DEFECT, f"the verifier has a defect: {place}")

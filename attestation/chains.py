@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from attestation.der import BIT_STRING, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
-from attestation.validity import Validity
+from attestation.validity import Validity, certificate_dates
 from manifests.errors import ErrorCode
 
 T = TypeVar("T", bound=x509.ExtensionType)
@@ -175,7 +175,8 @@ def _read(der: bytes, place: _Place, issuer: Certificate | None, anchor: Anchor)
         certificate = x509.load_der_x509_certificate(der)
         extensions = certificate.extensions
         key = certificate.public_key()
-        _ = certificate.subject, certificate.issuer  # parsed when first asked for
+        _ = certificate.subject, certificate.issuer  # parsed when first asked for, as dates are
+        validity = _validity(certificate, place)
     except X509_ERRORS:
         raise _malformed(place, "it cannot be parsed") from None
     _check_mark(extensions, place, anchor)
@@ -186,7 +187,7 @@ def _read(der: bytes, place: _Place, issuer: Certificate | None, anchor: Anchor)
         raise _malformed(place, f"it has an unknown extension {min(oid.dotted_string for oid in unknown)}")
     _check_role(extensions, place)
     _check_names(certificate, certificate if issuer is None else issuer.x509, place)
-    return Certificate(str(place), der, certificate, key, _validity(certificate, place))
+    return Certificate(str(place), der, certificate, key, validity)
 
 
 def split_signed(der: bytes, code: EvidenceCode) -> tuple[bytes, bytes]:
@@ -250,11 +251,11 @@ def _check_names(certificate: x509.Certificate, issuer: x509.Certificate, place:
 
 
 def _validity(certificate: x509.Certificate, place: _Place) -> Validity:
-    """Return the certificate's dates; both are inclusive (RFC 5280, 4.1.2.5)."""
+    start, last = certificate_dates(certificate)
     return Validity(
         f"{place} certificate",
-        int(certificate.not_valid_before_utc.timestamp()),
-        int(certificate.not_valid_after_utc.timestamp()) + 1,
+        start,
+        last + 1,
         EvidenceCode.CERTIFICATE_EARLY,
         EvidenceCode.CERTIFICATE_EXPIRED,
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from attestation import binding, evidence
-from attestation.appraise import Appraisal, SessionAppraisal, appraise, open_session
+from attestation.appraise import Appraisal, OpenedSession, SessionAppraisal, appraise, open_session
 from attestation.collateral import CollateralSource
 from attestation.errors import SessionFinding
 from attestation.evidence import Roots
@@ -81,14 +81,23 @@ def appraise_session_with_devices(  # noqa: PLR0917 - as `appraise_session`, wit
     """Verify and appraise what an enclave sent in a session, and the evidence of the devices that it uses.
 
     Broken evidence of either raises EvidenceError or ManifestError; a refusal of either shows in the result, which
-    holds the findings of both and expires with the first of them.
+    holds the findings of both and expires with the first of them.  Evidence of devices that the claims do not name is
+    refused as it is, and not parsed.
     """
     session = open_session(record, handshake_hash, source, roots, now)
+    named = _named(session.claims, devices)
+    if not named.passed:
+        alone = appraise(session.verified, policy, now, report_data=session.report_data)
+        appraisal = Appraisal(alone.simulated, (*alone.findings, named))
+        return _session(session, appraisal, session.verified.expires)
     verified = evidence.verify(parse_evidence(devices), None, roots, now)
     appraisal = appraise_composite(
         session.verified, session.claims, verified, policy, now, report_data=session.report_data
     )
-    expires = min(session.verified.expires, verified.expires)
+    return _session(session, appraisal, min(session.verified.expires, verified.expires))
+
+
+def _session(session: OpenedSession, appraisal: Appraisal, expires: int) -> SessionAppraisal:
     return SessionAppraisal(appraisal, session.verified, session.claims, session.evidence_digest, expires)
 
 

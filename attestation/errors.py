@@ -195,6 +195,12 @@ class EvidenceCode(ErrorCode):
     )
     TCB_REVOKED = "tcb-revoked", Fault.REFUSED, "the vendor has revoked this TCB level"
 
+    VERIFIER_DEFECT = (
+        "verifier-defect",
+        Fault.INTERNAL,
+        "the verifier met a defect of its own over this piece, which is neither accepted nor refused",
+        "please report it, with the piece of evidence",
+    )
     APPRAISAL_REFUSED = "appraisal-refused", Fault.REFUSED, "genuine evidence does not meet the policy"
     SIMULATOR_STATE = "simulator-state", Fault.USAGE, "the simulated platform's folder or state file is not usable"
     SIMULATOR_LAUNCH = "simulator-launch", Fault.UNAVAILABLE, "the simulated platform cannot start the enclave"

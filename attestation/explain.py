@@ -18,6 +18,7 @@ from attestation.tees import BY_NAME
 from attestation.validity import rfc3339
 from attestation.verified import Verified
 from attestation.whatif import Changes, Preset, least_changes, under_presets
+from manifests.plain import printable
 
 _WIDTH: Final = 110
 _DAY: Final = 86400
@@ -258,5 +259,10 @@ def _step(finding: Finding) -> str:
 
 def _wrapped(text: str, indent: str) -> str:
     return textwrap.fill(
-        text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        printable(text),
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )

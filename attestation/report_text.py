@@ -13,6 +13,7 @@ from attestation.findings import Finding
 from attestation.report import Report
 from attestation.tees import BY_NAME
 from attestation.validity import rfc3339
+from manifests.plain import printable
 from manifests.show import print_rows
 
 _MARKS: Final = {"ok": "ok", "warning": "permitted", "open": "open", "refusal": "refused"}
@@ -24,13 +25,13 @@ _WIDEST: Final = 40
 def print_report(report: Report) -> None:
     """Print the verdict, the checks, and the next steps."""
     word, color = ("ACCEPTED", "green") if report.accepted else ("REFUSED", "red")
-    click.echo(f"{click.style(word, fg=color, bold=True)}  {subject(report)}")
+    click.echo(f"{click.style(word, fg=color, bold=True)}  {printable(subject(report))}")
     for line in facts(report):
-        click.echo(line)
+        click.echo(printable(line))
     rows = [_row(finding) for finding in report.findings]
     print_rows([("", "check", "expected", "found"), *rows], _COLORS)
     for finding in report.refused:
-        click.echo(f"{click.style(str(finding.code), fg='red')}: {finding.remedy}")
+        click.echo(f"{click.style(str(finding.code), fg='red')}: {printable(str(finding.remedy))}")
     if report.policy is None and report.genuine:
         click.secho(NOT_IDENTITY, fg="yellow", bold=True)
 
@@ -71,13 +72,13 @@ def devices(report: Report) -> str:
 
 
 def flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return nested maps as rows of dotted names; what takes several lines is left out."""
+    """Return nested maps as rows of dotted names, printable; what takes several lines is left out."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, dict):
             rows += flatten(f"{prefix}{name}.", value)
         elif "\n" not in str(value):
-            rows.append((prefix + name, str(value)))
+            rows.append((printable(prefix + name), printable(str(value))))
     return rows
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography import x509
+
 from attestation.errors import EvidenceCode, EvidenceError
 from manifests.errors import ErrorCode
 
@@ -53,6 +55,24 @@ class Validity:
             found=rfc3339(now),
             remedy=remedy,
         )
+
+
+def certificate_dates(certificate: x509.Certificate) -> tuple[int, int]:
+    """Return the Unix seconds from which and until which a certificate is valid, both inclusive (RFC 5280, 4.1.2.5).
+
+    Raises ValueError: a GeneralizedTime may be of the year 0, which is DER, and no date of a calendar.  Dates are
+    parsed when they are first asked for, so this belongs beside the parsing and under the same `except`.
+    """
+    return int(certificate.not_valid_before_utc.timestamp()), int(certificate.not_valid_after_utc.timestamp())
+
+
+def crl_dates(crl: x509.CertificateRevocationList) -> tuple[int, int | None]:
+    """Return the Unix seconds of a list's last update, and of the next one if it names it (RFC 5280, 5.1.2).
+
+    Raises ValueError, as `certificate_dates` does.
+    """
+    end = crl.next_update_utc
+    return int(crl.last_update_utc.timestamp()), None if end is None else int(end.timestamp())
 
 
 def rfc3339(seconds: int) -> str:

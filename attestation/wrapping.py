@@ -31,13 +31,17 @@ from attestation.collateral.bundle import MAX_BUNDLE, Bundle, BundleSource, look
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.abi import strip_padding
 from attestation.tees import BY_NAME, TEES
-from attestation.wrapping_json import find_collateral, find_texts, is_json
+from attestation.wrapping_json import MAX_ITEMS, count_items, find_collateral, find_texts, is_json
 from manifests.errors import StrongroomError
 
 MAX_WRAPPED: Final = 16 * 1024 * 1024
 """Evidence with an event log takes some MiB, which hex doubles."""
 MAX_INPUT: Final = MAX_BUNDLE
 """Only bundles are larger."""
+MAX_RATIO: Final = 64
+"""What gzip makes of evidence in hex or JSON is a half to a tenth of it; of zeros, a thousandth."""
+MIN_INFLATED: Final = 4 * 1024 * 1024
+"""Comes out of gzip whatever the ratio: a driver's buffer, which a quote leaves full of zeros, has less."""
 MAX_DEPTH: Final = 8
 MAX_OPENED: Final = 4 * MAX_WRAPPED
 MAX_PIECES: Final = 1024
@@ -50,8 +54,9 @@ _DEVICE_REPORT = b"\x11\xe0"
 """SPDM 1.1, GET_MEASUREMENTS: how a bare report of an NVIDIA device begins."""
 _DSTACK_PLATFORMS = 8
 _GZIP = b"\x1f\x8b"
-_HEX = re.compile(r"(?:0[xX])?((?:[0-9a-fA-F]{2}){4,})")
+_HEX = re.compile(r"(?:0[xX])?([0-9a-fA-F]{8,})")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
+_WHITESPACE = b"\t\n\v\f\r\x1c\x1d\x1e\x1f "
 _ARMOUR = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 
 
@@ -114,7 +119,7 @@ def _choose(candidates: list[_Candidate], data: bytes) -> Unwrapped:
     chosen = candidates if len(candidates) == 1 else [each for each in candidates if each.parses]
     devices = [each for each in chosen if each.tee is not None and BY_NAME[each.tee].device]
     others = [each for each in chosen if each not in devices]
-    collateral = find_collateral(data)
+    collateral = find_collateral(data) if chosen else None
     if len(others) == 1 and len(devices) <= 1:
         gpu = devices[0].data if devices else None
         return Unwrapped(others[0].data, others[0].steps, collateral, gpu)
@@ -139,6 +144,7 @@ class _Search:
     def __init__(self) -> None:
         self._bytes = MAX_OPENED
         self._pieces = MAX_PIECES
+        self._items = MAX_ITEMS
         self._seen: set[bytes] = set()
 
     def walk(self, data: bytes, steps: Steps = ()) -> Iterator[_Candidate]:
@@ -153,6 +159,7 @@ class _Search:
         elif is_device_report(data):
             yield _Candidate(data, (*steps, "device report without certificates"))
         else:
+            self._count_items(data)
             for step, inner in _opened(data):
                 yield from self.walk(inner, (*steps, step))
 
@@ -167,6 +174,11 @@ class _Search:
             return False
         self._seen.add(digest)
         return True
+
+    def _count_items(self, data: bytes) -> None:
+        self._items -= count_items(data) if is_json(data) else 0
+        if self._items < 0:
+            raise _too_large(f"JSON of at most {MAX_ITEMS} items", "more items")
 
 
 def _unpadded(candidate: _Candidate) -> _Candidate:
@@ -192,10 +204,11 @@ def _opened(data: bytes) -> Iterator[tuple[str, bytes]]:
 def _encoded(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Decode hex or base64; text that could be both is hex."""
     try:
-        text = "".join(data.decode("ascii").split())
+        text = data.translate(None, _WHITESPACE).decode("ascii")
     except UnicodeDecodeError:
         return
-    if match := _HEX.fullmatch(text):
+    match = _HEX.fullmatch(text)
+    if match and len(match[1]) % 2 == 0:
         yield "hex", bytes.fromhex(match[1])
     elif _BASE64.fullmatch(text):
         plain = text.rstrip("=").replace("-", "+").replace("_", "/")
@@ -208,12 +221,13 @@ def _encoded(data: bytes) -> Iterator[tuple[str, bytes]]:
 def _gunzip(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Inflate within bounds; what is cut short, or followed by anything, is no gzip of ours."""
     inflater = zlib.decompressobj(wbits=31)
+    most = min(MAX_WRAPPED, max(MIN_INFLATED, MAX_RATIO * len(data)))
     try:
-        inner = inflater.decompress(data, MAX_WRAPPED)
+        inner = inflater.decompress(data, most)
     except zlib.error:
         return
     if inflater.unconsumed_tail:
-        raise _too_large(f"at most {MAX_WRAPPED} bytes", "more, once inflated")
+        raise _too_large(f"at most {most} bytes", "more, once inflated")
     if inflater.eof and not inflater.unused_data:
         yield "gzip", inner
 

@@ -45,6 +45,9 @@ NAMES: Final = frozenset(
 
 COLLATERAL_NAMES: Final = frozenset({"collateral", "quote_collateral"})
 MAX_NESTING: Final = 16
+MAX_ITEMS: Final = 1 << 18
+"""Lists, maps and what they hold, together, in all texts of one call: evidence that stands as a list of numbers may
+have 256 KiB.  Known tools' texts have up to 9,000."""
 _SDK = frozenset({"evidence", "certificate"})
 
 
@@ -53,9 +56,18 @@ def is_json(data: bytes) -> bool:
     return data.lstrip()[:1] in {b"{", b"[", b'"'}
 
 
+def count_items(data: bytes) -> int:
+    """Return at least the number of items of a JSON text, without reading it; what is in strings counts, too.
+
+    A text is small, and what it says is not: a list of empty maps takes 20 times its text once it is read.
+    """
+    return sum(map(data.count, (b"[", b"{", b",")))
+
+
 def find_texts(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield (where, what) for everything that may be evidence; nothing where the bytes are no JSON.
 
+    The caller has seen to it that there are at most `MAX_ITEMS` items.
     Raises EvidenceError `wrapping-ambiguous` for a repeated name, `wrapping-too-large`.
     """
     value = _load(data)
@@ -67,7 +79,7 @@ def find_texts(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def find_collateral(data: bytes) -> CollateralSource | None:
     """Return the collateral that a JSON text has beside its evidence; None where it has none that is whole."""
-    value = _load(data) if is_json(data) else None
+    value = _load(data) if is_json(data) and count_items(data) <= MAX_ITEMS else None
     found = [value[name] for name in sorted(COLLATERAL_NAMES & value.keys())] if isinstance(value, dict) else []
     decoded = [collateral for item in found if (collateral := _collateral(item)) is not None]
     return FixedSource(decoded[0]) if len(decoded) == 1 else None

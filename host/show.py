@@ -7,8 +7,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from host.guard.finding import Finding, Severity
+from manifests.plain import printable
 
 STATE_STYLE = {"ready": "green", "starting": "yellow", "stopping": "yellow", "backing-off": "yellow", "failed": "red"}
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -87,12 +89,14 @@ def print_models(console: Console, answer: Mapping[str, Any]) -> None:
     table = Table("model", "epoch", "owner", "digest", "file", "size", title=answer["folder"], title_justify="left")
     for one in answer["models"]:
         epoch, volume = str(one["epoch"]), size(one["file_size"])
-        table.add_row(one["name"], epoch, one["owner"][:16], one["digest"][:16], one["file"], volume)
+        table.add_row(one["name"], epoch, one["owner"][:16], one["digest"][:16], Text(printable(one["file"])), volume)
     console.print(table)
     for copy in answer["duplicates"]:
-        console.print(f"{copy['file']}: the same model as {copy['served']}", style="yellow", markup=False)
+        console.print(f"{printable(copy['file'])}: the same model as {copy['served']}", style="yellow", markup=False)
     for one in answer["rejected"]:
-        console.print(f"{one['file']}: {one['message']} [{one['code']}]", style="red", markup=False)
+        console.print(
+            f"{printable(one['file'])}: {printable(one['message'])} [{one['code']}]", style="red", markup=False
+        )
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +24,9 @@ _REMEDIES = {
     errno.ENOTDIR: "check the path: a part of it is a file and no folder",
     errno.ENAMETOOLONG: "take a shorter path",
 }
+
+_GIVEN = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+"""Where a process finds what it was started with."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -52,13 +56,31 @@ def write_atomically(path: Path, data: Block | Iterable[Block], *, mode: int = 0
             temporary.unlink()
 
 
+def open_regular(path: Path) -> int:
+    """Return a descriptor that reads a file; raises ManifestError `file-unavailable`, also for what is no file.
+
+    A named pipe or a device in a file's place would keep whoever reads it waiting, for good or for as long as somebody
+    likes.  What this process was started with is no such place: /dev/stdin, or /dev/fd/63 as a shell writes <(...).
+    """
+    path = Path(path)
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _check_kind(path, os.fstat(descriptor).st_mode)
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def read_bounded(path: Path, limit: int) -> bytes:
     """Return a file's content of at most `limit` bytes.
 
-    Raises ManifestError `file-unavailable` or `file-too-large`.
+    Raises ManifestError `file-unavailable`, also for what is no regular file, or `file-too-large`.
     """
     path = Path(path)
-    with naming(path), path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file, naming(path):
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ManifestError(ManifestCode.FILE_TOO_LARGE, f"{path} is too large", expected=f"at most {limit} bytes")
@@ -131,6 +153,18 @@ def naming(path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise _file_error(path, error) from None
+
+
+def _check_kind(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        with naming(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode) and not str(path).startswith(_GIVEN):
+        raise ManifestError(
+            ManifestCode.FILE_UNAVAILABLE,
+            f"{path} is no regular file",
+            remedy="name a file; what another program prints is read from /dev/stdin, or as the shell's <(...)",
+        )
 
 
 def _file_error(path: Path, error: OSError) -> ManifestError:

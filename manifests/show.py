@@ -7,17 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
+from manifests.plain import printable
 from manifests.sealed.header import SealedInfo
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
     """Print names and values in two columns; a value of several lines continues below itself.
 
-    A line is as long as its value, so that what is copied or cut out of the output is whole.
+    A line is as long as its value, so that what is copied or cut out of the output is whole.  What is not printable is
+    escaped.
     """
-    width = max(map(len, facts), default=0) + 2
-    for name, value in facts.items():
-        first, *rest = str(value).split("\n")
+    shown = {printable(name): [printable(line) for line in str(value).split("\n")] for name, value in facts.items()}
+    width = max(map(len, shown), default=0) + 2
+    for name, (first, *rest) in shown.items():
         click.echo(click.style(name, bold=True) + " " * (width - len(name)) + first)
         for line in rest:
             click.echo(" " * width + line)
@@ -44,8 +46,11 @@ def print_sealed(info: SealedInfo, *, as_json: bool) -> None:
 
 
 def print_rows(rows: Iterable[Sequence[str]], colors: Mapping[str, str]) -> None:
-    """Print rows of equal length in columns; `colors` are those of certain words of the first column."""
-    table = [tuple(row) for row in rows]
+    """Print rows of equal length in columns; `colors` are those of certain words of the first column.
+
+    What is not printable is escaped.
+    """
+    table = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) + 2 for column in zip(*table, strict=True)]
     for first, *rest in table:
         padded = [cell.ljust(width) for cell, width in zip(rest, widths[1:], strict=True)]

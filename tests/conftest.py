@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # what an example takes says more of the machine than of the code
+settings.load_profile("untimed")
 
 _REVIEWED = Path(__file__).with_name("reviewed-skips.txt")
 _skipped: dict[str, str] = {}

@@ -114,6 +114,13 @@ def test_names_that_the_terminal_cannot_show_are_no_defect() -> None:
     assert b"[file-unavailable]" in done.stderr
 
 
+def test_names_that_a_terminal_would_obey_are_shown(tmp_path: Path) -> None:
+    done = run("inspect", str(tmp_path / "\x1b[2J\u202e.sealed"))
+    assert done.returncode == 40
+    assert "\\x1b[2J\\u202e.sealed" in done.stderr
+    assert all(line.isprintable() for line in done.stderr.splitlines())
+
+
 def test_a_defect_is_named_by_its_place_and_not_by_its_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from attestation.amd.certificates import Certificate
 from attestation.amd.signatures import split_signed, verify_pss
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.roots import X509_ERRORS
-from attestation.validity import Validity
+from attestation.validity import Validity, crl_dates
 
 MAX_CRL: Final = 8 * 1024 * 1024
 """As for other vendors; AMD's lists have a few entries."""
@@ -56,6 +56,7 @@ def read_crl(der: bytes, ark: Certificate) -> RevocationList:
         crl = x509.load_der_x509_crl(der)
         extensions = crl.extensions
         revoked = frozenset(entry.serial_number for entry in crl)
+        validity = _validity(crl)
         found = crl.issuer  # parsed when first asked for
         expected = x509.load_der_x509_certificate(ark.der).subject
     except X509_ERRORS:
@@ -70,17 +71,17 @@ def read_crl(der: bytes, ark: Certificate) -> RevocationList:
     for extension in extensions:
         if extension.critical or extension.oid in _PARTIAL:
             raise _malformed(f"it may not be a complete list: it has the extension {extension.oid.dotted_string}")
-    return RevocationList(revoked, _validity(crl))
+    return RevocationList(revoked, validity)
 
 
 def _validity(crl: x509.CertificateRevocationList) -> Validity:
-    end = crl.next_update_utc
+    start, end = crl_dates(crl)
     if end is None:
         raise _malformed("it has no next update")
     return Validity(
         "revocation list of the ARK",
-        int(crl.last_update_utc.timestamp()),
-        int(end.timestamp()),
+        start,
+        end,
         EvidenceCode.CRL_EARLY,
         EvidenceCode.CRL_EXPIRED,
     )

@@ -26,6 +26,7 @@ from attestation.broker.home import Home
 from attestation.broker.models_cli import add, rewrap
 from attestation.broker.policy_cli import policy
 from manifests.keyfile import read_passphrase
+from manifests.plain import printable
 
 
 @click.group()
@@ -137,5 +138,5 @@ def _json_line(event: Event) -> None:
 
 
 def _text_line(event: Event) -> None:
-    line = f"{when(now())} {event.to_text()}"
+    line = f"{when(now())} {printable(event.to_text())}"
     click.secho(line, fg="yellow" if event.name in TROUBLE else None)

@@ -15,6 +15,7 @@ import click
 from attestation.broker.home import Home
 from attestation.broker.ledger import Ledger
 from manifests.keyfile import passphrase_option, read_passphrase
+from manifests.plain import printable_lines
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,4 +86,5 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
+    text = ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
+    return printable_lines(text)

@@ -8,6 +8,7 @@ The header's key says whose log the file claims to be; a verifier compares it wi
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from attestation.broker.audit import MAX_BODY, AuditError, AuditRow
 from attestation.broker.errors import BrokerCode, BrokerError
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestError
-from manifests.files import naming, write_atomically
+from manifests.files import naming, open_regular, write_atomically
 
 MAGIC = "strongroom audit log"
 VERSION = 1
@@ -35,7 +36,7 @@ def read_export(path: Path, broker: bytes) -> Iterator[AuditRow]:
     Raises AuditError `audit-malformed`; BrokerError `audit-forked` for the log of another broker and `audit-version`
     for one of a later version; ManifestError `file-unavailable`.
     """
-    with naming(path), path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file, naming(path):
         _check_header(_item(file, 0), broker, path)
         position = 0
         while data := _item(file, position):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from attestation.client.display import SIMULATED
 from attestation.client.models import ModelInfo, Prediction
+from manifests.plain import printable, printable_lines
 
 MAX_SHOWN = 8
 """Rows of a tensor that are shown in the terminal; `--json` and `--output` hold all."""
@@ -44,9 +45,9 @@ def print_answer(enclave: Mapping[str, Any], answer: Prediction, output: Path | 
         return
     _print_enclave(enclave)
     for name, value in answer.items():
-        click.echo(f"{name}: {value.dtype.name}{list(value.shape)}")
+        click.echo(f"{printable(name)}: {value.dtype.name}{list(value.shape)}")
         for row in value[:MAX_SHOWN] if value.ndim else [value]:
-            click.echo(f"  {row}")
+            click.echo(f"  {printable_lines(str(row))}")
         if value.ndim and len(value) > MAX_SHOWN:
             click.echo(f"  … {len(value) - MAX_SHOWN} more")
     if output:

@@ -72,7 +72,7 @@ class Bundle:
         if value["format"] != FORMAT:
             raise _malformed("it is of another format")
         evidence = fields.of_type(value["evidence"], "evidence", str)
-        if re.fullmatch(r"(?:[0-9a-f]{2})+", evidence) is None or len(evidence) > 2 * MAX_EVIDENCE:
+        if len(evidence) % 2 or len(evidence) > 2 * MAX_EVIDENCE or re.fullmatch(r"[0-9a-f]+", evidence) is None:
             raise _malformed("its evidence is not lower-case hex, or too long")
         table = fields.of_type(value["collateral"], "collateral", dict)
         if len(table) > MAX_PLATFORMS:

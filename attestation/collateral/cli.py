@@ -26,6 +26,7 @@ from attestation.validity import rfc3339
 from attestation.wrapping import MAX_INPUT, unwrap
 from manifests.errors import Fault
 from manifests.files import concerning, read_bounded, write_atomically
+from manifests.plain import printable
 from manifests.show import print_rows
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -186,8 +187,9 @@ def _report(held: list[Held], now: int, *, as_json: bool) -> None:
     print_rows([("", "for", "platform", "issued", "stale from", "first of all"), *rows], colors)
     for item in held:
         if item.problem is not None:
-            remedy = f"\n  next: {item.problem.remedy}" if item.problem.remedy else ""
-            click.echo(f"{click.style(str(item.problem.code), fg='red')}: {item.problem.message}{remedy}")
+            remedy = f"\n  next: {printable(item.problem.remedy)}" if item.problem.remedy else ""
+            message = printable(item.problem.message)
+            click.echo(f"{click.style(str(item.problem.code), fg='red')}: {message}{remedy}")
 
 
 def _row(item: Held, now: int) -> tuple[str, ...]:

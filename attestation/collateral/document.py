@@ -60,7 +60,7 @@ def _decode(item: Field[Any], value: Any) -> bytes:
     try:
         if item.metadata["form"] == "text":
             return value.encode("utf-8")
-        if re.fullmatch(r"(?:[0-9a-fA-F]{2})*", value) is None:
+        if len(value) % 2 or re.fullmatch(r"[0-9a-fA-F]*", value) is None:
             raise malformed(f"{item.name} is not hex")
         return bytes.fromhex(value)
     except UnicodeEncodeError:

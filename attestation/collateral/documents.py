@@ -12,7 +12,7 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,7 +21,7 @@ from attestation.collateral.answers import Request
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.intel import pem
 from attestation.roots import X509_ERRORS
-from attestation.validity import parse_rfc3339
+from attestation.validity import certificate_dates, crl_dates, parse_rfc3339
 
 T = TypeVar("T")
 
@@ -85,7 +85,9 @@ def signed_json(url: str, member: str, chain_header: str) -> Document:
 def _revocation_list(url: str, body: bytes, headers: Mapping[str, str], chain_header: str | None) -> Fetched:
     der = _reading(url, lambda: _crl_der(body))
     crl = _reading(url, lambda: x509.load_der_x509_crl(der))
-    issued, expires = _reading(url, lambda: (_seconds(crl.last_update_utc), _seconds(crl.next_update_utc)))
+    issued, expires = _reading(url, lambda: crl_dates(crl))
+    if expires is None:
+        raise _content(url, "the list has no next update")
     chain = _chain(url, headers.get(chain_header.lower())) if chain_header else b""
     return Fetched(der, issued, expires, chain)
 
@@ -94,7 +96,7 @@ def _crl_der(body: bytes) -> bytes:
     if body.lstrip().startswith(b"-----BEGIN"):
         return x509.load_pem_x509_crl(body).public_bytes(Encoding.DER)
     text = body.strip()
-    if re.fullmatch(rb"(?:[0-9a-fA-F]{2})+", text):
+    if len(text) % 2 == 0 and re.fullmatch(rb"[0-9a-fA-F]+", text):
         return binascii.unhexlify(text)
     return body
 
@@ -103,9 +105,9 @@ def _certificates(url: str, body: bytes, count: int) -> Fetched:
     found = _reading(url, lambda: _load_certificates(body))
     if len(found) != count:
         raise _content(url, f"{len(found)} certificates instead of {count}")
-    spans = [(_seconds(item.not_valid_before_utc), _seconds(item.not_valid_after_utc) + 1) for item in found]
+    spans = _reading(url, lambda: [certificate_dates(item) for item in found])
     data = found[0].public_bytes(Encoding.DER) if count == 1 else _encode_chain(found)
-    return Fetched(data, max(start for start, _ in spans), min(end for _, end in spans))
+    return Fetched(data, max(start for start, _ in spans), min(end for _, end in spans) + 1)
 
 
 def _load_certificates(body: bytes) -> list[x509.Certificate]:
@@ -151,10 +153,6 @@ def _split_json(text: str, member: str) -> tuple[str, bytes]:
     if rest is None:
         raise ValueError("no signature follows")
     return text[begin.end() : end], bytes.fromhex(rest[1])
-
-
-def _seconds(moment: Any) -> int:
-    return int(moment.timestamp())
 
 
 def _reading(url: str, read: Callable[[], T]) -> T:

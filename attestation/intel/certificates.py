@@ -21,7 +21,7 @@ from attestation.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
-from attestation.validity import Validity
+from attestation.validity import Validity, certificate_dates
 
 SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 
@@ -138,6 +138,7 @@ def _read(der: bytes, tbs: bytes, role: Role, anchor: Anchor) -> Certificate:
         certificate = x509.load_der_x509_certificate(der)
         extensions = {extension.oid: extension for extension in certificate.extensions}
         key = certificate.public_key()
+        validity = _validity(certificate, role)
     except X509_ERRORS:
         raise _malformed(role, "it cannot be parsed") from None
     _check_mark(extensions, role, anchor)
@@ -146,7 +147,7 @@ def _read(der: bytes, tbs: bytes, role: Role, anchor: Anchor) -> Certificate:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise _malformed(role, "its key is not on P-256")
     _check_role(subject, extensions, role)
-    return Certificate(role, der, certificate, key, _validity(certificate, role), issuer, subject)
+    return Certificate(role, der, certificate, key, validity, issuer, subject)
 
 
 def _check_mark(extensions: Extensions, role: Role, anchor: Anchor) -> None:
@@ -195,11 +196,11 @@ def _readable(name: Callable[[], x509.Name]) -> str:
 
 
 def _validity(certificate: x509.Certificate, role: Role) -> Validity:
-    """Return the certificate's dates; both are inclusive (RFC 5280, 4.1.2.5)."""
+    start, last = certificate_dates(certificate)
     return Validity(
         f"{role.title} certificate",
-        int(certificate.not_valid_before_utc.timestamp()),
-        int(certificate.not_valid_after_utc.timestamp()) + 1,
+        start,
+        last + 1,
         EvidenceCode.CERTIFICATE_EARLY,
         EvidenceCode.CERTIFICATE_EXPIRED,
     )

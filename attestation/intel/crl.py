@@ -15,7 +15,7 @@ from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa
 from attestation.intel.certificates import Certificate, split_signed
 from attestation.roots import X509_ERRORS
-from attestation.validity import Validity
+from attestation.validity import Validity, crl_dates
 
 MAX_CRL = 8 * 1024 * 1024
 """An entry takes some 40 bytes: room for 200,000 revoked platforms."""
@@ -57,13 +57,14 @@ def read_crl(der: bytes, issuer: Certificate) -> RevocationList:
         crl = x509.load_der_x509_crl(der)
         extensions = crl.extensions
         revoked = frozenset(entry.serial_number for entry in crl)
+        validity = _validity(crl, issuer)
     except X509_ERRORS:
         raise _malformed("it cannot be parsed") from None
     if _issuer_of(tbs) != issuer.subject:
         raise EvidenceError(EvidenceCode.CRL_ISSUER, "the revocation list names another issuer")
     if any(extension.oid not in _COMPLETE_LIST for extension in extensions):
         raise _malformed("it is not a complete list")
-    return RevocationList(issuer, revoked, _validity(crl, issuer))
+    return RevocationList(issuer, revoked, validity)
 
 
 def _issuer_of(tbs: bytes) -> bytes:
@@ -75,13 +76,13 @@ def _issuer_of(tbs: bytes) -> bytes:
 
 
 def _validity(crl: x509.CertificateRevocationList, issuer: Certificate) -> Validity:
-    end = crl.next_update_utc
+    start, end = crl_dates(crl)
     if end is None:
         raise _malformed("it has no next update")
     return Validity(
         f"revocation list of the {issuer.role.title}",
-        int(crl.last_update_utc.timestamp()),
-        int(end.timestamp()),
+        start,
+        end,
         EvidenceCode.CRL_EARLY,
         EvidenceCode.CRL_EXPIRED,
     )

@@ -124,7 +124,7 @@ def parse_rim(data: bytes) -> Rim:
     tree = strict_xml.parse(data)
     _expect_name(tree, (_SWID, "SoftwareIdentity"))
     entity, meta, payload, signature = _children(tree, 4)
-    _expect_name(entity, (_SWID, "Entity"))
+    _expect_empty(entity, (_SWID, "Entity"))
     _expect_name(signature, (_DSIG, "Signature"))
     product, version = _meta(meta)
     return Rim(
@@ -141,7 +141,7 @@ def parse_rim(data: bytes) -> Rim:
 
 def _meta(meta: Element) -> tuple[str, str]:
     """Return product and version of the component."""
-    _expect_name(meta, (_SWID, "Meta"))
+    _expect_empty(meta, (_SWID, "Meta"))
     manufacturer = meta.attributes.get((_TCG, "PlatformManufacturerId"))
     if manufacturer != _NVIDIA or _attribute(meta, "PayloadType") != "direct":
         raise refusal("it is not a direct manifest of NVIDIA's", _NVIDIA, manufacturer)
@@ -161,7 +161,7 @@ def _golden(payload: Element) -> tuple[Golden, ...]:
 
 def _resource(resource: Element) -> tuple[int, Golden | None]:
     """Return index and values of one measurement; None for one that is not active."""
-    _expect_name(resource, (_SWID, "Resource"))
+    _expect_empty(resource, (_SWID, "Resource"))
     if _attribute(resource, "type") != "Measurement" or _attribute(resource, "size") != str(DIGEST_SIZE):
         raise refusal("a resource is no measurement of 48 bytes")
     index, count = (_number(_attribute(resource, name), name) for name in ("index", "alternatives"))
@@ -227,6 +227,13 @@ def _certificate(element: Element) -> bytes:
 def _expect_name(element: Element, name: strict_xml.Name) -> None:
     if element.name != name:
         raise refusal("it has another element than expected", name[1], element.tag)
+
+
+def _expect_empty(element: Element, name: strict_xml.Name) -> None:
+    """Refuse another element, and content that nothing here would read (the schema of SWID tags allows Entity some)."""
+    _expect_name(element, name)
+    if element.children:
+        raise refusal(f"{element.tag} has content")
 
 
 def _children(element: Element, count: int) -> list[Element]:

@@ -5,9 +5,9 @@ Source: Extensible Markup Language 1.0 (fifth edition); Namespaces in XML 1.0; C
 
 The subset is printable ASCII and line feeds; elements, double-quoted attributes with one space before each, namespace
 declarations, and text.  There are no entities or character references, no comments, processing instructions, CDATA
-sections or declarations, so that nothing is expanded, fetched or dropped, and what is read takes no more room than
-the text.  Canonical XML of such a document differs from the document in two things alone: the order of namespaces
-and attributes, and that empty elements have an end tag.
+sections or declarations, so that nothing is expanded, fetched or dropped.  Elements, their depth and the namespaces in
+scope are few, so that what is read takes little more room than the text.  Canonical XML of such a document differs from
+the document in two things alone: the order of namespaces and attributes, and that empty elements have an end tag.
 
 General libraries read all of XML, by a large parser in C that would see bytes of strangers; what they would be needed
 for, inclusive canonicalisation, the standard library does not have (`xml.etree` has the exclusive kind of version 2.0).
@@ -27,6 +27,11 @@ MAX_DEPTH = 8
 """Manifests nest 5 levels."""
 MAX_ELEMENTS = 1024
 """Manifests have some 90."""
+
+MAX_DECLARED = 8
+"""Namespaces that one element declares; manifests declare 3 at once."""
+MAX_SCOPE = 16
+"""Namespaces that are in scope anywhere; manifests have 4.  Every element that declares any keeps a map of its own."""
 
 Name: TypeAlias = tuple[str, str]
 """Namespace and local name; the namespace is empty for an attribute without a prefix."""
@@ -141,7 +146,12 @@ def _element(tag: str, attributes: str, outer: Mapping[str, str]) -> Element:
     written = tuple((name, value) for name, value in pairs if name.partition(":")[0] != "xmlns")
     if any(not uri or prefix in {"xml", "xmlns"} for prefix, uri in declared):
         raise refusal("a namespace is undeclared, or a reserved one is declared")
-    element = Element(tag, {**outer, **dict(declared)}, declared, written)
+    if len(declared) > MAX_DECLARED:
+        raise refusal(f"{tag} declares too many namespaces", f"at most {MAX_DECLARED}", len(declared))
+    scope = {**outer, **dict(declared)} if declared else outer
+    if len(scope) > MAX_SCOPE:
+        raise refusal(f"too many namespaces are in scope in {tag}", f"at most {MAX_SCOPE}", len(scope))
+    element = Element(tag, scope, declared, written)
     if len(dict(declared)) != len(declared) or len(element.attributes) != len(written):
         raise refusal(f"an attribute of {tag} is repeated")
     _ = element.name  # its prefix must be declared, too

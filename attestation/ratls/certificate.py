@@ -23,7 +23,7 @@ from attestation.ratls.claims import BoundQuote, read_legacy, read_tagged
 from attestation.ratls.errors import RatlsCode
 from attestation.roots import X509_ERRORS
 from attestation.signed_der import TITLE, SignedDer, SigningKey
-from attestation.validity import rfc3339
+from attestation.validity import certificate_dates, rfc3339
 
 TAGGED_EVIDENCE: Final = x509.ObjectIdentifier("2.23.133.5.4.9")
 """tcg-dice-TaggedEvidence."""
@@ -96,9 +96,10 @@ def parse_certificate(der: bytes) -> RatlsCertificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         extensions, key = certificate.extensions, certificate.public_key()
+        dates = certificate_dates(certificate)
         own_issuer = certificate.issuer == certificate.subject  # names are parsed when first asked for
     except X509_ERRORS:
-        raise _malformed("it cannot be parsed, or an extension comes twice") from None
+        raise _malformed("it cannot be parsed, an extension comes twice, or a date is none") from None
     if not signed.verifies(_check_key(key)) or not own_issuer:
         raise EvidenceError(
             RatlsCode.SIGNATURE, RatlsCode.SIGNATURE.meaning, expected="a self-signed certificate", found="another one"
@@ -108,8 +109,8 @@ def parse_certificate(der: bytes) -> RatlsCertificate:
         der=bytes(der),
         key=encoded,
         bound=_evidence(extensions, encoded),
-        not_before=int(certificate.not_valid_before_utc.timestamp()),
-        not_after=int(certificate.not_valid_after_utc.timestamp()),
+        not_before=dates[0],
+        not_after=dates[1],
     )
 
 

@@ -23,7 +23,7 @@ from attestation.tpm.algorithms import CURVES
 from attestation.tpm.errors import TpmCode
 from attestation.tpm.public import check_rsa_size
 from attestation.tpm.signature import PublicKey
-from attestation.validity import Validity
+from attestation.validity import Validity, certificate_dates
 
 T = TypeVar("T", bound=x509.ExtensionType)
 
@@ -54,17 +54,7 @@ class Certificate:
     body: x509.Certificate
     extensions: x509.Extensions
     key: PublicKey
-
-    @property
-    def validity(self) -> Validity:
-        """The dates, both inclusive (RFC 5280, 4.1.2.5)."""
-        return Validity(
-            self.title,
-            int(self.body.not_valid_before_utc.timestamp()),
-            int(self.body.not_valid_after_utc.timestamp()) + 1,
-            EvidenceCode.CERTIFICATE_EARLY,
-            EvidenceCode.CERTIFICATE_EXPIRED,
-        )
+    validity: Validity
 
 
 @dataclass(frozen=True)
@@ -129,6 +119,7 @@ def _load(der: bytes, title: str, anchor: Anchor) -> Certificate:
         certificate = x509.load_der_x509_certificate(der)
         extensions, key = certificate.extensions, certificate.public_key()
         _ = certificate.subject, certificate.issuer  # parsed when first asked for
+        start, last = certificate_dates(certificate)
     except X509_ERRORS:
         raise _malformed(title, "it cannot be parsed") from None
     _check_mark(extensions, title, anchor)
@@ -139,7 +130,8 @@ def _load(der: bytes, title: str, anchor: Anchor) -> Certificate:
         check_rsa_size(key.key_size)
     elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
         raise _malformed(title, "its key is neither RSA nor on a NIST curve")
-    return Certificate(title, certificate, extensions, key)
+    validity = Validity(title, start, last + 1, EvidenceCode.CERTIFICATE_EARLY, EvidenceCode.CERTIFICATE_EXPIRED)
+    return Certificate(title, certificate, extensions, key, validity)
 
 
 def _check_mark(extensions: x509.Extensions, title: str, anchor: Anchor) -> None:

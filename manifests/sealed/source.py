@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import naming
+from manifests.files import naming, open_regular
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -50,8 +50,8 @@ class FileSource:
         """Open the file; raises ManifestError `file-unavailable`."""
         self._path = Path(path)
         self._buffer = bytearray()
+        self._descriptor = open_regular(self._path)
         with naming(self._path):
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             self._size = os.fstat(self._descriptor).st_size
 
     @property

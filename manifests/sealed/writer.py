@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import naming, write_atomically
+from manifests.files import naming, open_regular, write_atomically
 from manifests.sealed import digest as digests
 from manifests.sealed import recipients as keys
 from manifests.sealed import stream
@@ -76,7 +76,7 @@ class FilePart:
     def pieces(self, size: int) -> Iterator[memoryview]:
         """Read into one buffer; raises ManifestError `file-unavailable`, or `sealed-part` if the length changed."""
         buffer = memoryview(bytearray(min(size, self.size)))
-        with naming(self.path), self.path.open("rb", buffering=0) as file:
+        with os.fdopen(open_regular(self.path), "rb", buffering=0) as file, naming(self.path):
             for start in range(0, self.size, size) or (0,):
                 piece = buffer[: min(size, self.size - start)]
                 complete = _fill(file, piece) == len(piece)

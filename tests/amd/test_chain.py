@@ -30,6 +30,7 @@ from attestation.strict_x509 import encode_oid
 from manifests.errors import ErrorCode
 from tests.amd import kit
 from tests.amd.kit import refused
+from tests.attestation.kit import FAR, in_the_year_0
 
 MALFORMED = EvidenceCode.CERTIFICATE_MALFORMED
 EXTENSION = SnpCode.VEK_EXTENSION
@@ -349,6 +350,15 @@ def test_an_authentic_list_that_no_parser_reads_is_refused() -> None:
     crl = element(0x30, tbs + PSS_ALGORITHMS[0] + element(3, b"\0" + sign_pss(kit.keys().ark, tbs)))
     with refused(EvidenceCode.CRL_MALFORMED):
         check(dataclasses.replace(kit.collateral(kit.snp()), crl=crl))
+
+
+@pytest.mark.parametrize("span", [(kit.NOW - 10, FAR), (FAR, FAR + 1)])
+def test_a_list_with_a_date_of_the_year_0_is_refused(span: tuple[int, int]) -> None:
+    held = kit.snp().collateral(kit.NOW, dates={"crl": span})
+    crl = in_the_year_0(held.crl, lambda tbs: sign_pss(kit.keys().ark, tbs))
+    with refused(EvidenceCode.CRL_MALFORMED) as caught:
+        check(dataclasses.replace(held, crl=crl))
+    assert "cannot be parsed" in caught.value.message
 
 
 def test_without_a_list_the_result_says_so() -> None:

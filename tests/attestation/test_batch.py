@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,27 @@ def test_an_empty_batch_has_no_outcome_and_broken_collateral_has_one_for_each_pi
     assert [error.code for error in outcomes if isinstance(error, EvidenceError)] == [
         EvidenceCode.CERTIFICATE_REVOKED
     ] * 2
+
+
+def test_a_defect_over_one_piece_is_the_outcome_of_that_piece_alone() -> None:
+    """No input that meets one is known, so this piece is of a type that no caller may give."""
+    good = quotes(1)[0]
+    broken: Any = None
+    with BatchVerifier(kit.platform().collateral(NOW), kit.sim_roots(), workers=1) as verifier:
+        first, defect, last = verifier.verify([good, broken, good], NOW)
+    assert first == last == kit.verify_sim(good)
+    assert isinstance(defect, EvidenceError)
+    assert (defect.code, defect.exit_code) == (EvidenceCode.VERIFIER_DEFECT, 1)
+    assert re.fullmatch(r"the verifier has a defect: TypeError at \w+\.py:[0-9]+", defect.message)
+
+
+def test_processes_that_cannot_begin_break_no_pool() -> None:
+    broken: Any = None
+    with BatchVerifier(kit.platform().collateral(NOW), broken, workers=1) as verifier:
+        defect, junk = verifier.verify([*quotes(1), b"junk"], NOW)
+    assert isinstance(defect, EvidenceError)
+    assert isinstance(junk, EvidenceError)
+    assert (defect.code, junk.code) == (EvidenceCode.VERIFIER_DEFECT, EvidenceCode.EVIDENCE_UNKNOWN)
 
 
 def test_what_is_verified_and_what_is_refused_travel_between_processes() -> None:

@@ -186,6 +186,21 @@ def test_signed_bytes_that_are_no_certificate_are_refused() -> None:
         as_ca(authentic(element(SEQUENCE, b"\x02\x01\x05"), PKI.root))
 
 
+def in_the_year_0(der: bytes, issuer: Authority) -> bytes:
+    return kit.in_the_year_0(der, lambda tbs: issuer.key.sign(tbs, ec.ECDSA(hashes.SHA256())))
+
+
+def test_dates_of_the_year_0_are_none() -> None:
+    """They are DER, and no dates of a calendar; they are held against nothing, and refused."""
+    der = certify(Profile(CA_NAME), derive_key(SEED, "far"), PKI.root, serial=7, start=CREATED, end=kit.FAR).der
+    with refused(EvidenceCode.CERTIFICATE_MALFORMED):
+        as_ca(in_the_year_0(der, PKI.root))
+    for span in ((NOW, kit.FAR), (kit.FAR, kit.FAR + 9)):
+        der = in_the_year_0(revocation_list(PKI.pck_ca, [], *span), PKI.pck_ca)
+        with refused(EvidenceCode.CRL_MALFORMED):
+            read_crl(der, ca_certificate())
+
+
 # ------------------------------------------------------------------------------------------------------- roots
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from attestation.azure import abi as azure
 from attestation.binding import InclusionProof
 from attestation.cli import attest
 from attestation.client.errors import ClientCode
+from attestation.collateral.cli import collateral
 from attestation.ear.errors import EarCode
 from attestation.ear.keys import write_verifier_key
 from attestation.errors import EvidenceCode, WireCode
@@ -23,6 +28,7 @@ from manifests import keyfile
 from manifests.errors import ManifestCode, StrongroomError
 from tests.attestation import kit
 from tests.attestation.kit import NOW
+from tests.shared import vectors
 
 
 def run(group: Any, *arguments: object) -> Result:
@@ -292,6 +298,44 @@ def test_a_platform_that_cannot_be_kept_there_says_so(tmp_path: Path, home: str)
 def test_collateral_that_cannot_be_a_path_is_unavailable(files: list[object], tmp_path: Path) -> None:
     files[3] = tmp_path / ("x" * 300)
     assert refusal(run(attest, "verify", *files)).code is ManifestCode.FILE_UNAVAILABLE
+
+
+ESCAPES = "\x1b[2J\x1b]0;title\x07\u202e"
+
+
+def test_what_unverified_evidence_says_is_shown_and_not_done(tmp_path: Path) -> None:
+    """The runtime data of a paravisor's report is any text, until the report's own hash of it is checked."""
+    given = (vectors() / "azure-snp/coco-evidence-v1.json").read_bytes()
+    hcl = azure.parse_evidence(given).hcl
+    forged = dataclasses.replace(hcl, runtime_data=ESCAPES.encode(), padding=0).serialize()
+    path = tmp_path / "evidence.json"
+    text = base64.urlsafe_b64encode(forged).rstrip(b"=").decode()
+    path.write_text(json.dumps(json.loads(given) | {"hcl_report": text}))
+    result = run(attest, "show", path)
+    assert result.exit_code == 0
+    assert all(line.isprintable() for line in result.output.splitlines())
+    assert "\\x1b[2J\\x1b]0;title\\x07" in result.output
+    for command in ("verify", "explain"):
+        assert all(line.isprintable() for line in run(attest, command, "--evidence", path).output.splitlines())
+
+
+def test_names_of_files_are_shown_and_not_done(tmp_path: Path) -> None:
+    (tmp_path / f"{ESCAPES}.json").write_text("{}")
+    result = run(collateral, "status", tmp_path)
+    assert result.exit_code == 10
+    assert all(line.isprintable() for line in result.output.splitlines())
+    assert "\\x1b[2J\\x1b]0;title\\x07\\u202e" in result.output
+
+
+def test_a_pipe_among_the_collateral_keeps_nobody_waiting(files: list[object], tmp_path: Path) -> None:
+    folder = tmp_path / "pipes"
+    folder.mkdir()
+    os.mkfifo(folder / f"{kit.platform().collateral_key}.json")
+    result = run(attest, "verify", "--evidence", files[1], "--collateral", folder, "--at", NOW)
+    assert result.exit_code == 40 or refusal(result).code is ManifestCode.FILE_UNAVAILABLE
+    shown = run(collateral, "status", folder)
+    assert shown.exit_code == 10
+    assert "is no regular file" in shown.output
 
 
 def test_showing_what_is_not_there_says_so(tmp_path: Path) -> None:

@@ -228,6 +228,34 @@ def test_plain_json_is_read() -> None:
     assert strict_json.loads("[" * 16 + "1" + "]" * 16, max_size=100)
 
 
+@pytest.mark.parametrize(
+    "item",
+    ["{}", "[]", "1", '"a"', '{"a":1}', "[[], 0.5]"],
+    ids=["maps", "lists", "numbers", "texts", "pairs", "long way"],
+)
+def test_json_of_too_many_items_is_not_read(item: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"[{','.join([item] * (strict_json.MAX_ITEMS + 1))}]"
+    monkeypatch.setattr(json, "loads", lambda *_args, **_options: pytest.fail("it is read"))
+    with refused(EvidenceCode.JSON_MALFORMED) as caught:
+        strict_json.loads(text, max_size=len(text))
+    assert "too many items" in caught.value.message
+
+
+def test_quotes_that_make_no_items_are_not_taken_apart() -> None:
+    """Text is split at its quotes before it is read; where there are too many for its items, it is not."""
+    text = '"' * (4 * strict_json.MAX_ITEMS + 4)
+    with refused(EvidenceCode.JSON_MALFORMED) as caught:
+        strict_json.loads(text, max_size=len(text))
+    assert "too many items" in caught.value.message
+
+
+def test_json_of_many_items_is_read() -> None:
+    text = f"[{','.join(['1'] * (strict_json.MAX_ITEMS - 1))}]"
+    assert len(strict_json.loads(text, max_size=len(text))) == strict_json.MAX_ITEMS - 1
+    long = f'{{"a":"{"x" * strict_json.MAX_ITEMS * 8}"}}'
+    assert strict_json.loads(long, max_size=len(long)), "one long string is one item"
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_json_or_refused(text: str) -> None:
     result = outcome(lambda: strict_json.loads(text, max_size=60))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import random
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -268,6 +270,63 @@ def test_unwrapping_is_total(data: bytes) -> None:
         EvidenceCode.WRAPPING_TOO_LARGE,
     }
     assert isinstance(found, Unwrapped) or found in documented
+
+
+@pytest.mark.parametrize("item", ["{}", "[]", "1", '"ab"', '{"a":1}', "0.5"])
+@pytest.mark.parametrize("around", ["[{}]", '{{"quote":[{}]}}', '{{"collateral":[{}]}}'])
+def test_json_of_too_many_items_is_not_read(item: str, around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some bytes each as text, and up to some hundred once they are read."""
+    text = around.format(",".join([item] * (wrapping_json.MAX_ITEMS + 1)))
+    monkeypatch.setattr(json, "loads", lambda *_args, **_options: pytest.fail("it is read"))
+    with refused(EvidenceCode.WRAPPING_TOO_LARGE) as caught:
+        unwrap(text.encode())
+    assert caught.value.expected == f"JSON of at most {wrapping_json.MAX_ITEMS} items"
+
+
+def test_the_items_of_all_texts_count_together() -> None:
+    """Each text is within the bound; what is different about them is how much space stands in front."""
+    share = wrapping_json.MAX_ITEMS // 4 - 100
+    texts = [" " * number + json.dumps([1] * share) for number in range(5)]
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+        unwrap(json.dumps({"x": [{"body": text.encode().hex()} for text in texts[:4]]}).encode())
+    with refused(EvidenceCode.WRAPPING_TOO_LARGE):
+        unwrap(json.dumps({"x": [{"body": text.encode().hex()} for text in texts]}).encode())
+
+
+def test_collateral_of_too_many_items_is_not_looked_for() -> None:
+    """Evidence that is JSON itself is not opened as a wrapping, so its items are counted where collateral is sought."""
+    text = f'{{"collateral":[{",".join(["[]"] * wrapping_json.MAX_ITEMS)}]}}'
+    assert wrapping_json.find_collateral(text.encode()) is None
+
+
+def test_a_list_of_numbers_may_be_long() -> None:
+    data = json.dumps({"quote": list(QUOTE() + bytes(100_000))}).encode()
+    assert unwrap(data).evidence == QUOTE()
+
+
+def test_gzip_inflates_to_no_more_than_evidence_does() -> None:
+    within, beyond = (gzip.compress(b"A" * (wrapping.MIN_INFLATED + more), mtime=0) for more in (-1, 1))
+    assert len(beyond) * wrapping.MAX_RATIO < wrapping.MIN_INFLATED
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+        unwrap(within)
+    with refused(EvidenceCode.WRAPPING_TOO_LARGE):
+        unwrap(beyond)
+    less = gzip.compress(random.Random(5).randbytes(wrapping.MIN_INFLATED + 1), mtime=0)
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+        unwrap(less)
+
+
+@pytest.mark.parametrize("text", [b"A", b"0", b"A ", b"0 ", b'"'])
+def test_long_text_takes_memory_in_proportion(text: bytes) -> None:
+    """A pattern that repeats a group keeps a record of every repetition, some hundred bytes for two digits."""
+    data = (text * MAX_WRAPPED)[: MAX_WRAPPED // 4]
+    tracemalloc.start()
+    try:
+        kit.outcome(lambda: unwrap(data))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 16 * len(data)
 
 
 def bomb(levels: int, width: int) -> bytes:

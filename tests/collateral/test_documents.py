@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,9 @@ from attestation.collateral.documents import (
 )
 from attestation.collateral.errors import FetchCode
 from attestation.intel import pem
-from tests.attestation.kit import NOW, outcome, platform, refused
+from attestation.sim.pki import Profile, certify
+from attestation.sim.pki import revocation_list as crl_of_pki
+from tests.attestation.kit import FAR, NOW, in_the_year_0, outcome, platform, refused
 from tests.collateral.kit import DAY, signed
 
 URL = "https://service.example/document"
@@ -80,6 +84,19 @@ def test_certificates_are_read_from_der_and_pem_into_one_form() -> None:
     assert fetched.expires == int(leaf.not_valid_after_utc.timestamp()) + 1
 
 
+def lately(sign: str) -> bytes:
+    """A certificate and a list of the simulated PKI, which end in 2060."""
+    pki = platform().pki
+    if sign == "list":
+        return crl_of_pki(pki.root, [], NOW, FAR)
+    return certify(Profile("PCK Processor CA"), pki.root.key, pki.root, serial=7, start=NOW, end=FAR).der
+
+
+def year_0(kind: str) -> bytes:
+    key = platform().pki.root.key
+    return in_the_year_0(lately(kind), lambda tbs: key.sign(tbs, ec.ECDSA(hashes.SHA256())))
+
+
 BROKEN: list[tuple[Document, bytes, dict[str, str]]] = [
     (LIST, b"", {}),
     (LIST, b"garbage", {}),
@@ -92,6 +109,10 @@ BROKEN: list[tuple[Document, bytes, dict[str, str]]] = [
     (ONE, b"", {}),
     (ONE, HELD.tcb_info_issuer_chain, {}),
     (ONE, HELD.pck_crl, {}),
+    (ONE, year_0("certificate"), {}),
+    (ONE, pem.encode_chain(year_0("certificate")), {}),
+    (LIST, year_0("list"), {}),
+    (TWO, pem.encode_chain(year_0("certificate"), pem.decode_chain(HELD.tcb_info_issuer_chain, 2)[1]), {}),
     (TWO, pem.encode_chain(pem.decode_chain(HELD.tcb_info_issuer_chain, 2)[0]), {}),
     (TWO, HELD.tcb_info_issuer_chain[:-40], {}),
     (JSON, b"", CHAIN),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from manifests.errors import ManifestCode, ManifestError
-from manifests.files import exists, make_folder, read_bounded, write_atomically
+from manifests.files import exists, make_folder, open_regular, read_bounded, write_atomically
+from manifests.sealed.source import FileSource
+from manifests.sealed.writer import FilePart
 
 
 def _names(folder: Path) -> list[str]:
@@ -113,4 +116,50 @@ def test_whether_a_name_is_taken_can_be_asked_of_any_path(tmp_path: Path) -> Non
     assert not exists(tmp_path / "none")
     with pytest.raises(ManifestError) as caught:
         exists(tmp_path / ("x" * 300))
+    assert caught.value.code is ManifestCode.FILE_UNAVAILABLE
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    """A named pipe that nobody writes to: whoever opens it as a file waits for good."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+@pytest.mark.parametrize("name", ["pipe", "link to a pipe", "link to a device", "device", "link to a descriptor"])
+def test_what_is_no_file_is_refused_at_once(pipe: Path, name: str) -> None:
+    places = {"pipe": pipe, "device": Path("/dev/zero")}
+    targets = {"link to a pipe": "pipe", "link to a device": "/dev/zero", "link to a descriptor": "/dev/fd/0"}
+    path = places.get(name, pipe.with_name("link"))
+    if name in targets:
+        path.symlink_to(targets[name])
+        descriptor, other = os.pipe()
+        if name == "link to a descriptor":
+            path.unlink()
+            path.symlink_to(f"/dev/fd/{descriptor}")
+    for read in (lambda: read_bounded(path, 10), lambda: open_regular(path), lambda: FileSource(path)):
+        with pytest.raises(ManifestError) as caught:
+            read()
+        assert caught.value.code is ManifestCode.FILE_UNAVAILABLE
+        assert caught.value.message == f"{path} is no regular file"
+    if name in targets:
+        os.close(descriptor)
+        os.close(other)
+
+
+def test_what_a_process_was_started_with_is_read_to_its_end() -> None:
+    """A shell gives <(...) as /dev/fd/63; whoever writes may take a while."""
+    descriptor, other = os.pipe()
+    writer = threading.Timer(0.2, lambda: (os.write(other, b"later"), os.close(other)))
+    writer.start()
+    try:
+        assert read_bounded(Path(f"/dev/fd/{descriptor}"), 10) == b"later"
+    finally:
+        writer.join()
+        os.close(descriptor)
+
+
+def test_a_part_that_became_a_pipe_is_not_waited_for(pipe: Path) -> None:
+    with pytest.raises(ManifestError) as caught:
+        next(FilePart.of("part", pipe).pieces(10))
     assert caught.value.code is ManifestCode.FILE_UNAVAILABLE

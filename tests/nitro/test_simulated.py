@@ -26,7 +26,7 @@ from attestation.sim.chains import Authority384, Profile384, certify, derive_key
 from attestation.sim.extension import element
 from attestation.sim.nitro import MODULE_ID, SimulatedNitro
 from manifests.errors import ErrorCode
-from tests.attestation.kit import outcome, refused
+from tests.attestation.kit import FAR, in_the_year_0, outcome, refused
 from tests.nitro import kit
 
 DAY = 86400
@@ -246,6 +246,16 @@ def test_a_certificate_that_is_none_is_refused_before_it_is_parsed(der: bytes) -
     document = kit.parsed(kit.simulated())
     with refused(EvidenceCode.CERTIFICATE_MALFORMED):
         evidence.verify(dataclasses.replace(document, certificate=der), None, kit.sim_roots(), kit.NOW)
+
+
+def test_a_certificate_with_a_date_of_the_year_0_is_refused() -> None:
+    signer = kit.hypervisor().authorities[-1]
+    late = issued(LEAF, signer, end=FAR)
+    der = in_the_year_0(late.der, lambda tbs: signer.key.sign(tbs, ec.ECDSA(hashes.SHA384())))
+    document = dataclasses.replace(kit.parsed(kit.simulated()), certificate=der)
+    with refused(EvidenceCode.CERTIFICATE_MALFORMED) as caught:
+        evidence.verify(document, None, kit.sim_roots(), kit.NOW)
+    assert "cannot be parsed" in caught.value.message
 
 
 def signed_by_the_instance(tbs: bytes, unused: bytes = b"\0") -> bytes:

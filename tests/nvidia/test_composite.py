@@ -107,6 +107,19 @@ def test_devices_that_the_claims_do_not_name_are_refused() -> None:
     assert failed(appraise(CLAIMS, gpus())) == [SessionFinding.DEVICES]
 
 
+@pytest.mark.parametrize("junk", [b"", b"x", gpus()[:-1], gpus() + b"x"], ids=["none", "junk", "short", "long"])
+def test_what_the_claims_do_not_name_is_refused_before_it_is_parsed(junk: bytes) -> None:
+    """It may be 4 MiB of manifests that somebody made to be slow; an enclave's own evidence has the digest."""
+    session = appraise(claims_for(gpus()), junk)
+    assert failed(session) == [SessionFinding.DEVICES]
+    assert session.expires == session.verified.expires
+    assert FindingCode.MRENCLAVE in {finding.code for finding in session.appraisal.findings}
+    assert failed(appraise(claims_for(gpus()), junk, policy(sgx={"mrenclave": ["11" * 32]}))) == [
+        FindingCode.MRENCLAVE,
+        SessionFinding.DEVICES,
+    ]
+
+
 def test_devices_that_answered_for_another_start_are_refused() -> None:
     for change in ({"boot_id": bytes(16)}, {"receipt_key": Signer.from_seed(bytes([1]) * 32).public}):
         other = dataclasses.replace(claims_for(gpus()), **change)

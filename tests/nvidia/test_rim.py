@@ -14,7 +14,7 @@ from attestation.errors import EvidenceCode, EvidenceError
 from attestation.nvidia import strict_xml
 from attestation.nvidia.errors import NvidiaCode
 from attestation.nvidia.rim import MAX_RIM, parse_rim
-from attestation.nvidia.strict_xml import MAX_DEPTH, MAX_ELEMENTS
+from attestation.nvidia.strict_xml import MAX_DECLARED, MAX_DEPTH, MAX_ELEMENTS, MAX_SCOPE
 from attestation.sim.chains import Profile384, enrol
 from attestation.sim.nvidia import Device
 from manifests.errors import ErrorCode
@@ -47,6 +47,18 @@ def test_an_inner_element_writes_the_namespaces_that_it_inherits() -> None:
     tree = strict_xml.parse(b'<a xmlns="u" xmlns:x="v"><x:b><c/></x:b></a>')
     assert strict_xml.canonical(tree.elements[0]) == b'<x:b xmlns="u" xmlns:x="v"><c></c></x:b>'
     assert strict_xml.canonical(tree, without=tree.elements[0]) == b'<a xmlns="u" xmlns:x="v"></a>'
+
+
+def declarations(count: int, prefix: str = "p") -> str:
+    """Namespace declarations, each with a prefix of its own."""
+    return "".join(f' xmlns:{prefix}{number}="u"' for number in range(count))
+
+
+def test_as_many_namespaces_as_are_allowed_are_read_and_share_one_map() -> None:
+    text = f"<a{declarations(MAX_DECLARED)}><b{declarations(MAX_SCOPE - MAX_DECLARED, 'q')}><q0:c/><p0:d/></b></a>"
+    (inner,) = strict_xml.parse(text.encode()).elements
+    assert len(inner.scope) == MAX_SCOPE
+    assert all(child.scope is inner.scope for child in inner.elements)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +112,8 @@ def test_an_inner_element_writes_the_namespaces_that_it_inherits() -> None:
         "<a:b:c/>",
         "<a>" * (MAX_DEPTH + 1) + "</a>" * (MAX_DEPTH + 1),
         "<a>" + "<b/>" * MAX_ELEMENTS + "</a>",
+        f"<a{declarations(MAX_DECLARED + 1)}/>",
+        f'<a{declarations(8)}><b{declarations(8, "q")}><c xmlns="u"/></b></a>',
     ],
 )
 def test_xml_outside_the_subset_is_refused(text: str) -> None:
@@ -135,6 +149,18 @@ def test_a_simulated_manifest_passes_the_same_steps() -> None:
     rim = parse_rim(manifest())
     assert rim.verify(kit.sim_roots()).anchor.simulated
     assert [golden.index for golden in rim.golden] == [7, 32, 33, 34, 35, 36, 37, 38]
+
+
+@pytest.mark.parametrize("content", ["text", "<a/>", "\n"])
+@pytest.mark.parametrize("name", ["Entity", "Meta", "Resource"])
+def test_what_nothing_reads_is_not_carried_along(name: str, content: str) -> None:
+    """SWID tags may have more below an Entity; NVIDIA's have nothing there."""
+    text = manifest().decode()
+    (found, *_) = re.findall(rf"<ns0:{name} [^>]*/>|<ns0:{name} [^>]*></ns0:{name}>", text)
+    start = found[: found.index(">")].removesuffix("/")
+    with refused(NvidiaCode.RIM_MALFORMED) as caught:
+        parse_rim(text.replace(found, f"{start}>{content}</ns0:{name}>", 1).encode())
+    assert "has content" in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from attestation import cbor, evidence
 from attestation.appraise import appraise
+from attestation.batch import BatchVerifier
 from attestation.collateral import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError, FindingCode
 from attestation.ratls.certificate import LEGACY, MAX_CERTIFICATE, TAGGED_EVIDENCE, looks_like, parse_certificate
 from attestation.ratls.claims import read_tagged
 from attestation.ratls.errors import RatlsCode
 from attestation.ratls.verify import RatlsVerified
+from attestation.report import examine
 from attestation.roots import Roots
 from attestation.sim.pki import derive_key
 from attestation.sim.ratls import RatlsProfile, certificate, claims_of, ratls_certificate, tagged_evidence
@@ -31,7 +33,7 @@ from attestation.sim.rsa_key import derive_rsa_key
 from attestation.sim.tdx import SimulatedTdx
 from manifests.errors import ErrorCode
 from tests.attestation import kit
-from tests.attestation.kit import CREATED, NOW, SEED, outcome, refused
+from tests.attestation.kit import CREATED, FAR, NOW, SEED, outcome, refused
 
 KEY = ec.derive_private_key(0x5A5A5A5A, ec.SECP384R1())
 """On the curve that Gramine uses."""
@@ -261,6 +263,30 @@ def test_keys_and_signatures_of_other_kinds_are_refused() -> None:
     builder = builder.not_valid_before(template.not_valid_before_utc).not_valid_after(template.not_valid_after_utc)
     with refused(RatlsCode.KEY_KIND):
         parse_certificate(builder.sign(key, None).public_bytes(Encoding.DER))
+
+
+def in_the_year_0(not_before: int, not_after: int) -> bytes:
+    der = ratls_certificate(KEY, quote, profile=RatlsProfile(not_before=not_before, not_after=not_after))
+    return kit.in_the_year_0(der, lambda tbs: KEY.sign(tbs, ec.ECDSA(hashes.SHA256())))
+
+
+@pytest.mark.parametrize("dates", [(FAR, FAR + 1), (CREATED, FAR), (FAR, FAR)], ids=["first", "last", "both"])
+def test_a_date_of_the_year_0_is_no_date(dates: tuple[int, int]) -> None:
+    """DER has such a year, and no calendar has: whoever makes a certificate signs what they like."""
+    der = in_the_year_0(*dates)
+    with refused(RatlsCode.CERTIFICATE) as caught:
+        evidence.parse(der)
+    assert "a date is none" in caught.value.message
+    report = examine(der, now=NOW)
+    assert (report.exit_code, report.refused[0].code) == (30, RatlsCode.CERTIFICATE)
+
+
+def test_such_a_certificate_costs_no_other_piece_of_a_batch_its_outcome() -> None:
+    with BatchVerifier(kit.platform().collateral(NOW), kit.sim_roots(), workers=1) as verifier:
+        bad, good = verifier.verify([in_the_year_0(CREATED, FAR), kit.sim_quote()], NOW)
+    assert isinstance(bad, EvidenceError)
+    assert bad.code is RatlsCode.CERTIFICATE
+    assert good == kit.verify_sim()
 
 
 def test_sha1_and_sha224_sign_no_certificate() -> None:

@@ -24,7 +24,7 @@ from attestation.tpm.errors import TpmCode
 from attestation.tpm.signature import Signature
 from attestation.tpm.verify import NO_END
 from manifests.errors import ErrorCode
-from tests.attestation.kit import CREATED, NOW, REPORT_DATA, SEED, refused
+from tests.attestation.kit import CREATED, FAR, NOW, REPORT_DATA, SEED, in_the_year_0, refused
 from tests.tpm import kit
 
 END = CREATED + 10 * YEAR
@@ -216,6 +216,15 @@ def test_a_certificate_of_another_profile_is_refused(key: Any, extensions: Any, 
     der = signed_elsewhere(key(), kit.sim().root.key, hashes.SHA256(), *extensions)
     with refused(code):
         kit.verify(chained(der, kit.sim().root.der))
+
+
+def test_a_certificate_with_a_date_of_the_year_0_is_refused() -> None:
+    key = kit.sim().root.key
+    late = authority(SEED, TpmProfile("Late CA", CREATED - DAY, FAR, authority=True), kit.sim().root)
+    der = in_the_year_0(late.der, lambda tbs: key.sign(tbs, ec.ECDSA(hashes.SHA256())))
+    with refused(EvidenceCode.CERTIFICATE_MALFORMED) as caught:
+        kit.verify(chained(kit.sim().certificate(late), der, kit.sim().root.der))
+    assert "cannot be parsed" in caught.value.message
 
 
 # ------------------------------------------------------------------------------------------- what the key signed

@@ -21,9 +21,10 @@ from attestation.sim.pki import derive_key
 from attestation.sim.ratls import RatlsProfile, certificate, claims_of, ratls_certificate, tagged_evidence
 from attestation.sim.rsa_key import derive_rsa_key
 from manifests.errors import ErrorCode
+from tests.attestation.kit import FAR, in_the_year_0
 from tests.vectors.attestation import sgx, tdx
 from tests.vectors.attestation.intel import flip
-from tests.vectors.attestation.scene import NOW, SEED, Scene, merged
+from tests.vectors.attestation.scene import CREATED, NOW, SEED, Scene, merged
 from tests.vectors.attestation.vector import Vector
 
 KEY: Final = ec.derive_private_key(0x5A5A5A5A, ec.SECP384R1())
@@ -144,6 +145,15 @@ def _signed_by(key: Any, algorithm: Any) -> bytes:
     return builder.sign(key, algorithm, ecdsa_deterministic=True).public_bytes(Encoding.DER)
 
 
+def _year_0(not_before: int, not_after: int) -> bytes:
+    """A certificate whose dates in 2060 are in the year 0 instead."""
+    profile = RatlsProfile(not_before=not_before, not_after=not_after)
+    return in_the_year_0(
+        ratls_certificate(KEY, quote, profile=profile),
+        lambda tbs: KEY.sign(tbs, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)),
+    )
+
+
 def certificates() -> Iterator[Vector]:
     issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
     value = tagged_evidence(quote, claims_of(spki()))
@@ -165,6 +175,8 @@ def certificates() -> Iterator[Vector]:
         ("rsa key of 1024 bits", "The key is too small.", RatlsCode.KEY_KIND,
          ratls_certificate(derive_rsa_key(SEED, "weak", 1024), quote)),
         ("signed with sha-224", "SHA-224 is too weak.", RatlsCode.KEY_KIND, _signed_by(KEY, hashes.SHA224())),
+        ("valid from the year 0", "DER has a year 0, and no calendar has.", RatlsCode.CERTIFICATE, _year_0(FAR, FAR)),
+        ("valid until the year 0", "The last date is none.", RatlsCode.CERTIFICATE, _year_0(CREATED, FAR)),
     )  # fmt: skip
     for edge, comment, code, data in table:
         yield SCENE.unparsed(edge, comment, code, data)

@@ -114,6 +114,7 @@ def test_every_shared_file_is_used_and_the_corpus_stays_small() -> None:
 
 
 UNREACHED: dict[ErrorCode, str] = {
+    EvidenceCode.VERIFIER_DEFECT: "of a defect of this verifier, and none is known",
     EvidenceCode.APPRAISAL_REFUSED: "the error that carries findings; cases name the findings",
     EvidenceCode.SIMULATOR_STATE: "of the simulator",
     EvidenceCode.SIMULATOR_LAUNCH: "of the simulator",
