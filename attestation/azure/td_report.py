@@ -3,7 +3,9 @@
 Source: Intel TDX Module ABI Specification, "TDREPORT_STRUCT": REPORTMACSTRUCT, TEE_TCB_INFO and TDINFO.
 
 A TD report's MAC can be checked on its own machine alone.  What is trusted is the quote; the report has to say the
-same, field by field.  Two fields are in no quote and are not judged: CPUSVN and MAC.
+same, field by field.  What no quote has is not judged: CPUSVN, MAC and VALID; and, where the quote has a report 1.0
+(version 4), TEE_TCB_SVN2 and MRSERVICETD, whose presence TYPE.VERSION tells.  All but the first two are under a hash
+of the report itself, so that whoever alters them has to write that hash anew; which he can.
 """
 
 from __future__ import annotations
@@ -55,7 +57,11 @@ TCB_INFO = slice(256, 256 + 239)
 TD_INFO = slice(512, 1024)
 
 UNSIGNED: Final = ("cpu_svn", "mac")
-"""Fields that nothing here covers."""
+"""Fields that nothing here covers: flipped, they go unnoticed."""
+SELF_HASHED: Final = ("valid",)
+"""Fields that only the report's own hashes cover: altered together with these, they go unnoticed."""
+SELF_HASHED_10: Final = ("tee_tcb_svn2", "mr_service_td")
+"""Those of them that a quote with a TD report 1.5 has, and one with a report 1.0 has not."""
 
 
 def check_td_report(raw: bytes, quote: TdQuote) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from attestation.errors import EvidenceError
 from attestation.eventlog.errors import EventLogCode
@@ -23,6 +23,22 @@ MAX_LOG = 1024 * 1024
 """A confidential VM's table has 64 to 256 KiB, most of it unused."""
 MAX_ALGORITHMS = 8
 _MAX_DIGEST = 64
+UNCOVERED: Final = (
+    "header: register",
+    "header: platform class",
+    "header: errata",
+    "header: size of UINTN",
+    "header: vendor information",
+    "event type",
+    "event data",
+    "register that is not quoted",
+    "digest that is not quoted",
+)
+"""What can be altered in a log that replays to the quoted registers.
+
+Types but for EV_NO_ACTION, which tells what was not extended; data but for the startup locality where PCR 0 is quoted.
+Not quoted is also what EV_NO_ACTION has as register and digests, and a digest of a bank that is not quoted.
+"""
 _SIGNATURE = b"Spec ID Event03\0"
 _VERSION = (0, 2)
 """(minor, major) of the log's format: 2.0, with any errata."""

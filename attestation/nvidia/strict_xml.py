@@ -15,6 +15,7 @@ for, inclusive canonicalisation, the standard library does not have (`xml.etree`
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Element:
         """Namespace and local name."""
         return _resolve(self.tag, self.scope, self.scope.get("", ""))
 
-    @property
+    @functools.cached_property
     def attributes(self) -> dict[Name, str]:
         """Values by namespace and local name."""
         return {_resolve(name, self.scope, ""): value for name, value in self.written}

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.errors import EvidenceError
+from attestation.intel.der import SEQUENCE, DerReader
 from attestation.ratls.claims import BoundQuote, read_legacy, read_tagged
 from attestation.ratls.errors import RatlsCode
 from attestation.roots import X509_ERRORS
@@ -34,6 +35,9 @@ LEGACY: Final = (
 """Gramine's own extension: as Gramine writes it, with tag and length of the identifier as its first arcs; as meant."""
 
 MAX_CERTIFICATE = 128 * 1024
+_MAX_SERIAL = (1 << 160) - 1
+"""20 octets (RFC 5280, 4.1.2.2)."""
+_VERSION_TAG = 0xA0
 _MIN_RSA_BITS = 2048
 _CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 _OIDS = (bytes.fromhex("0606678105050409"), bytes.fromhex("2a864886f84d8a3906"))
@@ -93,6 +97,7 @@ def parse_certificate(der: bytes) -> RatlsCertificate:
         raise _malformed(f"it is longer than {MAX_CERTIFICATE} bytes")
     signed = SignedDer.split(der, RatlsCode.CERTIFICATE)
     signed.check_algorithm(RatlsCode.KEY_KIND, "the certificate")
+    _check_serial(signed.tbs)
     try:
         certificate = x509.load_der_x509_certificate(der)
         extensions, key = certificate.extensions, certificate.public_key()
@@ -112,6 +117,18 @@ def parse_certificate(der: bytes) -> RatlsCertificate:
         not_before=dates[0],
         not_after=dates[1],
     )
+
+
+def _check_serial(tbs: bytes) -> None:
+    """Refuse a serial number that is zero, negative or too long (RFC 5280, 4.1.2.2).
+
+    The X.509 parser, which sees these bytes before any signature is checked, only warns of one.
+    """
+    reader = DerReader(tbs, RatlsCode.CERTIFICATE).inside(SEQUENCE)
+    if reader.more and reader.next_tag() == _VERSION_TAG:
+        reader.content(_VERSION_TAG)
+    if not reader.integer(_MAX_SERIAL):
+        raise reader.refuse("the certificate has the serial number 0")
 
 
 def _check_key(key: object) -> SigningKey:

@@ -21,6 +21,11 @@ def replace_section(title: str, body: str) -> None:
     PAGE.write_text("\n".join([_INTRODUCTION, *parts]), encoding="utf-8")
 
 
+def read_section(title: str) -> str:
+    """Return one section as it was written last; empty where it never was."""
+    return _read().get(title, "")
+
+
 def _read() -> dict[str, str]:
     if not PAGE.is_file():
         return {}

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -121,13 +121,15 @@ class SoftwareTpm:
         return container(key, message, signature, self.pcrs(message), log=log)
 
 
-def container(key: Key, message: bytes, signature: bytes, pcrs: list[bytes], *, log: bytes = b"") -> bytes:
+def container(
+    key: Key, message: bytes, signature: bytes, pcrs: list[bytes], *, log: bytes = b"", chain: Sequence[bytes] = ()
+) -> bytes:
     return canonical.encode(
         {
             "format": FORMAT,
             "version": VERSION,
             "key": key.public,
-            "key_chain": [],
+            "key_chain": list(chain),
             "log": log,
             "message": message,
             "parent": key.parent,

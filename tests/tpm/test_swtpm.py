@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import hashlib
 import secrets
+from collections.abc import Iterator
 
 import pytest
 
 from attestation import evidence
 from attestation.appraise import appraise
-from attestation.errors import EvidenceCode, EvidenceError, FindingCode
-from attestation.eventlog.log import EventType
+from attestation.errors import EvidenceCode, FindingCode
+from attestation.eventlog.log import UNCOVERED, EventLog, EventType, parse_event_log
 from attestation.eventlog.replay import extend
-from attestation.policy import load_policy, roots_for
+from attestation.policy import Policy, load_policy, roots_for
 from attestation.roots import Roots
 from attestation.sim.eventlog import make_log
+from attestation.sim.pki import Lifetimes
+from attestation.sim.tpm_pki import certify_key, key_profile
 from attestation.tpm.abi import parse_evidence
 from attestation.tpm.algorithms import Hash
 from attestation.tpm.errors import TpmCode
 from attestation.tpm.public import Public, fingerprint
 from attestation.tpm.verified import TpmVerified
 from attestation.tpm.verify import NO_END
-from tests.attestation.kit import NOW, REPORT_DATA, refused
+from tests import flips
+from tests.attestation.kit import CREATED, NOW, REPORT_DATA, SEED, refused
+from tests.tpm import kit
 from tests.tpm.swtpm import Key, SoftwareTpm, container
 
 QUALIFYING = hashlib.sha256(REPORT_DATA).digest()
@@ -199,17 +204,107 @@ def test_what_the_tpm_certifies_is_no_quote(tpm: SoftwareTpm, ak: Key) -> None:
         parse_evidence(container(ak, tpm.read("m"), tpm.read("s"), []))
 
 
-def test_every_flipped_bit_of_a_real_quote_is_refused(tpm: SoftwareTpm, ak: Key) -> None:
-    """Message, signature, PCR values, public area and parent: no bit of the container is without effect."""
-    message, signature = tpm.quote(ak, "sha256:0,7,16", QUALIFYING)
-    data = container(ak, message, signature, tpm.pcrs(message))
-    roots = Roots.vendor().with_tpm([fingerprint_of(ak)])
-    evidence.verify(evidence.parse(data), None, roots, NOW)
-    accepted = []
-    for bit in range(8 * len(data)):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
-        with contextlib.suppress(EvidenceError):
-            evidence.verify(evidence.parse(bytes(flipped)), None, roots, NOW)
-            accepted.append(bit)
-    assert accepted == []
+# ------------------------------------------------------------------------------------------------------------ bits
+
+QUOTED = (4, 23)
+
+
+def boot_log() -> bytes:
+    """A log of two banks, with vendor information, of what is extended to PCRs 4 and 23, and of more."""
+    banks = (Hash.SHA256, Hash.SHA384)
+    entries = (
+        (0, EventType.EV_NO_ACTION, b"StartupLocality\0\0"),
+        (23, EventType.EV_EVENT_TAG, b"application"),
+        (4, EventType.EV_IPL, b"kernel"),
+        (4, EventType.EV_SEPARATOR, bytes(4)),
+        (9, EventType.EV_IPL, b"not quoted"),
+    )
+    log = parse_event_log(make_log(entries, banks))
+    body = log.header[32:-1] + b"\x04more"  # vendorInfoSize ends the header, and counts what follows it
+    header = log.header[:28] + len(body).to_bytes(4, "little") + body
+    return dataclasses.replace(log, header=header).serialize()
+
+
+def log_fields(log: EventLog) -> Iterator[tuple[str, int]]:
+    """Every field of a log with its size; what the quote's registers and bank do not reach has a name of its own."""
+    yield from (("header: register", 4), ("header: type, digest and size", 28), ("header: signature", 16))
+    yield from (("header: platform class", 4), ("header: version", 2), ("header: errata", 1))
+    yield from (("header: size of UINTN", 1), ("header: algorithms", 4 + 4 * len(log.algorithms)))
+    yield "header: size of vendor information", 1
+    used = 32 + 16 + 8 + 4 + 4 * len(log.algorithms) + 1
+    yield "header: vendor information", len(log.header) - used
+    for event in log.events:
+        quoted = event.register in QUOTED and event.kind != EventType.EV_NO_ACTION
+        yield "register" if quoted else "register that is not quoted", 4
+        yield from (("event type", 4), ("number of digests", 4))
+        for algorithm, digest in event.digests:
+            yield "algorithm", 2
+            yield "digest" if quoted and algorithm == Hash.SHA256 else "digest that is not quoted", len(digest)
+        yield from (("size of event data", 4), ("event data", len(event.data)))
+
+
+@pytest.fixture(scope="module")
+def certified(tpm: SoftwareTpm, ak: Key) -> bytes:
+    """Evidence with everything that a container has room for: a log, and a chain for the real TPM's key."""
+    tpm.run("tpm2_pcrreset", "23")
+    for index, data in ((23, b"application"), (4, b"kernel"), (4, bytes(4))):
+        tpm.extend(index, "sha256", Hash.SHA256.digest(data))
+    message, signature = tpm.quote(ak, "sha256:4,23", QUALIFYING)
+    profile = key_profile(CREATED, Lifetimes().pck)
+    certificate = certify_key(SEED, profile, Public.parse(ak.public).key(), kit.sim().root)
+    chain = (certificate, kit.sim().root.der)
+    return container(ak, message, signature, tpm.pcrs(message), log=boot_log(), chain=chain)
+
+
+def strict_policy(data: bytes) -> Policy:
+    """A policy that names the quoted PCRs, and wants the log to explain them."""
+    pcrs = parse_evidence(data).quote.pcrs
+    values = {f"pcr{index}": [value.hex()] for _, index, value in pcrs}
+    return kit.policy(pcrs={"sha256": values}, event_log_pcrs=list(QUOTED))
+
+
+def container_parts(data: bytes) -> dict[str, list[range]]:
+    """The bits of a container: those of its log, of its certificates, and all others."""
+    ders = parse_evidence(data).key_chain
+
+    def at(part: bytes) -> range:
+        start = data.index(part)
+        return range(8 * start, 8 * (start + len(part)))
+
+    log, chain = at(boot_log()), [at(der) for der in ders]
+    taken = sorted([log, *chain], key=lambda bits: bits.start)
+    starts = [0, *(bits.stop for bits in taken)]
+    stops = [*(bits.start for bits in taken), 8 * len(data)]
+    return {"log": [log], "key_chain": chain, "rest": [*map(range, starts, stops)]}
+
+
+@pytest.mark.parametrize("part", ["log", "key_chain", "rest"])
+def test_every_flipped_bit_of_a_container_is_noticed_but_what_its_log_leaves_open(certified: bytes, part: str) -> None:
+    """Message, signature, PCR values, public area, parent, certificates and frame; of the log, all but `UNCOVERED`."""
+    policy = strict_policy(certified)
+    roots = roots_for(policy)
+
+    def check(_name: str, changed: bytes) -> None:
+        appraise(evidence.verify(evidence.parse(changed), None, roots, NOW), policy, NOW).require()
+
+    case, parts = flips.Case({"container": certified}, check), container_parts(certified)
+    assert case.accepts("container", certified)
+    assert sum(len(bits) for ranges in parts.values() for bits in ranges) == case.size
+    unnoticed = [bit for _, bit in case.unnoticed(("container", bit) for bits in parts[part] for bit in bits)]
+    if part != "log":
+        assert unnoticed == []
+        return
+    names = [name for name, size in log_fields(parse_event_log(boot_log())) for _ in range(8 * size)]
+    start = parts["log"][0].start
+    assert len(names) == len(parts["log"][0])
+    assert {names[bit - start] for bit in unnoticed} == set(UNCOVERED)
+
+
+def test_the_type_of_an_event_matters_where_it_tells_that_nothing_was_extended(certified: bytes) -> None:
+    policy = strict_policy(certified)
+    head = b"".join(number.to_bytes(4, "little") for number in (4, EventType.EV_SEPARATOR))
+    for kind, passes in ((EventType.EV_IPL, True), (EventType.EV_NO_ACTION, False)):
+        changed = certified.replace(head, head[:4] + kind.to_bytes(4, "little"))
+        assert changed != certified
+        verified = evidence.verify(evidence.parse(changed), None, roots_for(policy), NOW)
+        assert appraise(verified, policy, NOW).accepted is passes
