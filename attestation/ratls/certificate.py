@@ -18,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from attestation.der import SEQUENCE, DerReader
 from attestation.errors import EvidenceError
-from attestation.intel.der import SEQUENCE, DerReader
 from attestation.ratls.claims import BoundQuote, read_legacy, read_tagged
 from attestation.ratls.errors import RatlsCode
 from attestation.roots import X509_ERRORS

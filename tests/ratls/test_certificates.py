@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import pytest
+from attestation.intel.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -22,7 +23,6 @@ from attestation.batch import BatchVerifier
 from attestation.collateral import CollateralKey
 from attestation.errors import EvidenceCode, FindingCode
 from attestation.evidence import ValidatedCollateral
-from attestation.intel.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from attestation.ratls.certificate import LEGACY, MAX_CERTIFICATE, TAGGED_EVIDENCE, looks_like, parse_certificate
 from attestation.ratls.claims import read_tagged
 from attestation.ratls.errors import RatlsCode
