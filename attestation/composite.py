@@ -24,6 +24,7 @@ from attestation.collateral import CollateralSource
 from attestation.errors import SessionFinding
 from attestation.evidence import Roots
 from attestation.findings import Finding, Phase, Severity, check
+from attestation.lasting import accepted_until
 from attestation.nvidia.container import parse_evidence
 from attestation.policy import Policy
 from attestation.types import Claims, EvidenceRecord
@@ -88,7 +89,7 @@ def appraise_session_with_devices(  # noqa: PLR0917 - as `appraise_session`, wit
     appraisal = appraise_composite(
         session.verified, session.claims, verified, policy, now, report_data=session.report_data
     )
-    expires = min(session.verified.expires, verified.expires)
+    expires = accepted_until((session.verified, verified), policy)
     return SessionAppraisal(appraisal, session.verified, session.claims, session.evidence_digest, expires)
 
 
