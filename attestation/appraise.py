@@ -15,6 +15,7 @@ from attestation.collateral import CollateralSource
 from attestation.errors import EvidenceCode, EvidenceError, FindingCode, SessionFinding
 from attestation.findings import Appraisal, AppraisalError, Finding, Phase, check, one_of
 from attestation.intel.tcb import TcbStatus
+from attestation.lasting import accepted_until
 from attestation.platforms import platform_checks
 from attestation.policy import EvidencePolicy, Policy
 from attestation.policy.tables import ANY
@@ -191,7 +192,7 @@ class SessionAppraisal:
     """The verdict over the evidence of one session.  Call `require()` before anything is sent.
 
     claims: decoded, and covered by the quote if the appraisal accepts.  evidence_digest: 64 bytes, as tickets carry
-    it.  expires: the first Unix second at which the evidence no longer verifies.
+    it.  expires: the first Unix second at which the evidence no longer verifies, or the policy no longer takes it.
     """
 
     appraisal: Appraisal
@@ -266,6 +267,5 @@ def appraise_session(  # noqa: PLR0917 - the six things that a verdict over a se
         phase=Phase.SESSION,
     )
     appraisal = Appraisal(appraisal.simulated, (*appraisal.findings, devices))
-    return SessionAppraisal(
-        appraisal, session.verified, session.claims, session.evidence_digest, session.verified.expires
-    )
+    expires = accepted_until((session.verified,), policy)
+    return SessionAppraisal(appraisal, session.verified, session.claims, session.evidence_digest, expires)

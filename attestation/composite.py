@@ -24,6 +24,7 @@ from attestation.collateral import CollateralSource
 from attestation.errors import SessionFinding
 from attestation.evidence import Roots
 from attestation.findings import Finding, Phase, Severity, check
+from attestation.lasting import accepted_until
 from attestation.nvidia.container import parse_evidence
 from attestation.policy import Policy
 from attestation.types import Claims, EvidenceRecord
@@ -89,12 +90,12 @@ def appraise_session_with_devices(  # noqa: PLR0917 - as `appraise_session`, wit
     if not named.passed:
         alone = appraise(session.verified, policy, now, report_data=session.report_data)
         appraisal = Appraisal(alone.simulated, (*alone.findings, named))
-        return _session(session, appraisal, session.verified.expires)
+        return _session(session, appraisal, accepted_until((session.verified,), policy))
     verified = evidence.verify(parse_evidence(devices), None, roots, now)
     appraisal = appraise_composite(
         session.verified, session.claims, verified, policy, now, report_data=session.report_data
     )
-    return _session(session, appraisal, min(session.verified.expires, verified.expires))
+    return _session(session, appraisal, accepted_until((session.verified, verified), policy))
 
 
 def _session(session: OpenedSession, appraisal: Appraisal, expires: int) -> SessionAppraisal:

@@ -224,14 +224,20 @@ def _age(part: Verified, report: Report) -> str:
 
 def _what_if(report: Report, presets: tuple[Preset, ...], changes: Changes | None) -> Iterator[str]:
     suffix = " (but for what only a policy can say)" if report.policy is None else ""
+    whose = "a policy that names this evidence" if report.policy is None else "this policy"
     for preset in presets:
         verdict = f"would be refused: {', '.join(preset.refused)}" if preset.refused else f"would pass{suffix}"
-        yield f'Under preset = "{preset.name}" it {verdict}.'
+        if preset.excluded is None:
+            yield f'Under preset = "{preset.name}" it {verdict}.'
+        else:
+            yield f'Under preset = "{preset.name}" {whose} would not load: {preset.excluded}.'
     if changes is None:
         return
     for change in changes.changes:
         danger = " DANGEROUS: it gives up what the check protects." if change.dangerous else ""
         yield f"{change.code} would pass with: {change.text}.{danger}"
+    for each in changes.excluded:
+        yield f"{each.change.code} asks for: {each.change.text}. With that the policy would not load: {each.why}."
     if changes.remaining:
         yield f"No change that is tried here makes these pass: {', '.join(changes.remaining)}."
     elif changes.changes:

@@ -21,6 +21,7 @@ from attestation.policy.azure import AzurePolicy
 from attestation.policy.nitro import NitroPolicy
 from attestation.policy.nvidia import PRODUCTS, NvidiaPolicy
 from attestation.policy.schema import Table
+from attestation.policy.sgx import KNOWN_CET, KNOWN_MISCSELECT
 from attestation.policy.sgx import OPTIONAL_ATTRIBUTES as SGX_ATTRIBUTES
 from attestation.policy.snp import OPTIONAL_POLICY, VCEK, VLEK, SnpPolicy
 from attestation.policy.tables import ANY
@@ -41,7 +42,11 @@ EVIDENCE: Final = EvidencePolicy(tcb_status=tuple(map(str, STATUSES)), advisorie
 
 TABLES: Final[Mapping[str, Table]] = MappingProxyType(
     {
-        "sgx": SgxPolicy(attributes_allowed=SGX_ATTRIBUTES, cet_attributes_allowed=0x3F, miscselect_allowed=0x3),
+        "sgx": SgxPolicy(
+            attributes_allowed=SGX_ATTRIBUTES,
+            cet_attributes_allowed=KNOWN_CET,
+            miscselect_allowed=KNOWN_MISCSELECT,
+        ),
         "tdx": TdxPolicy(attributes_allowed=TDX_ATTRIBUTES),
         "snp": SnpPolicy(
             reported_tcb_min=tuple((str(product), ()) for product in Product),
@@ -66,25 +71,24 @@ NO_POLICY: Final = "no policy says what is expected"
 _REMEDY: Final = "write a policy that names it (docs/policy.md)"
 
 
-def policy_for(verified: Verified, evidence: EvidencePolicy = EVIDENCE) -> Policy:
+def policy_for(verified: Verified) -> Policy:
     """Return the policy without identity, for the class of platform and the roots that verification has reached.
 
     It has tables for the parts of this evidence alone, because a table of what could wrap it would demand that.
     """
+    evidence = EVIDENCE
     if verified.simulated:
         roots = tuple(sorted({part.root for part in verified.parts}))
-        evidence = replace(evidence, simulation=True, simulated_root=roots)
+        evidence = replace(EVIDENCE, simulation=True, simulated_root=roots)
     return Policy(evidence=evidence, tables={part.tee: TABLES[part.tee] for part in verified.parts})
 
 
-def judge(
-    verified: Verified, now: int, *, report_data: bytes | None = None, evidence: EvidencePolicy = EVIDENCE
-) -> tuple[Finding, ...]:
+def judge(verified: Verified, now: int, *, report_data: bytes | None = None) -> tuple[Finding, ...]:
     """Return every check of verified evidence at `now` (Unix seconds), with those of identity open.
 
-    `report_data` as `appraise` takes it; `evidence`: other terms for what does not ask for identity.
+    `report_data` as `appraise` takes it.
     """
-    appraisal = appraise(verified, policy_for(verified, evidence), now, report_data=report_data)
+    appraisal = appraise(verified, policy_for(verified), now, report_data=report_data)
     return tuple(_opened(finding) for finding in appraisal.findings)
 
 

@@ -1,7 +1,9 @@
-"""What would change a verdict: other presets, or the least changes of a policy.  Every answer is a real appraisal.
+"""What would change a verdict: other presets, or the least changes of a policy.
+
+Every answer is a real appraisal under a policy that loads; where there is none, the answer is why it does not load.
 
 A change only says what it takes for a check to pass.  Whether it should pass is for whoever writes the policy: what
-opens the enclave to anybody is marked as dangerous.
+the policy's own tables declare as dangerous is marked.
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from attestation import genuine
 from attestation.appraise import appraise
+from attestation.changes import Change, Excluded, reason, widest, with_all
+from attestation.drafts import draft
 from attestation.errors import SessionFinding
 from attestation.findings import Finding, Phase, Severity
-from attestation.policy import EvidencePolicy, Policy
-from attestation.policy.presets import PRESETS
+from attestation.policy import TEE_TABLES, Policy, load_policy
 from attestation.report import Report
 from attestation.verified import Verified
+from manifests.errors import StrongroomError
 
 PRESET_NAMES: Final = ("strict", "production")
 """The presets for hardware; that for simulation says nothing about anything else."""
@@ -27,38 +30,32 @@ PRESET_NAMES: Final = ("strict", "production")
 
 @dataclass(frozen=True)
 class Preset:
-    """What a preset's terms make of the evidence.  refused: codes of the checks that it would fail."""
+    """What a policy under a preset makes of the evidence.
+
+    refused: codes of the checks that fail.  excluded: why the policy does not load under the preset; None: it does.
+    """
 
     name: str
     refused: tuple[str, ...]
+    excluded: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer for programs."""
-        return {"preset": self.name, "passes": not self.refused, "refused": list(self.refused)}
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of a policy that makes one check pass.  text: as one would write it into the policy."""
-
-    code: str
-    table: str
-    field: str
-    value: Any
-    text: str
-    dangerous: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the change for programs."""
-        return {"code": self.code, "change": self.text, "dangerous": self.dangerous}
+        passes = not self.refused and self.excluded is None
+        return {"preset": self.name, "passes": passes, "refused": list(self.refused), "excluded": self.excluded}
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The changes under which a refusal becomes a pass.  remaining: codes that no change of the policy helps."""
+    """The changes under which a refusal becomes a pass.
+
+    remaining: codes that no change of the policy helps.  excluded: changes for some of these that the policy cannot
+    have, such as those that its preset rules out.
+    """
 
     changes: tuple[Change, ...]
     remaining: tuple[str, ...]
+    excluded: tuple[Excluded, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer for programs."""
@@ -66,95 +63,65 @@ class Changes:
             "passes": not self.remaining,
             "changes": [change.to_dict() for change in self.changes],
             "remaining": list(self.remaining),
+            "excluded": [each.to_dict() for each in self.excluded],
         }
 
 
 def under_presets(report: Report) -> tuple[Preset, ...]:
-    """Appraise the evidence under the terms of each preset for hardware, with the policy's tables where there is one.
+    """Appraise the evidence under the policy with each preset for hardware; without a policy, under one that names it.
 
     Empty for what is not genuine, and for simulated platforms, which such a preset never accepts.
     """
     if report.verified is None or not report.genuine or report.verified.simulated:
         return ()
-    return tuple(_under(report.verified, report, name) for name in PRESET_NAMES)
+    return tuple(_under(report, report.verified, name) for name in PRESET_NAMES)
 
 
-def _under(verified: Verified, report: Report, name: str) -> Preset:
-    terms: dict[str, Any] = {
-        field: tuple(value) if isinstance(value, list) else value for field, value in PRESETS[name].evidence.items()
-    }
-    if report.policy is None:
-        evidence = EvidencePolicy(**terms)
-        found = genuine.judge(verified, report.now, report_data=report.report_data, evidence=evidence)
-        found += _of_devices(report, None, evidence)
-    else:
-        policy = dataclasses.replace(report.policy, evidence=dataclasses.replace(report.policy.evidence, **terms))
-        found = appraise(verified, policy, report.now, report_data=report.report_data).findings
-        found += _of_devices(report, policy)
-    return Preset(name, _refused(found))
+def _under(report: Report, verified: Verified, name: str) -> Preset:
+    """Load the policy under another preset, and appraise; without a policy, one that names what the evidence shows."""
+    try:
+        policy = load_policy(draft(_parts(report), name) if report.policy is None else report.policy.written(name))
+    except StrongroomError as error:
+        return Preset(name, (), reason(error))
+    return Preset(name, _refused(_judged(report, verified, policy)))
 
 
 def least_changes(report: Report) -> Changes | None:
     """Find the changes that make the policy accept; None where it does, or is not the reason.
 
-    Each change is tried, and only what helps its check is kept.
+    Each change is tried: the policy has to load with it, under its own preset, and only what helps its check is kept.
     """
     if report.policy is None or report.verified is None or not report.genuine or report.accepted:
         return None
-    policy, kept = report.policy, []
-    for change in dict.fromkeys(_proposed(report.refused, report.verified)):
-        changed = _applied(policy, change)
-        if changed is not None:
-            policy = changed
-            kept.append(change)
-    found = appraise(report.verified, policy, report.now, report_data=report.report_data).findings
-    remaining = _refused((*found, *_of_devices(report, policy)))
-    return Changes(tuple(change for change in kept if change.code not in remaining), remaining)
+    changes = tuple(widest(_proposed(report.refused, *_parts(report))))
+    tried = with_all(report.policy, changes)
+    excluded, remaining = tried.excluded, _refused(_judged(report, report.verified, tried.policy))
+    while any(change.code in remaining for change in tried.made):
+        tried = with_all(report.policy, tuple(change for change in tried.made if change.code not in remaining))
+        excluded, remaining = excluded + tried.excluded, _refused(_judged(report, report.verified, tried.policy))
+    return Changes(tried.made, remaining, tuple(each for each in excluded if each.change.code in remaining))
 
 
-def _of_devices(
-    report: Report, policy: Policy | None, evidence: EvidencePolicy = genuine.EVIDENCE
-) -> tuple[Finding, ...]:
-    """Judge the devices beside a processor anew; what no policy changes is as the report has it."""
+def _parts(report: Report) -> tuple[Verified, ...]:
+    """Return everything that was appraised, with the devices beside a processor."""
+    return tuple(part for each in (report.verified, report.devices) if each is not None for part in each.parts)
+
+
+def _judged(report: Report, verified: Verified, policy: Policy) -> tuple[Finding, ...]:
+    """Judge all evidence anew under a policy; what no policy changes is as the report has it."""
     fixed = tuple(
         each for each in report.findings if isinstance(each.code, SessionFinding) or each.phase is Phase.VERIFY
     )
+    found = appraise(verified, policy, report.now, report_data=report.report_data).findings
     if report.devices is None:
-        return fixed
+        return (*found, *fixed)
     asked = None if report.session is None else report.session.asked
-    if policy is None:
-        return fixed + genuine.judge(report.devices, report.now, report_data=asked, evidence=evidence)
-    return fixed + appraise(report.devices, policy, report.now, report_data=asked, beside=True).findings
+    return (*found, *fixed, *appraise(report.devices, policy, report.now, report_data=asked, beside=True).findings)
 
 
 def _refused(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     refused = (str(finding.code) for finding in findings if finding.severity is Severity.REFUSAL)
     return tuple(dict.fromkeys(refused))
-
-
-def _applied(policy: Policy, change: Change) -> Policy | None:
-    """Return the policy with a change, which adds to a list and replaces anything else; None where it has no place."""
-    table = policy.evidence if change.table == "evidence" else policy.table(change.table)
-    if table is None:
-        return None
-    old = getattr(table, change.field)
-    value = _joined(old, change.value) if isinstance(change.value, tuple) else change.value
-    if isinstance(change.value, int) and change.field.endswith("_allowed"):
-        value = old | change.value
-    changed = dataclasses.replace(table, **{change.field: value})
-    if isinstance(changed, EvidencePolicy):
-        return dataclasses.replace(policy, evidence=changed)
-    return dataclasses.replace(policy, tables={**policy.tables, change.table: changed})
-
-
-def _joined(old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Add to a list, or to the lists of a table that is kept as sorted pairs."""
-    if not isinstance(new[0], tuple):
-        return (*old, *new)
-    table = dict(old)
-    for name, value in new:
-        table[name] = _joined(table.get(name, ()), value)
-    return tuple(sorted(table.items()))
 
 
 # ------------------------------------------------------------------------------------------------ proposals
@@ -226,33 +193,38 @@ _REGISTERS: Final[Mapping[str, re.Pattern[str]]] = {
 }
 """Checks of a register, whose number is part of what was expected and found."""
 
-_FLAGS: Final[Mapping[str, tuple[str, bool]]] = {
-    "sgx-debug": ("debug", True),
-    "sgx-provision-key": ("provision_key", True),
-    "sgx-einittoken-key": ("einittoken_key", True),
-    "tdx-debug": ("debug", True),
-    "tdx-sept-ve": ("sept_ve", True),
-    "tdx-migratable": ("migratable", True),
-    "snp-debug": ("debug", True),
-    "snp-migration": ("migration_agent", True),
-    "snp-revocation": ("dangerous_crl_absent", True),
-    "snp-provisional": ("provisional_firmware", False),
-    "nitro-debug": ("debug", True),
-    "tpm-clock": ("unsafe_clock", False),
-    "azure-secure-boot": ("insecure_boot", True),
-    "azure-console": ("console", True),
-    "nvidia-fwid": ("fwid_absent", False),
+_FLAGS: Final[Mapping[str, str]] = {
+    "sgx-debug": "debug",
+    "sgx-provision-key": "provision_key",
+    "sgx-einittoken-key": "einittoken_key",
+    "tdx-debug": "debug",
+    "tdx-sept-ve": "sept_ve",
+    "tdx-migratable": "migratable",
+    "snp-debug": "debug",
+    "snp-migration": "migration_agent",
+    "snp-revocation": "dangerous_crl_absent",
+    "snp-provisional": "provisional_firmware",
+    "nitro-debug": "debug",
+    "tpm-clock": "unsafe_clock",
+    "azure-secure-boot": "insecure_boot",
+    "azure-console": "console",
+    "nvidia-fwid": "fwid_absent",
 }
-"""Checks that one flag switches off, and whether that is dangerous."""
+"""Checks that one flag switches off."""
 
 
-def _proposed(refused: tuple[Finding, ...], verified: Verified) -> Iterator[Change]:
+def _proposed(refused: tuple[Finding, ...], *parts: Verified) -> Iterator[Change]:
     """Yield a change for each refused check that some field of its table decides."""
-    tables = [part.tee for part in verified.parts]
+    tables = dict.fromkeys(part.tee for whole in parts for part in whole.parts)
     for finding in refused:
         yield from _for_evidence(finding)
         for tee in tables:
-            yield from _for_table(finding, tee)
+            yield from (change for change in _for_table(finding, tee) if _has(tee, change.field))
+
+
+def _has(tee: str, field: str) -> bool:
+    """Tell whether a TEE's table has a field: a check that several TEEs share is decided by the tables of some."""
+    return any(item.name == field for item in dataclasses.fields(TEE_TABLES[tee]))
 
 
 def _for_table(finding: Finding, tee: str) -> Iterator[Change]:
@@ -261,8 +233,8 @@ def _for_table(finding: Finding, tee: str) -> Iterator[Change]:
     if not code.startswith((f"{tee}-", "platform-", "qe-", "azure-")):
         return
     if code in _FLAGS:
-        field, dangerous = _FLAGS[code]
-        yield Change(code, tee, field, value=True, text=f"[{tee}] {field} = true", dangerous=dangerous)
+        field = _FLAGS[code]
+        yield Change(code, tee, field, value=True, text=f"[{tee}] {field} = true")
     elif code in _NAMED:
         field, word = _NAMED[code]
         yield Change(code, tee, field, (word,), f'[{tee}] {field}: add "{word}"')

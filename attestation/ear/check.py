@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from attestation.ear import jws
-from attestation.ear.ar4si import Claim, Tier, worst_tier
+from attestation.ear.ar4si import NO_CLAIM, Claim, Tier, worst_tier
 from attestation.ear.errors import EarCode, EarError
 from attestation.ear.issue import MAX_AUDIENCE, MAX_LIFETIME, NONCE_SIZES
+from attestation.ear.mapping import group_of
 from attestation.ear.token import EXTENSION, EXTENSION_PROFILE, HARDWARE, POLICY_PREFIX, PROFILE, SIMULATED, Token
+from attestation.errors import FindingCode
 from attestation.validity import rfc3339
 from manifests import fields
 from manifests.errors import ManifestError
@@ -41,6 +43,8 @@ _CLAIMS = ("eat_profile", "ear_verifier_id", "ear_status", "iat", "nbf", "exp", 
 _APPRAISAL = ("eat_profile", "ear_status", "ear_trustworthiness_vector", "ear_appraisal_policy_ids", EXTENSION)
 _HEX = {"evidence": 64, "root": 32, "measurement": None, "report_data": None}
 _LISTS = ("advisories", "failed", "warned")
+_ALWAYS = tuple(dict.fromkeys(group_of(code).claim for code in (FindingCode.TEE, FindingCode.DENIED)))
+"""What every appraisal makes a statement about: an accepted one that does not was never made."""
 
 
 def open_token(
@@ -171,6 +175,9 @@ def _check_statuses(vector: dict[Claim, int], inner: Tier, status: Tier, extensi
     least = worst_tier(vector).badness
     if inner.badness < least or status.badness < inner.badness:
         raise _malformed("a status is better than the claims that it stands for")
+    missing = [claim for claim in _ALWAYS if Tier.of(vector.get(claim, NO_CLAIM)) is Tier.NONE]
+    if extension["accepted"] and missing:
+        raise _malformed(f"the verdict stands for no claim about {missing[0]}")
     refused = not extension["accepted"] or extension["failed"]
     if extension["accepted"] is bool(extension["failed"]) or (refused and inner is not Tier.CONTRAINDICATED):
         raise _malformed("the verdict and its failed checks contradict each other")
@@ -195,9 +202,14 @@ def _extension(value: Any) -> dict[str, Any]:
         **value,
         "accepted": fields.of_type(value["accepted"], "accepted", bool),
         "version": fields.number(value["version"], "version", 0),
-        "tcb_status": fields.of_type(value["tcb_status"], "tcb_status", str)[:_MAX_TEXT],
+        "tcb_status": _text_or_none(value["tcb_status"], "tcb_status"),
         **{name: _texts(value[name], name) for name in _LISTS},
     }
+
+
+def _text_or_none(value: Any, name: str) -> str:
+    """Return printable text, or the empty one that stands for none."""
+    return "" if value == "" else fields.text(value, name, _MAX_TEXT)
 
 
 def _texts(value: Any, name: str) -> list[str]:

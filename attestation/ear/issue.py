@@ -14,6 +14,7 @@ from attestation.ear.mapping import vector
 from attestation.ear.token import EXTENSION, EXTENSION_PROFILE, POLICY_PREFIX, PROFILE
 from attestation.errors import SessionFinding
 from attestation.findings import Appraisal, Finding, Phase
+from attestation.lasting import accepted_until
 from attestation.policy import Policy
 from attestation.validity import rfc3339
 from attestation.verified import Verified
@@ -58,7 +59,8 @@ def issue_token(
 
     A refusal makes a token, too: it says contraindicated.  devices: those of the same appraisal, which this evidence
     binds.  nonce (8 to 64 bytes): what whoever asks wants to see again.  audience: for whom alone it is.  lifetime:
-    seconds, 1 to 86400; the token ends sooner where the collateral of either part or the list of broken hardware does.
+    seconds, 1 to 86400; the token ends sooner where the collateral of either part or the list of broken hardware does,
+    or gets older than the policy takes.
     Raises EarError `ear-unissuable` where these have ended, the verdict is over other evidence, or nothing ties the
     devices to this evidence; and `ear-request` for a nonce, audience or lifetime that no token can have.
     """
@@ -67,11 +69,11 @@ def issue_token(
     if not appraisal.findings or appraisal.simulated is not any(part.simulated for part in parts):
         raise EarError(EarCode.UNISSUABLE, "the appraisal is not one of this evidence")
     _check_bound(appraisal, devices)
-    expires = min(now + lifetime, *_ends(parts, policy))
+    expires = min(now + lifetime, accepted_until(parts, policy))
     if expires <= now:
         raise EarError(
             EarCode.UNISSUABLE,
-            "the evidence's collateral, or the list of broken hardware, is no longer valid",
+            "the evidence's collateral, or the list of broken hardware, has expired, or is older than the policy takes",
             expected=f"a time after {rfc3339(now)}",
             found=rfc3339(expires),
             remedy="fetch fresh collateral, verify and appraise again",
@@ -121,12 +123,6 @@ def _check_bound(appraisal: Appraisal, devices: Verified | None) -> None:
             expected="the devices that were appraised, and their binding",
             found="no devices" if devices is None else "devices that were not appraised with it",
         )
-
-
-def _ends(parts: tuple[Verified, ...], policy: Policy) -> list[int]:
-    feed = policy.evidence.feed
-    ends = [part.expires for part in parts]
-    return ends if feed is None else [*ends, feed.expires]
 
 
 def _digest(parts: tuple[Verified, ...]) -> str:

@@ -25,9 +25,14 @@ _DYNAMIC = range(17, 23)
 def replay_pcrs(log: EventLog, bank: Hash) -> dict[int, bytes]:
     """Return the value of every PCR that the log extends; raises EvidenceError `eventlog-bank` or others."""
     _check_registers(log, range(PCRS))
-    start = dict.fromkeys(_DYNAMIC, b"\xff" * bank.size)
-    start[0] = _locality(log).to_bytes(bank.size, "big")
-    return _replay(log, bank, start)
+    return _replay(log, bank, initial_pcrs(log, bank))
+
+
+def initial_pcrs(log: EventLog, bank: Hash) -> dict[int, bytes]:
+    """Return the value of every PCR before anything extends it; raises EvidenceError `eventlog-malformed`."""
+    start = dict.fromkeys(range(PCRS), bytes(bank.size))
+    start |= dict.fromkeys(_DYNAMIC, b"\xff" * bank.size)
+    return start | {0: _locality(log).to_bytes(bank.size, "big")}
 
 
 def replay_rtmrs(log: EventLog) -> tuple[bytes, ...]:

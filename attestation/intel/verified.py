@@ -91,9 +91,15 @@ class TdxVerified(IntelVerified):
 
     @property
     def tcb_components(self) -> dict[str, int]:
-        """Those of the platform, and TEE_TCB_SVN: the components under which the TD was launched."""
-        launch = enumerate(self.quote.body.tee_tcb_svn, 1)
-        return super().tcb_components | {f"tdxtcbcomp{index:02}svn": svn for index, svn in launch}
+        """Those of the platform, and of the TDX module the lower of the TD's launch and of now, for each component.
+
+        TEE_TCB_SVN is of the launch; TEE_TCB_SVN2, which a TD report 1.5 has besides, is of now.  Neither alone would
+        do: a module that is old now can read the TD, and one that was old at its launch could have.
+        """
+        body = self.quote.body
+        launch = body.tee_tcb_svn
+        lower = map(min, launch, body.tee_tcb_svn2 or launch)
+        return super().tcb_components | {f"tdxtcbcomp{index:02}svn": svn for index, svn in enumerate(lower, 1)}
 
     def details(self) -> dict[str, Any]:
         """Return the statuses apart, with the TDX module's and the one of now, and the PCK certificate's extension."""

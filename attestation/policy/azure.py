@@ -16,8 +16,8 @@ class AzurePolicy(Table):
     """
 
     vm_ids: tuple[str, ...] = texts()
-    insecure_boot: bool = flag()
-    console: bool = flag()
+    insecure_boot: bool = flag(dangerous=True)
+    console: bool = flag(dangerous=True)
 
     @property
     def accepted_ids(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from attestation import strict_json
 from attestation.errors import EvidenceError, PolicyCode, PolicyError
-from attestation.policy.platforms import PLATFORM_IDS, TCB_COMPONENTS
+from attestation.policy.platforms import ADVISED, PLATFORM_IDS, TCB_COMPONENTS
 from attestation.validity import parse_rfc3339
 from manifests import fields, signing
 from manifests.errors import ManifestCode, ManifestError
@@ -171,7 +171,7 @@ def _entry(value: Any) -> Broken:
         tees=tees,
         platforms=_platforms(value["platforms"], tees) if "platforms" in value else (),
         below=_below(value["below"], tees) if "below" in value else (),
-        advisories=_words(value["advisories"], "advisories") if "advisories" in value else (),
+        advisories=_advisories(value["advisories"], tees) if "advisories" in value else (),
     )
 
 
@@ -189,6 +189,13 @@ def _below(value: Any, tees: tuple[str, ...]) -> Pairs:
     known = frozenset.intersection(*(TCB_COMPONENTS.get(tee, frozenset()) for tee in tees))
     table = _filled(fields.closed_map(value, "below", (), known), "below")
     return tuple(sorted((name, fields.number(least, name, 1, 65535)) for name, least in table.items()))
+
+
+def _advisories(value: Any, tees: tuple[str, ...]) -> tuple[str, ...]:
+    silent = set(tees) - ADVISED
+    if silent:
+        raise _malformed(f"evidence of {min(silent)} shows no advisories, so that the entry would hit none of it")
+    return _words(value, "advisories")
 
 
 def _filled(table: dict[str, Any], name: str) -> dict[str, Any]:

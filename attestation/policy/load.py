@@ -11,6 +11,7 @@ from typing import Any
 from attestation.errors import PolicyCode, PolicyError
 from attestation.policy.feed import MAX_FEED, normalise
 from attestation.policy.model import TEE_TABLES, VERSION, Policy
+from attestation.policy.platforms import ADVISED
 from attestation.policy.presets import with_preset
 from attestation.policy.schema import Table, read_table, refuse
 from attestation.policy.tables import HIERARCHIES, EvidencePolicy, ReleasePolicy, ServicePolicy, refuse_roots
@@ -84,7 +85,7 @@ def _policy(value: dict[str, Any], base: Path) -> Policy:
             found=version,
             remedy="use a newer release" if later else f"write version = {VERSION}",
         )
-    value = with_preset(value)
+    value, preset, filled = with_preset(value)
     fields.closed_map(value, "policy", ("version", "evidence"), (*TEE_TABLES, "service", "release"))
     named = [tee for tee in TEE_TABLES if tee in value]
     if not named:
@@ -95,11 +96,15 @@ def _policy(value: dict[str, Any], base: Path) -> Policy:
         )
     tables = {tee: read_table(TEE_TABLES[tee], value[tee], tee) for tee in named}
     _check_system(tables)
+    evidence = read_table(EvidencePolicy, _with_files(value["evidence"], base), "evidence")
+    _check_advised(evidence, tables)
     return Policy(
-        evidence=read_table(EvidencePolicy, _with_files(value["evidence"], base), "evidence"),
+        evidence=evidence,
         tables=tables,
         service=read_table(ServicePolicy, value["service"], "service") if "service" in value else None,
         release=read_table(ReleasePolicy, value["release"], "release") if "release" in value else None,
+        preset=preset,
+        filled=filled,
     )
 
 
@@ -111,6 +116,16 @@ def _check_system(tables: Mapping[str, Table]) -> None:
             PolicyCode.POLICY_VACUOUS,
             "[tdx] names neither RTMR1 nor RTMR2: any system that the firmware boots would do",
             remedy="list rtmr1 and rtmr2; where MRTD covers everything, their value is zero",
+        )
+
+
+def _check_advised(evidence: EvidencePolicy, tables: Mapping[str, Table]) -> None:
+    """Refuse advisories that are refused where no evidence that is accepted could show them."""
+    if evidence.advisories_refused and not ADVISED & tables.keys():
+        refuse(
+            PolicyCode.POLICY_VACUOUS,
+            f"advisories_refused says nothing: only evidence of {' and '.join(sorted(ADVISED))} shows advisories",
+            remedy="leave it out; set floors for security versions instead",
         )
 
 

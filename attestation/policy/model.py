@@ -39,13 +39,16 @@ _DIGEST = signing.label("policy")
 class Policy:
     """A policy.  `service` is the client's part and `release` the broker's; each ignores the other's.
 
-    tables: by TEE, what holds for its evidence; evidence of a TEE without a table is refused.
+    tables: by TEE, what holds for its evidence; evidence of a TEE without a table is refused.  preset: under which it
+    was written, if any; filled: the fields of [evidence] that this filled in.  Neither is part of what it means.
     """
 
     evidence: EvidencePolicy
     tables: Mapping[str, Table]
     service: ServicePolicy | None = None
     release: ReleasePolicy | None = None
+    preset: str | None = field(default=None, compare=False)
+    filled: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     digest: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,3 +66,12 @@ class Policy:
         """Return a map that `load_policy` turns into an equal policy; byte strings as hex."""
         parts = {"evidence": self.evidence, **self.tables, "service": self.service, "release": self.release}
         return {"version": VERSION} | {name: part.to_dict() for name, part in parts.items() if part is not None}
+
+    def written(self, preset: str | None) -> dict[str, Any]:
+        """Return the map as it would be written under another preset, or again under its own.
+
+        What its own preset filled in is left out, so that it stays for the other to fill in; `preset` None names none.
+        """
+        value = self.to_dict()
+        value["evidence"] = {name: item for name, item in value["evidence"].items() if name not in self.filled}
+        return value if preset is None else value | {"preset": preset}

@@ -24,7 +24,7 @@ class NitroPolicy(Table):
 
     pcrs: tuple[tuple[str, tuple[bytes, ...]], ...] = named_hexes(dict.fromkeys(REGISTERS, _SIZE))
     module_ids: tuple[str, ...] = texts()
-    debug: bool = flag()
+    debug: bool = flag(dangerous=True)
 
     @property
     def measurements(self) -> tuple[bytes, ...]:

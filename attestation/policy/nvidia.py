@@ -12,6 +12,10 @@ PRODUCTS = ("GH100", "GB100", "LS10")
 """Hopper and Blackwell GPUs, and the third NVSwitch."""
 _GPUS = {"GH100", "GB100"}
 MODES = ("SPT", "MPT", "PPCIE", "unreported")
+_UNSAID = ("unreported",)
+"""Firmware that does not say whether anything is encrypted."""
+_UNPROTECTED = ("debug", "notSecure", "recovery", "notReplayProtected", "notIntegrityProtected")
+"""Flags of firmware that can be debugged or replaced, or says of itself that it is not secure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +33,9 @@ class NvidiaPolicy(Table):
     vbios_versions: tuple[str, ...] = texts()
     rim_tags: tuple[bytes, ...] = hexes(48)
     measurements: tuple[bytes, ...] = hexes(48)
-    modes: tuple[str, ...] = texts(*MODES, default=("MPT", "SPT"))
-    flags_allowed: tuple[str, ...] = texts(*FLAGS)
-    fwid_absent: bool = flag()
+    modes: tuple[str, ...] = texts(*MODES, default=("MPT", "SPT"), dangerous=_UNSAID)
+    flags_allowed: tuple[str, ...] = texts(*FLAGS, dangerous=_UNPROTECTED)
+    fwid_absent: bool = flag(dangerous=True)
 
     def check(self, given: frozenset[str]) -> None:
         """Refuse a table that leaves open which firmware runs, or names nothing where it names a list."""

@@ -1,7 +1,7 @@
 """What platforms can be told apart by: the ids and security versions that a policy and a list of broken hardware name.
 
-Names are the vendors', as `Verified.platform_ids` and `Verified.tcb_components` have them.  Both tables are closed: a
-name that is mistyped would otherwise refuse nothing, and nobody would notice.
+Names are the vendors', as `Verified.platform_ids` and `Verified.tcb_components` have them.  Both tables are closed, and
+each id has its form: one that is mistyped would otherwise refuse nothing, and nobody would notice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-MAX_TEXT: Final = 128
+from attestation.amd.tcb import Product
 
 _INTEL = frozenset({"sgx", "tdx"})
 _AMD = frozenset({"snp"})
@@ -21,36 +21,52 @@ _AMD = frozenset({"snp"})
 class PlatformId:
     """One kind of id, and the TEEs whose evidence shows it.
 
-    size: in bytes, which show as hex; None for text.  everywhere: whether each platform of these TEEs has one, so that
-    evidence which does not show it hides it.
+    form: the regular expression of its text.  title: the form for people.  everywhere: whether each platform of these
+    TEEs has one, so that evidence which does not show it hides it.
     """
 
-    size: int | None
+    form: str
+    title: str
     tees: frozenset[str]
     everywhere: bool = True
 
     def admits(self, value: str) -> bool:
         """Tell whether a text is an id of this kind."""
-        if self.size is None:
-            return 0 < len(value) <= MAX_TEXT and value.isprintable()
-        return re.fullmatch(rf"[0-9a-f]{{{2 * self.size}}}", value) is not None
+        return re.fullmatch(self.form, value, re.ASCII) is not None
 
     def __str__(self) -> str:
-        return "text" if self.size is None else f"{self.size} bytes as lower-case hex digits"
+        return self.title
+
+
+def _bytes(size: int, tees: frozenset[str]) -> PlatformId:
+    """Return the kind of an id of this many bytes, which show as hex."""
+    return PlatformId(rf"[0-9a-f]{{{2 * size}}}", f"{size} bytes as lower-case hex digits", tees)
 
 
 PLATFORM_IDS: Final[Mapping[str, PlatformId]] = {
-    "fmspc": PlatformId(6, _INTEL),
-    "ppid": PlatformId(16, _INTEL),
-    "product": PlatformId(None, _AMD),
-    "chip_id": PlatformId(64, _AMD),
-    "ak": PlatformId(32, frozenset({"tpm"})),
-    "csp_id": PlatformId(None, _AMD, everywhere=False),
-    "module_id": PlatformId(None, frozenset({"nitro"})),
-    "device_serial": PlatformId(9, frozenset({"nvidia"})),
+    "fmspc": _bytes(6, _INTEL),
+    "ppid": _bytes(16, _INTEL),
+    "product": PlatformId("|".join(Product), f"one of {', '.join(Product)}", _AMD),
+    "chip_id": _bytes(64, _AMD),
+    "ak": _bytes(32, frozenset({"tpm"})),
+    "csp_id": PlatformId(
+        "CN=[0-9A-Za-z](?:[0-9A-Za-z.-]{0,123}[0-9A-Za-z])?",
+        "a name as keys have it, such as 'CN=cc-us-east-2.amazonaws.com'",
+        _AMD,
+        everywhere=False,
+    ),
+    "module_id": PlatformId(
+        "i-(?:[0-9a-f]{8}|[0-9a-f]{17})-enc[0-9a-f]{16}",
+        "a module as documents name it, such as 'i-0827e799ec9232d44-enc019b55a68bd2ed4b'",
+        frozenset({"nitro"}),
+    ),
+    "device_serial": _bytes(9, frozenset({"nvidia"})),
 }
 """By the vendor's name: Intel's family of platforms and one platform of it; AMD's product, chip, and cloud provider;
 a TPM's attestation key; an AWS instance with its enclave; NVIDIA's device."""
+
+ADVISED: Final = _INTEL
+"""The TEEs whose evidence shows which of the vendor's advisories apply."""
 
 _SGX_COMPONENTS = frozenset({"pcesvn", *(f"sgxtcbcomp{index:02}svn" for index in range(1, 17))})
 

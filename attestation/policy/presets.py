@@ -7,20 +7,17 @@ covers what results, not the preset's name, so a later release may not change a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from attestation.errors import PolicyCode
 from attestation.intel.levels import TcbStatus
-from attestation.policy.schema import refuse
+from attestation.policy.model import TEE_TABLES
+from attestation.policy.schema import dangers, refuse
 from manifests import fields
 
 DAY: Final = 86400
-_DANGERS: Final = ("debug", "dangerous_", "insecure_", "migratable", "migration_agent", "vmpl_max", "fwid_absent")
-"""How the fields of TEEs' tables begin that accept what protects nothing, or less than the TEE can."""
-_DANGEROUS_FLAGS: Final = ("debug", "notSecure")
-"""What `flags_allowed` may not name: firmware that says of itself that it can be debugged, or is not secure."""
 _UP_TO_DATE: Final = frozenset(
     {
         TcbStatus.UP_TO_DATE,
@@ -37,7 +34,7 @@ class Preset:
     """Defaults of [evidence]; those of the list of broken hardware, where one is named; and what cannot stand beside.
 
     refuses: fields of [evidence].  statuses: what a policy may name in tcb_status; None: any.  dangers: whether a TEE's
-    table may accept what a debugger can read, and what else protects nothing, or less than the TEE can.
+    table may accept what its fields declare as dangerous.
     """
 
     evidence: Mapping[str, Any]
@@ -68,23 +65,32 @@ PRESETS: Final[Mapping[str, Preset]] = {
 }
 
 
-def with_preset(policy: Mapping[str, Any]) -> dict[str, Any]:
+class Filled(NamedTuple):
+    """A policy's map without `preset`: name: that of the preset, if there was one; fields: of [evidence], filled in."""
+
+    policy: dict[str, Any]
+    name: str | None
+    fields: frozenset[str]
+
+
+def with_preset(policy: Mapping[str, Any]) -> Filled:
     """Return a policy's map with its preset's defaults in place and `preset` gone; raises PolicyError.
 
     What the policy says itself goes before the preset.  Raises ManifestError for a preset or table of a wrong type.
     """
     result = dict(policy)
     if "preset" not in result:
-        return result
+        return Filled(result, None, frozenset())
     name = fields.text(result.pop("preset"), "preset", 64)
     if name not in PRESETS:
         refuse(PolicyCode.POLICY_MALFORMED, f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
     preset = PRESETS[name]
     given = fields.of_type(result.get("evidence", {}), "[evidence]", dict)
     feed = preset.feed if "broken_hardware" in given else {}
-    result["evidence"] = {**preset.evidence, **feed, **given}
+    defaults = {**preset.evidence, **feed}
+    result["evidence"] = {**defaults, **given}
     _check(name, preset, result)
-    return result
+    return Filled(result, name, frozenset(defaults.keys() - given.keys()))
 
 
 def _check(name: str, preset: Preset, policy: Mapping[str, Any]) -> None:
@@ -95,10 +101,10 @@ def _check(name: str, preset: Preset, policy: Mapping[str, Any]) -> None:
     _check_width(name, preset, policy["evidence"])
     if preset.dangers:
         return
-    for table, values in policy.items():
-        if table != "evidence" and isinstance(values, dict):
-            for danger in _dangers(values):
-                _contradiction(name, f"[{table}] {danger}")
+    for table, kind in TEE_TABLES.items():
+        values = policy.get(table)
+        for danger in dangers(kind, values) if isinstance(values, dict) else ():
+            _contradiction(name, f"[{table}] {danger}")
 
 
 def _check_width(name: str, preset: Preset, evidence: Mapping[str, Any]) -> None:
@@ -110,13 +116,6 @@ def _check_width(name: str, preset: Preset, evidence: Mapping[str, Any]) -> None
     for age, most in {**preset.evidence, **preset.feed}.items():
         if age.endswith("_age") and isinstance(evidence.get(age), int) and evidence[age] > most:
             _contradiction(name, f"[evidence] {age} above {most}")
-
-
-def _dangers(table: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what of a TEE's table accepts what protects nothing."""
-    yield from (key for key, value in table.items() if value and str(key).startswith(_DANGERS))
-    flags = table.get("flags_allowed")
-    yield from (f'flags_allowed "{flag}"' for flag in _DANGEROUS_FLAGS if isinstance(flags, list) and flag in flags)
 
 
 def _contradiction(name: str, what: str) -> None:

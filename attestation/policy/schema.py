@@ -1,6 +1,8 @@
 """How a policy's tables are declared: frozen dataclasses whose fields say what TOML may put there.
 
 A table is closed, a list that is present is never empty, and what is absent takes the field's default, which refuses.
+A field whose values can accept what protects nothing, or less than the TEE can, says so where it is declared: presets
+exclude such values, and a what-if marks them (`dangers`).
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from attestation.errors import PolicyCode, PolicyError
@@ -27,6 +29,8 @@ MAX_ID = 256
 U8, U16, U32, U64 = ((1 << bits) - 1 for bits in (8, 16, 32, 64))
 
 _Reader = Callable[[Any, str], Any]
+_Teller = Callable[[Any], Iterator[str]]
+"""From a field's value, read or as TOML has it, to what of it is dangerous: text that follows the field's name."""
 
 
 def refuse(code: PolicyCode, message: str, *, remedy: str | None = None) -> NoReturn:
@@ -52,9 +56,10 @@ def hex_value(size: int, default: bytes | None) -> Any:
     return _declared(functools.partial(_hex, size=size), default)
 
 
-def number(default: int | None, low: int = 0, high: int = fields.U63) -> Any:
-    """Declare an integer within bounds; None as a default leaves it open."""
-    return _declared(functools.partial(fields.number, low=low, high=high), default)
+def number(default: int | None, low: int = 0, high: int = fields.U63, *, safe: int | None = None) -> Any:
+    """Declare an integer within bounds; None as a default leaves it open.  safe: what is above it is dangerous."""
+    tell = None if safe is None else functools.partial(_above, safe=safe)
+    return _declared(functools.partial(fields.number, low=low, high=high), default, tell)
 
 
 def required_number(low: int, high: int = fields.U63) -> Any:
@@ -62,19 +67,21 @@ def required_number(low: int, high: int = fields.U63) -> Any:
     return _declared(functools.partial(fields.number, low=low, high=high), _REQUIRED)
 
 
-def flag() -> Any:
-    """Declare a boolean that is false unless it is named."""
-    return _declared(functools.partial(fields.of_type, kind=bool), default=False)
+def flag(*, dangerous: bool = False) -> Any:
+    """Declare a boolean that is false unless it is named; dangerous: where it is true."""
+    return _declared(functools.partial(fields.of_type, kind=bool), default=False, tell=_set if dangerous else None)
 
 
-def mask(default: int, bits: int) -> Any:
-    """Declare the set of bits that may be set."""
-    return number(default, 0, (1 << bits) - 1)
+def mask(default: int, bits: int, *, safe: int | None = None) -> Any:
+    """Declare the set of bits that may be set; safe: those beyond it are dangerous."""
+    tell = None if safe is None else functools.partial(_beyond, safe=safe)
+    return _declared(functools.partial(fields.number, low=0, high=(1 << bits) - 1), default, tell)
 
 
-def texts(*known: str, default: tuple[str, ...] = ()) -> Any:
-    """Declare a list of texts, each of `known` unless that is empty."""
-    return _declared(functools.partial(_texts, known=known), default)
+def texts(*known: str, default: tuple[str, ...] = (), dangerous: tuple[str, ...] = ()) -> Any:
+    """Declare a list of texts, each of `known` unless that is empty; dangerous: some of them."""
+    tell = functools.partial(_named, dangerous=dangerous) if dangerous else None
+    return _declared(functools.partial(_texts, known=known), default, tell)
 
 
 def required_texts(*known: str) -> Any:
@@ -120,10 +127,30 @@ def long_text(limit: int) -> Any:
 _REQUIRED = dataclasses.MISSING
 
 
-def _declared(read: _Reader, default: Any) -> Any:
+def _declared(read: _Reader, default: Any, tell: _Teller | None = None) -> Any:
     if default is _REQUIRED:
-        return dataclasses.field(metadata={"read": read})
-    return dataclasses.field(default=default, metadata={"read": read})
+        return dataclasses.field(metadata={"read": read, "tell": tell})
+    return dataclasses.field(default=default, metadata={"read": read, "tell": tell})
+
+
+def _set(value: Any) -> Iterator[str]:
+    if value:
+        yield ""
+
+
+def _above(value: Any, *, safe: int) -> Iterator[str]:
+    if isinstance(value, int) and value > safe:
+        yield f" = {value}"
+
+
+def _beyond(value: Any, *, safe: int) -> Iterator[str]:
+    if isinstance(value, int) and value & ~safe:
+        yield f" with {value & ~safe:#x}"
+
+
+def _named(value: Any, *, dangerous: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(value, list | tuple):
+        yield from (f' "{word}"' for word in dangerous if word in value)
 
 
 def _items(value: Any, name: str, *, least: int = 1) -> list[Any]:
@@ -250,6 +277,17 @@ def read_table(kind: type[T], value: object, name: str) -> T:
     read = kind(**{key: declared[key].metadata["read"](given, key) for key, given in table.items()})
     read.check(frozenset(table))
     return read
+
+
+def dangers(kind: type[Table], values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what of a table accepts what protects nothing, or less than the TEE can: its field, and which value.
+
+    values: by field, as they were read or as TOML has them; what is of a wrong type is not judged here.
+    """
+    for item in dataclasses.fields(kind):
+        tell = item.metadata.get("tell")
+        if tell is not None and item.name in values:
+            yield from (f"{item.name}{which}" for which in tell(values[item.name]))
 
 
 def _plain(value: Any) -> Any:

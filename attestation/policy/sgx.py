@@ -12,6 +12,12 @@ from attestation.policy.schema import U16, Table, flag, floors, hex_value, hexes
 KNOWN_XFRM = 0x602FF
 """x87, SSE, AVX, MPX, AVX-512, PKRU and AMX: what the SDM defines for enclaves."""
 
+KNOWN_MISCSELECT = 0x3
+"""EXINFO and CPINFO: what the SDM defines for enclaves."""
+
+KNOWN_CET = 0x3F
+"""All of CET_ATTRIBUTES that the SDM does not reserve."""
+
 OPTIONAL_ATTRIBUTES = ("CET", "KSS", "AEXNOTIFY")
 """Attributes that are refused unless named, besides those that have a field of their own."""
 
@@ -27,13 +33,13 @@ class SgxPolicy(Table):
     mrsigner: tuple[bytes, ...] = hexes(32)
     isv_prod_id: int | None = number(None, 0, U16)
     isv_svn_min: int = number(0, 0, U16)
-    debug: bool = flag()
-    provision_key: bool = flag()
-    einittoken_key: bool = flag()
+    debug: bool = flag(dangerous=True)
+    provision_key: bool = flag(dangerous=True)
+    einittoken_key: bool = flag(dangerous=True)
     attributes_allowed: tuple[str, ...] = texts(*OPTIONAL_ATTRIBUTES)
-    xfrm_allowed: int = mask(KNOWN_XFRM, 64)
-    miscselect_allowed: int = mask(0, 32)
-    cet_attributes_allowed: int = mask(0, 8)
+    xfrm_allowed: int = mask(KNOWN_XFRM, 64, safe=KNOWN_XFRM)
+    miscselect_allowed: int = mask(0, 32, safe=KNOWN_MISCSELECT)
+    cet_attributes_allowed: int = mask(0, 8, safe=KNOWN_CET)
     config_id: tuple[bytes, ...] = hexes(64, (bytes(64),))
     config_svn: int = number(0, 0, U16)
     isv_ext_prod_id: bytes = hex_value(16, bytes(16))

@@ -13,6 +13,8 @@ PCRS = 24
 RESETTABLE = frozenset({"pcr16", "pcr23"})
 """Registers that software may reset at any time (TCG PC Client Platform TPM Profile, PCR attributes): 16 is for
 debugging, 23 for applications.  Whoever can extend them can give them any value that can be reached from zero."""
+_LOCALITIES = (3, 4)
+"""What PCR 0 begins with, besides zero: the locality from which the TPM was started."""
 _BANKS = {hash_.bank: hash_.size for hash_ in STRONG}
 
 
@@ -48,11 +50,12 @@ class TpmPolicy(Table):
         """Refuse a table that names no PCR that lasts, or asks two things of one."""
         if not self.pcrs:
             refuse(PolicyCode.POLICY_VACUOUS, "[tpm] names no PCR", remedy="add [tpm.pcrs.sha256] with accepted values")
-        if not {name for _, named in self.pcrs for name, _ in named} - RESETTABLE:
+        if not any(_tells(name, accepted) for _, named in self.pcrs for name, accepted in named):
             refuse(
                 PolicyCode.POLICY_VACUOUS,
-                "[tpm] names only PCR 16 or 23, which any software can reset: they say nothing of what was started",
-                remedy="name one of the PCRs 0 to 15 or 17 to 22, such as pcr4 or pcr7",
+                "[tpm] names only PCR 16 or 23, which any software can reset, or values with which a PCR begins: "
+                "they say nothing of what was started",
+                remedy="name one of the PCRs 0 to 15 or 17 to 22 with what was measured into it, such as pcr4 or pcr7",
             )
         both = set(self.event_log_pcrs) & set(self.event_log_partial)
         if both:
@@ -61,3 +64,14 @@ class TpmPolicy(Table):
                 f"PCR {min(both)} must be explained by the event log, and need not be",
                 remedy="name it in event_log_pcrs or in event_log_partial",
             )
+
+
+def _tells(register: str, accepted: tuple[bytes, ...]) -> bool:
+    """Tell whether a register with one of these values says what was started.
+
+    It does not where software can reset it, nor where a value is accepted that it has before anything extends it.
+    """
+    begins = {bytes(size) for size in _BANKS.values()} | {b"\xff" * size for size in _BANKS.values()}
+    if register == "pcr0":
+        begins |= {locality.to_bytes(size, "big") for size in _BANKS.values() for locality in _LOCALITIES}
+    return register not in RESETTABLE and not begins & set(accepted)

@@ -28,6 +28,10 @@ from attestation.tpm.signature import Signature
 
 _NV_SIZE = 2600
 """Of the index from which a guest reads the paravisor's report."""
+BOOTED: Mapping[int, bytes] = {
+    index: Hash.SHA256.digest(bytes(32), Hash.SHA256.digest(b"simulated boot, PCR %d" % index)) for index in range(10)
+}
+"""What a boot leaves in the vTPM's PCRs 0 to 9; the others hold what they begin with."""
 _PCRS = 24
 _USER_DATA = 64
 CONFIGURATION: Mapping[str, Any] = {
@@ -75,9 +79,9 @@ class SimulatedAzure:
     ) -> bytes:
         """Return evidence as JSON, whose quote is over 64 bytes of report data, as their SHA-256.
 
-        pcrs: values by index, the others zero.  claims: members of the runtime data to replace.  hcl: fields of the
-        paravisor's report to replace, after it was vouched for.  parts: "vcek" or "td_quote", to replace.  changes:
-        fields of the vTPM's quote, before it is signed.
+        pcrs: values by index, the others as `BOOTED` has them.  claims: members of the runtime data to replace.  hcl:
+        fields of the paravisor's report to replace, after it was vouched for.  parts: "vcek" or "td_quote", to replace.
+        changes: fields of the vTPM's quote, before it is signed.
         """
         qualifying = hashlib.sha256(report_data).digest()
         runtime = self.runtime_data(**{"user-data": _user_data(qualifying, version)} | dict(claims or {}))
@@ -103,7 +107,8 @@ class SimulatedAzure:
         return json.dumps(value | claims, separators=(",", ":")).encode("ascii")
 
     def _quote(self, qualifying: bytes, pcrs: Mapping[int, bytes], changes: Mapping[str, Any]) -> dict[str, Any]:
-        values = {(Hash.SHA256, index): pcrs.get(index, bytes(32)) for index in range(_PCRS)}
+        shown = {**BOOTED, **pcrs}
+        values = {(Hash.SHA256, index): shown.get(index, bytes(32)) for index in range(_PCRS)}
         fields: dict[str, Any] = {
             "qualified_signer": b"\x00\x0b" + hashlib.sha256(self.ak_fingerprint).digest(),
             "extra_data": qualifying,

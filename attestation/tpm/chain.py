@@ -160,9 +160,15 @@ def _check_leaf(certificate: Certificate) -> None:
     for extension in certificate.extensions:
         if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
             raise _wrong_role(certificate, "an attestation key", "a certificate authority")
-        if isinstance(extension.value, x509.ExtendedKeyUsage) and AIK_CERTIFICATE not in extension.value:
-            found = ", ".join(purpose.dotted_string for purpose in extension.value)
-            raise _wrong_role(certificate, f"extended key usage {AIK_CERTIFICATE.dotted_string}", found)
+    purposes = [
+        purpose
+        for extension in certificate.extensions
+        if isinstance(extension.value, x509.ExtendedKeyUsage)
+        for purpose in extension.value
+    ]
+    if AIK_CERTIFICATE not in purposes:
+        found = ", ".join(purpose.dotted_string for purpose in purposes) or "no extended key usage"
+        raise _wrong_role(certificate, f"extended key usage {AIK_CERTIFICATE.dotted_string}", found)
 
 
 def _extension(certificate: Certificate, kind: type[T]) -> T:

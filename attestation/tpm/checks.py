@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from attestation.findings import Finding, check, named, one_of
 from attestation.policy.tpm import TpmPolicy
 from attestation.tpm.errors import TpmFinding
-from attestation.tpm.verified import TpmVerified
+from attestation.tpm.verified import Replay, TpmVerified
 
 
 def tpm_checks(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
@@ -76,16 +76,22 @@ def _clock(verified: TpmVerified, policy: TpmPolicy) -> Finding:
 
 
 def _event_log(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
-    """Report whether a carried log tells the truth, and whether it tells enough."""
-    replay = verified.replay
-    matching = {index for _, index in replay.matching} if replay else set()
-    differing = {index for _, index in replay.differing} if replay else set()
+    """Report whether a carried log tells the truth, and whether it tells enough.
+
+    What counts for a log is that it replays in the banks that the policy names: in another bank, which firmware never
+    extends, whatever the log says can be extended afterwards.
+    """
+    banks = {bank for bank, _ in policy.pcrs}
+    replay = verified.replay or Replay((), ())
+    matching = _in_all(replay.matching, banks)
+    differing = {index for _, index in replay.differing}
+    differing |= {index for bank, index in replay.unlogged if bank in banks}
     partial = differing & set(policy.event_log_partial)
     yield check(
         TpmFinding.EVENT_LOG,
         passed=differing == partial,
-        expected="every quoted PCR that the log extends" + _but(policy.event_log_partial),
-        found="no log" if replay is None else f"matching {_list(matching)}; differing {_list(differing)}",
+        expected="every quoted PCR as the log has it" + _but(policy.event_log_partial),
+        found="no log" if verified.replay is None else f"matching {_list(matching)}; differing {_list(differing)}",
         dangerous=bool(partial),
         remedy="carry the whole log; name PCRs that software extends without logging in [tpm] event_log_partial",
     )
@@ -93,10 +99,16 @@ def _event_log(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
     yield check(
         TpmFinding.EVENT_LOG_PCRS,
         passed=wanted <= matching - differing,
-        expected=_list(wanted),
+        expected=_list(wanted) + (f" in {' and '.join(sorted(banks))}" if wanted and banks else ""),
         found=_list(matching - differing),
         remedy="carry the firmware's event log (/sys/kernel/security/tpm0/binary_bios_measurements), and quote them",
     )
+
+
+def _in_all(matching: Iterable[tuple[str, int]], banks: set[str]) -> set[int]:
+    """Return the PCRs that match in each of these banks; none where there is no bank."""
+    found = [{index for each, index in matching if each == bank} for bank in banks]
+    return set.intersection(*found) if found else set()
 
 
 def _but(indices: Iterable[int]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attestation.eventlog.log import EventLog
-from attestation.eventlog.replay import replay_pcrs
+from attestation.eventlog.replay import initial_pcrs, replay_pcrs
 from attestation.tpm.abi import SignedQuote, TpmEvidence
 from attestation.verified import Verified
 
@@ -16,12 +16,13 @@ from attestation.verified import Verified
 class Replay:
     """How an event log stands to the quoted PCRs, each as (bank, index).
 
-    matching: the log replays to the quoted value.  differing: it does not.  PCRs that the log never extends are in
-    neither.
+    matching: the log replays to the quoted value.  differing: it does not.  unlogged: something has extended the PCR,
+    and the log has no event for it, or not the bank.  PCRs that nothing has extended are in none of these.
     """
 
     matching: tuple[tuple[str, int], ...]
     differing: tuple[tuple[str, int], ...]
+    unlogged: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class TpmVerified(Verified):
 def replay_against(log: EventLog, quote: SignedQuote) -> Replay:
     """Replay a log in every bank that it has, and compare; raises EvidenceError `eventlog-...`."""
     banks = {bank.bank: replay_pcrs(log, bank) for bank in log.banks}
-    found = [
-        ((bank.bank, index), banks[bank.bank][index] == value)
-        for bank, index, value in quote.pcrs
-        if index in banks.get(bank.bank, {})
-    ]
-    return Replay(
-        matching=tuple(at for at, same in found if same), differing=tuple(at for at, same in found if not same)
-    )
+    found: dict[str, list[tuple[str, int]]] = {"matching": [], "differing": [], "unlogged": []}
+    for bank, index, value in quote.pcrs:
+        replayed = banks.get(bank.bank, {}).get(index)
+        if replayed is not None:
+            found["matching" if replayed == value else "differing"].append((bank.bank, index))
+        elif value != initial_pcrs(log, bank).get(index, bytes(bank.size)):
+            found["unlogged"].append((bank.bank, index))
+    return Replay(**{name: tuple(at) for name, at in found.items()})

@@ -242,6 +242,13 @@ def test_a_sessions_evidence_is_accepted_for_that_session() -> None:
     assert verdict.expires == verdict.verified.expires
 
 
+def test_a_sessions_verdict_ends_when_the_collateral_is_older_than_the_policy_takes() -> None:
+    age = NOW - kit.verify_sim().issued
+    verdict = session(record(), evidence={"max_collateral_age": age + 7})
+    verdict.require()
+    assert verdict.expires == NOW + 8 < verdict.verified.expires
+
+
 def test_evidence_of_another_session_is_refused() -> None:
     verdict = session(record(), bytes(64))
     assert [finding.code for finding in verdict.appraisal.failed] == [FindingCode.REPORT_DATA]

@@ -137,11 +137,21 @@ def test_every_tee_and_every_status_has_its_words() -> None:
 
 def test_presets_are_tried_with_and_without_a_policy() -> None:
     month = kit.platform(tcb_status="SWHardeningNeeded").collateral(NOW)
-    for policy in (None, for_hardware(evidence={"tcb_status": ["SWHardeningNeeded"]})):
-        simulated = openly(collateral=month)
-        strict, production = under_presets(hardware(dataclasses.replace(simulated, policy=policy)))
-        assert (strict.name, "tcb-status" in strict.refused) == ("strict", True)
-        assert (production.name, production.refused) == ("production", ())
+    narrow, wide = {"tcb_status": ["UpToDate"]}, {"tcb_status": ["SWHardeningNeeded"]}
+    for policy, expected in (
+        (None, [("strict", True, None), ("production", False, None)]),
+        (for_hardware(evidence=narrow), [("strict", True, None), ("production", True, None)]),
+        (
+            for_hardware(evidence=wide),
+            [
+                ("strict", False, 'preset = "strict" excludes [evidence] tcb_status "SWHardeningNeeded"'),
+                ("production", False, None),
+            ],
+        ),
+    ):
+        found = under_presets(hardware(dataclasses.replace(openly(collateral=month), policy=policy)))
+        assert [(each.name, "tcb-status" in each.refused, each.excluded) for each in found] == expected
+        assert found[1].to_dict()["passes"] is not expected[1][1]
     words = text(hardware(openly(collateral=month)))
     assert 'Under preset = "production" it would pass (but for what only a policy can say).' in words
     assert 'Under preset = "strict" it would be refused: tcb-status' in words
@@ -217,7 +227,8 @@ def test_accepted_and_unjudged_evidence_has_nothing_to_change() -> None:
 
 FIELDS = {
     **whatif._VALUES,
-    **{code: field for code, (field, _) in (*whatif._NAMED.items(), *whatif._FLAGS.items())},
+    **{code: field for code, (field, _) in whatif._NAMED.items()},
+    **whatif._FLAGS,
 }
 
 

@@ -14,7 +14,7 @@ from attestation.azure.hcl import ReportType
 from attestation.azure.verified import AzureVerified
 from attestation.policy import Policy, load_policy
 from attestation.roots import Roots
-from attestation.sim.azure import SimulatedAzure, td_report_of
+from attestation.sim.azure import BOOTED, SimulatedAzure, td_report_of
 from attestation.sim.tdx import SimulatedTdx
 from attestation.validity import parse_rfc3339
 from tests.attestation.kit import CREATED, NOW, REPORT_DATA, SEED
@@ -107,7 +107,7 @@ def policy(**tables: dict[str, Any]) -> Policy:
         },
         "azure-tdx": {},
         "tdx": tdx_table(),
-        "tpm": {"pcrs": {"sha256": {"pcr7": ["00" * 32]}}},
+        "tpm": {"pcrs": {"sha256": {"pcr7": [BOOTED[7].hex()]}}},
     }
     for table, fields in tables.items():
         base[table.replace("_", "-")] = base.get(table.replace("_", "-"), {}) | fields

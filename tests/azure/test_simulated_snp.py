@@ -16,7 +16,7 @@ from attestation.azure.verified import AzureVerified
 from attestation.errors import EvidenceCode, FindingCode
 from attestation.policy import Policy, load_policy
 from attestation.roots import Roots
-from attestation.sim.azure import SimulatedAzure
+from attestation.sim.azure import BOOTED, SimulatedAzure
 from tests.amd import kit as amd
 from tests.attestation.kit import NOW, REPORT_DATA, SEED, refused
 
@@ -58,7 +58,7 @@ def policy() -> Policy:
                 "reported_tcb_min": {"milan": {"snp": 20}},
                 "policy_allowed": ["SMT"],
             },
-            "tpm": {"pcrs": {"sha256": {"pcr4": ["00" * 32]}}},
+            "tpm": {"pcrs": {"sha256": {"pcr4": [BOOTED[4].hex()]}}},
         }
     )
 

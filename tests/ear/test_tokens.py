@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.appraise import appraise
 from attestation.ear import Claim, EarCode, Tier, Token, issue_token, open_token
 from attestation.ear.jws import MAX_TOKEN, decode_base64url, encode_base64url, key_id, sign
 from attestation.ear.token import EXTENSION
@@ -295,6 +296,23 @@ def test_a_token_ends_with_the_collateral_or_the_list_of_broken_hardware() -> No
     assert opened(token(under=policy(evidence=listed))).expires == NOW + 9
 
 
+@pytest.mark.parametrize("spare", [0, 7, 100])
+def test_a_token_ends_when_the_collateral_is_older_than_the_policy_takes(spare: int) -> None:
+    under = policy(evidence={"max_collateral_age": NOW - hardware().issued + spare})
+    text = token(under=under, lifetime=DAY)
+    assert opened(text).expires == NOW + spare + 1
+    assert verdict(hardware(), under).accepted
+    for now, accepts in ((NOW + spare, True), (NOW + spare + 1, False)):
+        assert appraise(hardware(), under, now).accepted is accepts
+    with refused(EarCode.EXPIRED):
+        opened(text, NOW + spare + 1)
+
+
+def test_a_token_ends_when_the_list_of_broken_hardware_is_older_than_the_policy_takes() -> None:
+    named = {"broken_hardware": feed(), "broken_hardware_key": WATCHER.public.hex(), "broken_hardware_max_age": DAY + 5}
+    assert opened(token(under=policy(evidence=named), lifetime=DAY)).expires == NOW + 6
+
+
 def test_a_token_for_somebody_is_for_nobody_else() -> None:
     text = token(audience="https://relying.example")
     assert opened(text, audience="https://relying.example").audience == "https://relying.example"
@@ -460,3 +478,22 @@ def test_any_value_in_any_place_is_read_or_refused(value: Any) -> None:
 @given(st.text(max_size=200) | st.builds(".".join, st.lists(st.text("abcAB-_eyJ", max_size=40), max_size=4)))
 def test_any_text_is_a_token_or_refused(text: str) -> None:
     assert not isinstance(outcome(lambda: opened(text)), Token)
+
+
+@pytest.mark.parametrize("status", ["\x1b[2J\x1b[31mUpToDate", "Up\nToDate", "UpToDate\u202e", "x" * 257])
+def test_a_status_that_would_not_print_as_it_is_is_refused(status: str) -> None:
+    with refused(EarCode.MALFORMED):
+        opened(resigned(lambda claims: extension(claims).update(tcb_status=status)))
+
+
+@pytest.mark.parametrize("vector", [{}, {"hardware": 2}, {"instance-identity": 2}, {"hardware": 0, "executables": 2}])
+@pytest.mark.parametrize("status", ["affirming", "warning", "none"])
+def test_an_acceptance_without_the_claims_that_every_appraisal_makes_is_refused(
+    vector: dict[str, int], status: str
+) -> None:
+    def emptied(claims: dict[str, Any]) -> None:
+        claims["ear_status"] = status
+        appraisal_of(claims).update(ear_status=status, ear_trustworthiness_vector=vector)
+
+    with refused(EarCode.MALFORMED):
+        opened(resigned(emptied))

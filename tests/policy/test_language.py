@@ -17,7 +17,9 @@ from attestation.intel.tcb import TcbStatus
 from attestation.intel.verified import IntelVerified
 from attestation.policy import EvidencePolicy, Policy, load_policy, roots_for
 from attestation.policy.feed import MAX_FEED
+from attestation.policy.model import TEE_TABLES
 from attestation.policy.presets import PRESETS
+from attestation.policy.schema import dangers
 from attestation.roots import AMD_ROOTS, INTEL_SGX_ROOT, Hierarchy, Roots
 from attestation.sim.pki import Profile, certify, derive_key
 from attestation.validity import rfc3339
@@ -62,6 +64,14 @@ def test_a_platform_that_is_not_named_is_not_refused() -> None:
         ({"pp_id": [PPID]}, PolicyCode.POLICY_MALFORMED),
         ({"ppid": [PPID[2:]]}, PolicyCode.POLICY_MALFORMED),
         ({"ppid": PPID}, PolicyCode.POLICY_MALFORMED),
+        ({"product": ["Genoa"]}, PolicyCode.POLICY_MALFORMED),
+        ({"product": ["EPYC-9004"]}, PolicyCode.POLICY_MALFORMED),
+        ({"product": ["milan", "genoa "]}, PolicyCode.POLICY_MALFORMED),
+        ({"csp_id": ["aws"]}, PolicyCode.POLICY_MALFORMED),
+        ({"csp_id": ["cn=cloud"]}, PolicyCode.POLICY_MALFORMED),
+        ({"csp_id": ["CN=cloud\n"]}, PolicyCode.POLICY_MALFORMED),
+        ({"module_id": ["i-0827e799ec9232d44"]}, PolicyCode.POLICY_MALFORMED),
+        ({"module_id": ["I-0827E799EC9232D44-ENC019B55A68BD2ED4B"]}, PolicyCode.POLICY_MALFORMED),
         ([PPID], PolicyCode.POLICY_MALFORMED),
     ],
 )
@@ -98,6 +108,14 @@ def test_an_accepted_advisory_stays_a_warning() -> None:
 def test_lists_of_advisories_that_say_nothing_are_refused(fields: dict[str, Any], code: PolicyCode) -> None:
     with refused(code):
         policy(evidence=fields)
+
+
+def test_advisories_are_refused_only_where_evidence_shows_them() -> None:
+    named = {"advisories_accepted": ["*"], "advisories_refused": ["SA-2"], "tcb_status": ["UpToDate"]}
+    snp = {"measurement": ["11" * 48], "reported_tcb_min": {"milan": {"snp": 1}}}
+    with refused(PolicyCode.POLICY_VACUOUS):
+        load_policy({"version": 1, "evidence": named, "snp": snp})
+    assert load_policy({"version": 1, "evidence": named, "snp": snp, "sgx": {"mrenclave": ["11" * 32]}})
 
 
 # ------------------------------------------------------------------------------------------------ the TCB's date
@@ -269,7 +287,24 @@ ROOT = {"simulation": True, "simulated_root": "ab" * 32}
             for table, field, value in (
                 ("nvidia", "flags_allowed", ["recovery", "debug"]),
                 ("nvidia", "flags_allowed", ["notSecure"]),
+                ("nvidia", "flags_allowed", ["recovery"]),
+                ("nvidia", "flags_allowed", ["notReplayProtected"]),
+                ("nvidia", "flags_allowed", ["notIntegrityProtected"]),
+                ("nvidia", "modes", ["SPT", "unreported"]),
                 ("nvidia", "fwid_absent", True),
+                ("sgx", "provision_key", True),
+                ("sgx", "einittoken_key", True),
+                ("sgx", "xfrm_allowed", (1 << 63) - 1),
+                ("sgx", "miscselect_allowed", 4),
+                ("sgx", "cet_attributes_allowed", 0x40),
+                ("tdx", "sept_ve", True),
+                ("tdx", "xfam_allowed", (1 << 63) - 1),
+                ("snp", "dangerous_crl_absent", True),
+                ("snp", "platform_info_allowed", 0xFF),
+                ("snp", "policy_bits_allowed", 1 << 62),
+                ("azure-snp", "console", True),
+                ("azure-tdx", "console", True),
+                ("azure-tdx", "insecure_boot", True),
                 ("tdx", "debug", True),
                 ("tdx", "migratable", True),
                 ("snp", "migration_agent", True),
@@ -303,12 +338,51 @@ def test_a_preset_beside_a_table_of_the_wrong_type_is_refused() -> None:
 
 def test_what_is_no_wider_than_a_presets_name_may_be_named() -> None:
     named = {"tcb_status": ["UpToDate"], "max_collateral_age": 7 * DAY}
-    nvidia = {"products": ["GH100"], "measurements": ["ab" * 48], "flags_allowed": ["recovery"], "fwid_absent": False}
+    nvidia = {
+        "products": ["GH100"],
+        "measurements": ["ab" * 48],
+        "flags_allowed": ["notConfigured"],
+        "fwid_absent": False,
+    }
     assert load_policy(preset("strict", evidence=named, nvidia=nvidia)).evidence.max_collateral_age == 7 * DAY
+
+
+def test_every_field_whose_name_warns_is_declared_as_dangerous() -> None:
+    for kind in TEE_TABLES.values():
+        for item in dataclasses.fields(kind):
+            if item.name.startswith(("dangerous_", "insecure_", "debug")):
+                assert list(dangers(kind, {item.name: True})) == [item.name]
+
+
+def test_no_default_of_a_table_is_dangerous() -> None:
+    for kind in TEE_TABLES.values():
+        defaults = {item.name: item.default for item in dataclasses.fields(kind)}
+        assert list(dangers(kind, defaults)) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "fields"),
+    [
+        ("sgx", {"miscselect_allowed": 3, "cet_attributes_allowed": 0x3F, "xfrm_allowed": 0x602FF}),
+        ("tdx", {"mrtd": ["11" * 48], "rtmr1": ["11" * 48], "xfam_allowed": 0x6DBE7}),
+        ("nitro", {"pcrs": {"pcr0": ["11" * 48]}, "debug": False}),
+    ],
+)
+def test_what_the_architecture_defines_stands_beside_a_preset(table: str, fields: dict[str, Any]) -> None:
+    assert load_policy(preset("strict", **{table: fields})).table(table)
 
 
 def test_what_a_preset_refuses_may_be_named_as_false() -> None:
     assert load_policy(preset("strict", sgx={"debug": False}, evidence={"simulation": False})).evidence.tcb_status
+
+
+def test_a_policy_is_written_again_as_it_was_under_its_preset_or_another() -> None:
+    loaded = load_policy(preset("strict", evidence={"tcb_evaluation_min": 3}))
+    assert (loaded.preset, loaded.filled) == ("strict", {"tcb_status", "max_collateral_age"})
+    assert load_policy(loaded.written("strict")) == loaded
+    assert load_policy(loaded.written("production")).evidence.max_collateral_age == 30 * DAY
+    assert load_policy(loaded.to_dict()) == loaded
+    assert load_policy(loaded.to_dict()).preset is None
 
 
 def test_every_status_of_a_preset_is_one_of_the_vendors() -> None:

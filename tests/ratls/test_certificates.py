@@ -9,7 +9,6 @@ import json
 from typing import Any
 
 import pytest
-from attestation.intel.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -21,7 +20,8 @@ from attestation import cbor, evidence
 from attestation.appraise import appraise
 from attestation.batch import BatchVerifier
 from attestation.collateral import CollateralKey
-from attestation.errors import EvidenceCode, FindingCode
+from attestation.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
+from attestation.errors import EvidenceCode, EvidenceError, FindingCode
 from attestation.evidence import ValidatedCollateral
 from attestation.ratls.certificate import LEGACY, MAX_CERTIFICATE, TAGGED_EVIDENCE, looks_like, parse_certificate
 from attestation.ratls.claims import read_tagged
@@ -254,7 +254,7 @@ def test_a_serial_number_that_is_none_is_refused_before_the_x509_parser_warns_of
     """All but the third, which is 255."""
     template = x509.load_der_x509_certificate(healthy())
     body = template.tbs_certificate_bytes
-    reader = DerReader(body).inside(SEQUENCE)
+    reader = DerReader(body, EvidenceCode.CERTIFICATE_MALFORMED).inside(SEQUENCE)
     version, old = reader.element(0xA0), reader.element(INTEGER)
     rest = body[body.index(version + old) + len(version + old) :]
     signed = der_of(SEQUENCE, version + bytes.fromhex(serial) + rest)

@@ -16,6 +16,7 @@ from attestation.intel.verified import TdxVerified
 from attestation.policy import TdxPolicy, load_policy
 from manifests.errors import ErrorCode
 from tests.attestation.kit import refused
+from tests.policy.kit import entry, named
 from tests.tdx import kit
 from tests.tdx.kit import MRTD, NOW, REPORT_DATA, policy, reporting
 
@@ -241,3 +242,23 @@ def test_a_policy_for_enclaves_says_nothing_of_trust_domains() -> None:
 
     appraisal = appraise(kit.verify_sim(), sgx.policy(), NOW)
     assert FindingCode.TEE in {finding.code for finding in appraisal.failed}
+
+
+LOWER = {"tdxtcbcomp01svn": 4}
+STATUSES = ["UpToDate", "OutOfDate", "TDRelaunchAdvised"]
+
+
+@pytest.mark.parametrize("field", ["tee_tcb_svn", "tee_tcb_svn2"])
+def test_floors_and_lists_count_the_module_of_the_launch_and_that_of_now(field: str) -> None:
+    svn: bytes = getattr(kit.report(5), field)
+    verified = kit.reporting(5, **{field: bytes([3]) + svn[1:]})
+    assert verified.tcb_components["tdxtcbcomp01svn"] == 3
+    terms = {"tcb_status": STATUSES}
+    floors = appraise(verified, kit.policy(evidence=terms, tdx={"tcb_components_min": LOWER}), NOW)
+    assert [str(each.code) for each in floors.failed] == ["tcb-components"]
+    listed = named(entry(tees=["tdx"], platforms=None, below=LOWER))
+    assert [str(each.code) for each in appraise(verified, kit.policy(evidence=terms | listed), NOW).failed] == [
+        "platform-broken"
+    ]
+    whole = appraise(kit.verify_sim(kit.sim_quote(5)), kit.policy(tdx={"tcb_components_min": LOWER}), NOW)
+    assert whole.accepted

@@ -13,6 +13,7 @@ from attestation.findings import Finding, Severity
 from attestation.policy import load_policy, roots_for
 from attestation.roots import Roots
 from attestation.sim.eventlog import BOOT, make_log
+from attestation.sim.tpm import boot_values
 from attestation.tpm.algorithms import Hash
 from attestation.tpm.errors import TpmFinding
 from manifests.errors import ErrorCode
@@ -114,7 +115,7 @@ def test_evidence_without_a_log_is_accepted_unless_the_policy_wants_pcrs_explain
     data = kit.sim().evidence(REPORT_DATA, log=b"", pcrs=_values())
     assert findings(data)[TpmFinding.EVENT_LOG].found == "no log"
     found = failing(data, event_log_pcrs=[7])
-    assert (found.code, found.expected, found.found) == (TpmFinding.EVENT_LOG_PCRS, "PCR 7", "none")
+    assert (found.code, found.expected, found.found) == (TpmFinding.EVENT_LOG_PCRS, "PCR 7 in sha256", "none")
 
 
 def test_a_pcr_that_the_log_never_extends_is_not_explained() -> None:
@@ -174,8 +175,83 @@ def test_a_table_that_cannot_stand_is_refused(table: dict[str, Any], code: Polic
 
 @pytest.mark.parametrize("name", ["pcr0", "pcr15", "pcr17", "pcr22"])
 def test_one_register_that_nobody_resets_is_enough(name: str) -> None:
-    table = {"sha256": {name: ["00" * 32], "pcr23": ["00" * 32]}}
+    table = {"sha256": {name: ["11" * 32], "pcr23": ["00" * 32]}}
     assert kit.policy(pcrs=table).table("tpm")
+
+
+@pytest.mark.parametrize(
+    "accepted",
+    [
+        {"pcr0": ["00" * 32]},
+        {"pcr0": ["00" * 31 + "03"], "pcr16": ["11" * 32]},
+        {"pcr0": ["00" * 31 + "04", "11" * 32]},
+        {"pcr15": ["00" * 32]},
+        {"pcr4": ["11" * 32, "00" * 32]},
+        {"pcr17": ["ff" * 32]},
+        {"pcr18": ["00" * 32], "pcr22": ["ff" * 32, "11" * 32]},
+    ],
+    ids=str,
+)
+def test_values_that_a_register_begins_with_say_nothing(accepted: dict[str, Any]) -> None:
+    with refused(PolicyCode.POLICY_VACUOUS):
+        kit.policy(pcrs={"sha256": accepted})
+    beside = kit.policy(pcrs={"sha256": {**accepted, "pcr7": ["11" * 32]}})
+    assert beside.table("tpm")
+
+
+# ------------------------------------------------------------------------------------------------ banks of the log
+
+OTHER_BANKS = (Hash.SHA1, Hash.SHA384, Hash.SHA512)
+
+
+def booted_in(bank: Hash) -> bytes:
+    """SHA-256 has PCR 7 alone; another bank, which firmware left alone, has what an honest boot would have had."""
+    log = make_log(banks=(bank,))
+    wanted = {at: value for at, value in _values().items() if at[1] == 7}
+    return kit.sim().evidence(REPORT_DATA, log=log, pcrs={**wanted, **boot_values(log, bank)})
+
+
+@pytest.mark.parametrize("bank", OTHER_BANKS)
+def test_a_log_explains_nothing_in_a_bank_that_the_policy_does_not_name(bank: Hash) -> None:
+    found = findings(booted_in(bank), event_log_pcrs=[0, 4, 7])
+    assert not found[TpmFinding.EVENT_LOG_PCRS].passed
+    assert found[TpmFinding.EVENT_LOG_PCRS].expected == "PCR 0, PCR 4, PCR 7 in sha256"
+    assert found[TpmFinding.EVENT_LOG_PCRS].found == "none"
+
+
+@pytest.mark.parametrize("bank", OTHER_BANKS)
+def test_a_log_without_the_bank_that_the_policy_names_differs_from_its_pcrs(bank: Hash) -> None:
+    found = findings(booted_in(bank))[TpmFinding.EVENT_LOG]
+    assert (found.passed, found.found) == (False, "matching none; differing PCR 7")
+
+
+def test_a_pcr_has_to_be_explained_in_every_bank_that_the_policy_names() -> None:
+    log = make_log(banks=(Hash.SHA256, Hash.SHA384))
+    other = boot_values(log, Hash.SHA384)
+    pcrs = {"sha256": {"pcr7": [_values()[Hash.SHA256, 7].hex()]}, "sha384": {"pcr7": [other[Hash.SHA384, 7].hex()]}}
+    whole = kit.sim().evidence(REPORT_DATA, log=log, pcrs={**_values(), **other})
+    assert findings(whole, pcrs=pcrs, event_log_pcrs=[4, 7])[TpmFinding.EVENT_LOG_PCRS].passed
+    narrow = {at: value for at, value in {**_values(), **other}.items() if at != (Hash.SHA256, 4)}
+    less = kit.sim().evidence(REPORT_DATA, log=log, pcrs=narrow)
+    found = failing(less, pcrs=pcrs, event_log_pcrs=[4, 7])
+    assert (found.code, found.expected) == (TpmFinding.EVENT_LOG_PCRS, "PCR 4, PCR 7 in sha256 and sha384")
+    assert "PCR 4" not in found.found
+
+
+def test_a_pcr_that_was_extended_without_any_event_differs() -> None:
+    silent = make_log([event for event in BOOT if event[0] != 4])
+    found = failing(kit.sim().evidence(REPORT_DATA, log=silent, pcrs=_values()))
+    assert (found.code, found.found.split("; ")[1]) == (TpmFinding.EVENT_LOG, "differing PCR 4")
+    data = kit.sim().evidence(REPORT_DATA, log=silent, pcrs=_values())
+    assert findings(data, event_log_partial=[4])[TpmFinding.EVENT_LOG].severity is Severity.WARNING
+
+
+def test_pcrs_that_nothing_has_extended_need_no_event() -> None:
+    values = {**_values(), (Hash.SHA256, 15): bytes(32), (Hash.SHA256, 17): b"\xff" * 32}
+    data = kit.sim().evidence(REPORT_DATA, pcrs=dict(sorted(values.items())))
+    found = findings(data)[TpmFinding.EVENT_LOG]
+    assert found.passed
+    assert "PCR 15" not in found.found
 
 
 def test_a_policy_survives_its_own_form() -> None:

@@ -148,9 +148,13 @@ def test_another_chain_is_refused(chain: Any, code: ErrorCode) -> None:
         kit.verify(chained(*chain()))
 
 
-def test_a_certificate_without_a_purpose_is_accepted() -> None:
-    """Clouds issue such; its key usage still has to be to sign, which an endorsement key cannot."""
-    kit.verify(chained(kit.sim().certificate(purpose=None), kit.sim().root.der))
+def test_a_certificate_without_a_purpose_is_refused() -> None:
+    """Any key for signing could have such; where a cloud issues them, a policy can name the key itself."""
+    with refused(EvidenceCode.CHAIN_ROLE) as caught:
+        kit.verify(chained(kit.sim().certificate(purpose=None), kit.sim().root.der))
+    assert caught.value.found == "no extended key usage"
+    named = Roots.vendor().with_tpm([kit.sim().ak_fingerprint])
+    assert kit.verify(kit.rebuilt(key_chain=[]), under=named).key == kit.sim().ak_fingerprint
 
 
 def test_an_attestation_key_cannot_certify_another() -> None:

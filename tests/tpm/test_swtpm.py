@@ -112,13 +112,15 @@ def test_the_log_of_what_was_extended_replays_to_the_quote(tpm: SoftwareTpm, ak:
 
 
 def test_a_policy_that_enrolled_the_key_accepts_it_and_only_for_this_report_data(tpm: SoftwareTpm, ak: Key) -> None:
+    tpm.extend(7, "sha256", Hash.SHA256.digest(b"secure boot"))
     data = tpm.evidence(ak, "sha256:0,7", QUALIFYING)
-    zero = "00" * 32
+    zero, seven = "00" * 32, verify(data, ak).quote.pcrs.get("sha256", 7)
+    assert seven is not None
     policy = load_policy(
         {
             "version": 1,
             "evidence": {"tcb_status": ["UpToDate"]},
-            "tpm": {"pcrs": {"sha256": {"pcr0": [zero], "pcr7": [zero]}}, "ak": [fingerprint_of(ak).hex()]},
+            "tpm": {"pcrs": {"sha256": {"pcr0": [zero], "pcr7": [seven.hex()]}}, "ak": [fingerprint_of(ak).hex()]},
         }
     )
     verified = evidence.verify(evidence.parse(data), None, roots_for(policy), NOW)

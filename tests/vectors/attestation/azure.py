@@ -11,14 +11,14 @@ from typing import Any, Final
 from attestation.azure.errors import AzureCode, AzureFinding
 from attestation.errors import EvidenceCode as E
 from attestation.errors import FindingCode as F
-from attestation.sim.azure import CONFIGURATION, SimulatedAzure
+from attestation.sim.azure import BOOTED, CONFIGURATION, SimulatedAzure
 from attestation.tpm.errors import TpmCode, TpmFinding
 from manifests.errors import ErrorCode
 from tests.vectors.attestation.intel import put
 from tests.vectors.attestation.scene import NOW, REPORT_DATA, SEED, Scene, merged
 from tests.vectors.attestation.vector import Vector
 
-PCRS: Final = {"sha256": {"pcr7": ["00" * 32]}}
+PCRS: Final = {"sha256": {"pcr7": [BOOTED[7].hex()]}}
 HCL: Final = {"td_quote": "az-tdx", "vcek": "az-snp"}
 
 

@@ -240,10 +240,14 @@ def logs() -> Iterator[Vector]:
     ):  # fmt: skip
         yield SCENE.unverified(edge, comment, code, evidence=rebuilt(log=make_log(entries, banks)))
     other = SCENE.but(evidence=rebuilt(log=make_log(BOOT, (Hash.SHA384,))))
-    yield other.accepted("log of another bank", "The log explains nothing of what is quoted, and need not.")
+    yield other.refused(
+        "log of another bank", "The log explains nothing of what is quoted in the bank that the policy names.",
+        TpmFinding.EVENT_LOG,
+    )  # fmt: skip
     yield other.refused(
         "log of another bank to explain a pcr",
         "The policy wants PCR 7 explained, and the log has SHA-384 alone.",
+        TpmFinding.EVENT_LOG,
         TpmFinding.EVENT_LOG_PCRS,
         policy=policy(event_log_pcrs=[7]),
     )
@@ -295,6 +299,8 @@ def chains() -> Iterator[Vector]:
          (TPM.certificate(authority=True), root)),
         ("endorsement key", "The certificate is an endorsement key's.", E.CHAIN_ROLE,
          (TPM.certificate(purpose=endorsement), root)),
+        ("certificate without a purpose", "Nothing says that the key attests.", E.CHAIN_ROLE,
+         (TPM.certificate(purpose=None), root)),
         ("certificate of another key", "The certificate is of another key than the quote's.", TpmCode.KEY_CERTIFICATE,
          (other, root)),
         ("leaf as an authority", "A leaf certified the key.", E.CHAIN_ROLE, (TPM.certificate(leaf), leaf.der, root)),
@@ -317,8 +323,6 @@ def chains() -> Iterator[Vector]:
     )  # fmt: skip
     for edge, comment, code, chain in table:
         yield SCENE.unverified(edge, comment, code, evidence=chained(*chain))
-    purpose = chained(TPM.certificate(purpose=None), root)
-    yield SCENE.accepted("certificate without a purpose", "Clouds issue such; key usage decides.", evidence=purpose)
     vendor, pem = ("vendor", ""), ROOTS[0][1]
     for edge, comment, code, trusted, data in (
         ("key that nobody names", "No chain is carried, and the key is not pinned.", E.CHAIN_ROOT, ROOTS,
@@ -409,6 +413,7 @@ def checks() -> Iterator[Vector]:
         "no log to explain a pcr", "The policy wants PCR 7 explained, and there is no log.", TpmFinding.EVENT_LOG_PCRS,
         evidence=rebuilt(log=b""), policy=policy(event_log_pcrs=[7]),
     )  # fmt: skip
+    yield from _banks()
     limits = {"ak": [ak], "roots": [root], "firmware_min": FIRMWARE, "event_log_pcrs": [0, 7]}
     yield SCENE.accepted(
         "everything at its limit", "Key, root, firmware and log are as named.", policy=policy(**limits)
@@ -417,6 +422,24 @@ def checks() -> Iterator[Vector]:
     yield SCENE.refused(
         "two checks at once", "All failing checks are reported together.", TpmFinding.PCR, TpmFinding.FIRMWARE,
         policy=policy(**both),
+    )  # fmt: skip
+
+
+def _banks() -> Iterator[Vector]:
+    """What a log says in a bank that the policy does not name can be extended into that bank afterwards."""
+    named = {at: value for at, value in VALUES.items() if at[1] == 7}
+    for bank in (Hash.SHA1, Hash.SHA384):
+        log = make_log(banks=(bank,))
+        yield SCENE.refused(
+            f"log of the {bank.bank} bank alone", "PCR 4 is explained in a bank that the policy does not name.",
+            TpmFinding.EVENT_LOG, TpmFinding.EVENT_LOG_PCRS,
+            evidence=TPM.evidence(REPORT_DATA, log=log, pcrs={**named, **boot_values(log, bank)}),
+            policy=policy(event_log_pcrs=[4, 7]),
+        )  # fmt: skip
+    silent = make_log([event for event in BOOT if event[0] != 4])
+    yield SCENE.refused(
+        "pcr without an event", "Something has extended PCR 4, and the log does not say what.", TpmFinding.EVENT_LOG,
+        evidence=TPM.evidence(REPORT_DATA, log=silent, pcrs=VALUES),
     )  # fmt: skip
 
 
