@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from attestation import genuine
+from attestation.amd.verified import SnpVerified
 from attestation.appraise import appraise
-from attestation.errors import SessionFinding
+from attestation.change import Change, Floors, applied
+from attestation.errors import FindingCode, SessionFinding
 from attestation.findings import Finding, Phase, Severity
-from attestation.policy import EvidencePolicy, Policy
+from attestation.policy import EvidencePolicy, Policy, SgxPolicy, TdxPolicy
 from attestation.policy.presets import PRESETS
+from attestation.policy.snp import SnpPolicy
 from attestation.report import Report
 from attestation.verified import Verified
+from attestation.whatif_snp import snp_changes
 
 PRESET_NAMES: Final = ("strict", "production")
 """The presets for hardware; that for simulation says nothing about anything else."""
@@ -35,22 +39,6 @@ class Preset:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer for programs."""
         return {"preset": self.name, "passes": not self.refused, "refused": list(self.refused)}
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of a policy that makes one check pass.  text: as one would write it into the policy."""
-
-    code: str
-    table: str
-    field: str
-    value: Any
-    text: str
-    dangerous: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the change for programs."""
-        return {"code": self.code, "change": self.text, "dangerous": self.dangerous}
 
 
 @dataclass(frozen=True)
@@ -102,8 +90,8 @@ def least_changes(report: Report) -> Changes | None:
     if report.policy is None or report.verified is None or not report.genuine or report.accepted:
         return None
     policy, kept = report.policy, []
-    for change in dict.fromkeys(_proposed(report.refused, report.verified)):
-        changed = _applied(policy, change)
+    for change in dict.fromkeys(_proposed(report.refused, report.verified, policy)):
+        changed = applied(policy, change)
         if changed is not None:
             policy = changed
             kept.append(change)
@@ -130,31 +118,6 @@ def _of_devices(
 def _refused(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     refused = (str(finding.code) for finding in findings if finding.severity is Severity.REFUSAL)
     return tuple(dict.fromkeys(refused))
-
-
-def _applied(policy: Policy, change: Change) -> Policy | None:
-    """Return the policy with a change, which adds to a list and replaces anything else; None where it has no place."""
-    table = policy.evidence if change.table == "evidence" else policy.table(change.table)
-    if table is None:
-        return None
-    old = getattr(table, change.field)
-    value = _joined(old, change.value) if isinstance(change.value, tuple) else change.value
-    if isinstance(change.value, int) and change.field.endswith("_allowed"):
-        value = old | change.value
-    changed = dataclasses.replace(table, **{change.field: value})
-    if isinstance(changed, EvidencePolicy):
-        return dataclasses.replace(policy, evidence=changed)
-    return dataclasses.replace(policy, tables={**policy.tables, change.table: changed})
-
-
-def _joined(old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Add to a list, or to the lists of a table that is kept as sorted pairs."""
-    if not isinstance(new[0], tuple):
-        return (*old, *new)
-    table = dict(old)
-    for name, value in new:
-        table[name] = _joined(table.get(name, ()), value)
-    return tuple(sorted(table.items()))
 
 
 # ------------------------------------------------------------------------------------------------ proposals
@@ -246,13 +209,26 @@ _FLAGS: Final[Mapping[str, tuple[str, bool]]] = {
 """Checks that one flag switches off, and whether that is dangerous."""
 
 
-def _proposed(refused: tuple[Finding, ...], verified: Verified) -> Iterator[Change]:
+def _proposed(refused: tuple[Finding, ...], verified: Verified, policy: Policy) -> Iterator[Change]:
     """Yield a change for each refused check that some field of its table decides."""
-    tables = [part.tee for part in verified.parts]
     for finding in refused:
         yield from _for_evidence(finding)
-        for tee in tables:
-            yield from _for_table(finding, tee)
+        for part in verified.parts:
+            yield from _for_table(finding, part.tee)
+            yield from _for_part(str(finding.code), part, policy)
+
+
+def _for_part(code: str, part: Verified, policy: Policy) -> Iterator[Change]:
+    """Yield the changes that follow from the verified evidence, not from what its check shows."""
+    table = policy.table(part.tee)
+    if isinstance(part, SnpVerified) and isinstance(table, SnpPolicy):
+        yield from snp_changes(code, part, table)
+    elif code == FindingCode.TCB_COMPONENTS and isinstance(table, SgxPolicy | TdxPolicy):
+        found = part.tcb_components
+        lower = {name: found[name] for name, least in table.tcb_components_min if found[name] < least}
+        written = ", ".join(f"{name} = {version}" for name, version in lower.items())
+        value = Floors(tuple(lower.items()))
+        yield Change(code, part.tee, "tcb_components_min", value, f"[{part.tee}.tcb_components_min] {written}")
 
 
 def _for_table(finding: Finding, tee: str) -> Iterator[Change]:
