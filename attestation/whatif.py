@@ -143,6 +143,9 @@ _LISTS: Final[Mapping[str, str]] = {
     "snp-id-key": "id_key_digest",
     "snp-report-id": "report_id",
     "snp-chip-id": "chip_id",
+    "nvidia-device-serial": "device_serials",
+    "nvidia-device-key": "device_keys",
+    "nvidia-firmware-id": "fwids",
     "platform-fmspc": "fmspc",
     "platform-ppid": "ppid",
 }

@@ -15,6 +15,7 @@ MAX_TEXT: Final = 128
 
 _INTEL = frozenset({"sgx", "tdx"})
 _AMD = frozenset({"snp"})
+_NVIDIA = frozenset({"nvidia"})
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,14 @@ PLATFORM_IDS: Final[Mapping[str, PlatformId]] = {
     "ak": PlatformId(32, frozenset({"tpm"})),
     "csp_id": PlatformId(None, _AMD, everywhere=False),
     "module_id": PlatformId(None, frozenset({"nitro"})),
-    "device_serial": PlatformId(9, frozenset({"nvidia"})),
+    "device_product": PlatformId(None, _NVIDIA),
+    "device_serial": PlatformId(9, _NVIDIA),
+    "device_key": PlatformId(32, _NVIDIA),
+    "fwid": PlatformId(48, _NVIDIA),
 }
 """By the vendor's name: Intel's family of platforms and one platform of it; AMD's product, chip, and cloud provider;
-a TPM's attestation key; an AWS instance with its enclave; NVIDIA's device."""
+a TPM's attestation key; an AWS instance with its enclave; NVIDIA's chip, the device by its serial number and by the key
+that is burnt into it, and the firmware that holds its leaf's key."""
 
 _SGX_COMPONENTS = frozenset({"pcesvn", *(f"sgxtcbcomp{index:02}svn" for index in range(1, 17))})
 
