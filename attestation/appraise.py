@@ -254,15 +254,15 @@ def appraise_session(  # noqa: PLR0917 - the six things that a verdict over a se
 
     The expected report data is computed here, from the handshake, the claims and the inclusion proof.  Broken
     evidence raises EvidenceError or ManifestError; a refusal by the policy shows in the result.  An enclave that uses
-    devices is refused here: `attestation.composite` appraises it together with them.
+    devices is refused here: `attestation.composite` appraises it together with them (`appraise_record`).
     """
     session = open_session(record, handshake_hash, source, roots, now)
     appraisal = appraise(session.verified, policy, now, report_data=session.report_data)
     devices = check(
         SessionFinding.DEVICES,
-        passed=not session.claims.gpu_evidence,
+        passed=not session.claims.gpu_evidence and not record.devices,
         expected="no device, since no evidence of one is given",
-        found=session.claims.gpu_evidence.hex() or "no device",
+        found=session.claims.gpu_evidence.hex() or ("evidence of a device" if record.devices else "no device"),
         remedy="ask for the evidence of the enclave's devices, and appraise both together",
         phase=Phase.SESSION,
     )

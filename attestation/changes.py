@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from manifests.errors import StrongroomError
 class Change:
     """One change of a policy that makes one check pass.  text: as one would write it into the policy.
 
-    dangerous: whether what the field then says is what its table declares as dangerous.
+    value: a tuple adds to a list, bits add to a mask, `Floors` and `Without` say themselves what they do, and
+    anything else replaces what is there.  dangerous: whether what the field then says is what its table declares as
+    dangerous.
     """
 
     code: str
@@ -29,6 +32,36 @@ class Change:
     def to_dict(self) -> dict[str, Any]:
         """Return the change for programs."""
         return {"code": self.code, "change": self.text, "dangerous": self.dangerous}
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Floors that take the place of those for the same components.
+
+    floors: the least version by component.  group: whose they are, where a table has floors by group (a product).
+    """
+
+    floors: tuple[tuple[str, int], ...]
+    group: str | None = None
+
+    def onto(self, old: Any) -> tuple[Any, ...]:
+        """Return a table of floors with these."""
+        if self.group is None:
+            return tuple(sorted({**dict(old), **dict(self.floors)}.items()))
+        groups = dict(old)
+        groups[self.group] = Floors(self.floors).onto(groups.get(self.group, ()))
+        return tuple(sorted(groups.items()))
+
+
+@dataclass(frozen=True)
+class Without:
+    """Entries that are taken off a list."""
+
+    entries: tuple[Any, ...]
+
+    def onto(self, old: Any) -> tuple[Any, ...]:
+        """Return a list without these."""
+        return tuple(entry for entry in old if entry not in self.entries)
 
 
 @dataclass(frozen=True)
@@ -52,39 +85,64 @@ class Tried(NamedTuple):
 
 
 def with_all(policy: Policy, changes: tuple[Change, ...]) -> Tried:
-    """Make one change after the other, each in a policy that loads."""
+    """Make all changes at once, or where no such policy loads one after the other, each in a policy that loads.
+
+    Some stand only beside each other, such as a kind of key beside whom it is lent to.
+    """
+    changes = tuple(change for change in changes if _table(policy, change) is not None)
+    together, made = policy, []
+    for change in changes:
+        together, marked = _made(together, change)
+        made.append(marked)
+    with contextlib.suppress(StrongroomError):
+        return Tried(_loaded(together), tuple(made), ())
+    return _one_by_one(policy, changes)
+
+
+def _one_by_one(policy: Policy, changes: tuple[Change, ...]) -> Tried:
     made, excluded = [], []
     for change in changes:
-        table = policy.evidence if change.table == "evidence" else policy.table(change.table)
-        if table is None:
-            continue
-        changed = _changed(table, change)
+        changed, marked = _made(policy, change)
         try:
-            policy = _loaded(policy, change, changed)
+            policy = _loaded(changed)
         except StrongroomError as error:
             excluded.append(Excluded(change, reason(error)))
         else:
-            made.append(dataclasses.replace(change, dangerous=_is_dangerous(table, changed)))
+            made.append(marked)
     return Tried(policy, tuple(made), tuple(excluded))
 
 
+def _table(policy: Policy, change: Change) -> Table | None:
+    return policy.evidence if change.table == "evidence" else policy.table(change.table)
+
+
+def _made(policy: Policy, change: Change) -> tuple[Policy, Change]:
+    """Return the policy with a change, not loaded, and the change with its danger."""
+    table = _table(policy, change)
+    if table is None:
+        raise ValueError(f"the policy has no table {change.table}")
+    changed = _changed(table, change)
+    marked = dataclasses.replace(change, dangerous=_is_dangerous(table, changed))
+    if isinstance(changed, EvidencePolicy):
+        return dataclasses.replace(policy, evidence=changed, filled=policy.filled - {change.field}), marked
+    return dataclasses.replace(policy, tables={**policy.tables, change.table: changed}), marked
+
+
+def _loaded(policy: Policy) -> Policy:
+    """Load a changed policy as it would be written, under its own preset; raises PolicyError or ManifestError."""
+    return load_policy(policy.written(policy.preset))
+
+
 def _changed(table: Table, change: Change) -> Table:
-    """Return a table with a change, which adds to a list and replaces anything else."""
+    """Return a table with a change."""
     old, value = getattr(table, change.field), change.value
-    if isinstance(value, tuple):
+    if isinstance(value, Floors | Without):
+        value = value.onto(old)
+    elif isinstance(value, tuple):
         value = _joined(old, value)
     elif isinstance(value, int) and change.field.endswith("_allowed"):
         value = old | value
     return dataclasses.replace(table, **{change.field: value})
-
-
-def _loaded(policy: Policy, change: Change, table: Table) -> Policy:
-    """Load the policy with one table replaced, under its own preset; raises PolicyError or ManifestError."""
-    if isinstance(table, EvidencePolicy):
-        changed = dataclasses.replace(policy, evidence=table, filled=policy.filled - {change.field})
-    else:
-        changed = dataclasses.replace(policy, tables={**policy.tables, change.table: table})
-    return load_policy(changed.written(policy.preset))
 
 
 def _is_dangerous(before: Table, after: Table) -> bool:
@@ -115,7 +173,10 @@ def widest(changes: Iterable[Change]) -> Iterator[Change]:
     found: dict[Any, Change] = {}
     for change in changes:
         floor = change.field.endswith("_min") and isinstance(change.value, int | str)
-        key = (change.code, change.table, change.field) if floor or change.field in _CEILINGS else change
+        if not floor and change.field not in _CEILINGS:
+            found.setdefault(change, change)
+            continue
+        key = (change.code, change.table, change.field)
         choose = min if floor else max
         found[key] = choose(found.get(key, change), change, key=lambda each: each.value)
     yield from found.values()

@@ -19,7 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from attestation import binding, evidence
-from attestation.appraise import Appraisal, OpenedSession, SessionAppraisal, appraise, open_session
+from attestation.appraise import (
+    Appraisal,
+    OpenedSession,
+    SessionAppraisal,
+    appraise,
+    appraise_session,
+    open_session,
+)
 from attestation.collateral import CollateralSource
 from attestation.errors import SessionFinding
 from attestation.evidence import Roots
@@ -68,6 +75,23 @@ def joined(
         return ()
     name = _unbound(gpu or b"", decided=decided) if session is None else _named(session.claims, gpu)
     return (name,) if devices is None else (name, _class(processor, devices))
+
+
+def appraise_record(  # noqa: PLR0917 - as `appraise_session`
+    record: EvidenceRecord,
+    handshake_hash: bytes,
+    policy: Policy,
+    source: CollateralSource,
+    roots: Roots,
+    now: int,
+) -> SessionAppraisal:
+    """Verify and appraise all that an enclave sent in a session: its own evidence, and that of its devices if any.
+
+    Raises and returns what `appraise_session` does, and where there are devices `appraise_session_with_devices`.
+    """
+    if record.devices:
+        return appraise_session_with_devices(record, record.devices, handshake_hash, policy, source, roots, now)
+    return appraise_session(record, handshake_hash, policy, source, roots, now)
 
 
 def appraise_session_with_devices(  # noqa: PLR0917 - as `appraise_session`, with the devices

@@ -14,14 +14,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from attestation.amd.verified import SnpVerified
 from attestation.appraise import appraise
-from attestation.changes import Change, Excluded, reason, widest, with_all
+from attestation.changes import Change, Excluded, Floors, reason, widest, with_all
 from attestation.drafts import draft
-from attestation.errors import SessionFinding
+from attestation.errors import FindingCode, SessionFinding
 from attestation.findings import Finding, Phase, Severity
-from attestation.policy import TEE_TABLES, Policy, load_policy
+from attestation.policy import TEE_TABLES, Policy, SgxPolicy, TdxPolicy, load_policy
+from attestation.policy.snp import SnpPolicy
 from attestation.report import Report
 from attestation.verified import Verified
+from attestation.whatif_snp import snp_changes
 from manifests.errors import StrongroomError
 
 PRESET_NAMES: Final = ("strict", "production")
@@ -93,7 +96,7 @@ def least_changes(report: Report) -> Changes | None:
     """
     if report.policy is None or report.verified is None or not report.genuine or report.accepted:
         return None
-    changes = tuple(widest(_proposed(report.refused, *_parts(report))))
+    changes = tuple(widest(_proposed(report.refused, report.policy, *_parts(report))))
     tried = with_all(report.policy, changes)
     excluded, remaining = tried.excluded, _refused(_judged(report, report.verified, tried.policy))
     while any(change.code in remaining for change in tried.made):
@@ -147,6 +150,9 @@ _LISTS: Final[Mapping[str, str]] = {
     "snp-id-key": "id_key_digest",
     "snp-report-id": "report_id",
     "snp-chip-id": "chip_id",
+    "nvidia-device-serial": "device_serials",
+    "nvidia-device-key": "device_keys",
+    "nvidia-firmware-id": "fwids",
     "platform-fmspc": "fmspc",
     "platform-ppid": "ppid",
 }
@@ -213,18 +219,34 @@ _FLAGS: Final[Mapping[str, str]] = {
 """Checks that one flag switches off."""
 
 
-def _proposed(refused: tuple[Finding, ...], *parts: Verified) -> Iterator[Change]:
+def _proposed(refused: tuple[Finding, ...], policy: Policy, *wholes: Verified) -> Iterator[Change]:
     """Yield a change for each refused check that some field of its table decides."""
-    tables = dict.fromkeys(part.tee for whole in parts for part in whole.parts)
+    parts = tuple(part for whole in wholes for part in whole.parts)
+    tables = dict.fromkeys(part.tee for part in parts)
     for finding in refused:
         yield from _for_evidence(finding)
         for tee in tables:
             yield from (change for change in _for_table(finding, tee) if _has(tee, change.field))
+        for part in parts:
+            yield from _for_part(str(finding.code), part, policy)
 
 
 def _has(tee: str, field: str) -> bool:
     """Tell whether a TEE's table has a field: a check that several TEEs share is decided by the tables of some."""
     return any(item.name == field for item in dataclasses.fields(TEE_TABLES[tee]))
+
+
+def _for_part(code: str, part: Verified, policy: Policy) -> Iterator[Change]:
+    """Yield the changes that follow from the verified evidence, not from what its check shows."""
+    table = policy.table(part.tee)
+    if isinstance(part, SnpVerified) and isinstance(table, SnpPolicy):
+        yield from snp_changes(code, part, table)
+    elif code == FindingCode.TCB_COMPONENTS and isinstance(table, SgxPolicy | TdxPolicy):
+        found = part.tcb_components
+        lower = {name: found[name] for name, least in table.tcb_components_min if found[name] < least}
+        written = ", ".join(f"{name} = {version}" for name, version in lower.items())
+        value = Floors(tuple(lower.items()))
+        yield Change(code, part.tee, "tcb_components_min", value, f"[{part.tee}.tcb_components_min] {written}")
 
 
 def _for_table(finding: Finding, tee: str) -> Iterator[Change]:

@@ -59,19 +59,19 @@ def _serve(path: Path) -> None:
 
     warm_up()
     from enclave.arena import Arena
-    from enclave.attesters import open_attester
+    from enclave.attesters import open_attester, open_devices
     from enclave.channel import Channel
     from enclave.server import Server
     from enclave.service import Service
     from manifests.gramine.settings import load_settings
 
     settings = load_settings(path)
-    attester = open_attester(settings)
+    attester, devices = open_attester(settings), open_devices(settings)
     show_platform(attester.platform)
     channel = Channel(_host_stream())
     freeze_imports()
     arena = Arena()
-    service = Service(settings, attester, channel, arena)
+    service = Service(settings, attester, channel, arena, devices)
     log(Event.STARTED, **{f"arena_{arena.kind}": 1}, threads=settings.limits.threads)
     Server(channel, service).serve()
     if attester.lost:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from attestation.binding import device_digest, device_report_data
 from attestation.types import Claims, PlatformClass
 from enclave.arena import Arena
-from enclave.attesters.base import Attester
+from enclave.attesters.base import Attester, DeviceAttester
 from enclave.channel import Channel
 from enclave.keys import EnclaveKeys
 from enclave.models import LoadedModel, ModelLoader
@@ -26,12 +27,25 @@ MAX_WAITING_LOADS = 16
 class Service:
     """The enclave without its sessions; thread-safe."""
 
-    def __init__(self, settings: EnclaveSettings, attester: Attester, channel: Channel, arena: Arena) -> None:
-        """Draw keys and start the helpers' threads."""
+    def __init__(
+        self,
+        settings: EnclaveSettings,
+        attester: Attester,
+        channel: Channel,
+        arena: Arena,
+        devices: DeviceAttester | None = None,
+    ) -> None:
+        """Draw keys, ask the devices, and start the helpers' threads.
+
+        Raises EnclaveError `enclave-start-failed` where the devices give no evidence.
+        """
         self.settings = settings
         self.platform: PlatformClass = attester.platform
         self.hint = attester.hint
         self.keys = EnclaveKeys.generate(arena)
+        self.devices = b"" if devices is None else devices.evidence(self._asked())
+        """Evidence of the enclave's devices, which answered for this start of the process; empty without any."""
+        self._device_digest = device_digest(self.devices) if self.devices else b""
         self.tickets = ArenaTickets(arena)
         self.owners = Owners(settings.owners, self._changed)
         self.quoter = Quoter(attester, settings.limits.max_half_open, lost=channel.shut)
@@ -59,7 +73,12 @@ class Service:
             boot_id=self.keys.boot_id,
             admitted=self.owners.admitted,
             owners=self.owners.states(),
+            gpu_evidence=self._device_digest,
         ).encode()
+
+    def _asked(self) -> bytes:
+        """Return the 64 bytes that the devices are bound to: they follow from keys of this very start."""
+        return device_report_data(self.keys.boot_id, self.keys.receipt_public, self.keys.hpke_public)
 
     def resolve(self, reference: object) -> LoadedModel:
         """Return the model that a request names; raises ManifestError or EnclaveError `model-unknown`."""

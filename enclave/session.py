@@ -165,7 +165,8 @@ class Session:
         if isinstance(result, StrongroomError):
             self._end(result.code)
             return
-        record = EvidenceRecord(self._claims, result.quote, result.proof, self._service.hint)
+        service = self._service
+        record = EvidenceRecord(self._claims, result.quote, result.proof, service.hint, service.devices)
         self._output.append(self._wire.send_evidence(record))
         self._caller.evidence_digest = record.digest()
         self._is_open = True

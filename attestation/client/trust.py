@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from attestation.appraise import SessionAppraisal, appraise_session
+from attestation.appraise import SessionAppraisal
 from attestation.collateral import CollateralSource
+from attestation.composite import appraise_record
 from attestation.evidence import Roots
 from attestation.policy import Policy
 from attestation.types import EvidenceRecord
@@ -31,5 +32,8 @@ class RelyingParty:
     now: Callable[[], float] = field(default=time.time, repr=False)
 
     def appraise(self, record: EvidenceRecord, handshake_hash: bytes) -> SessionAppraisal:
-        """Verify and appraise the evidence of one session; raises EvidenceError where it is broken."""
-        return appraise_session(record, handshake_hash, self.policy, self.source, self.roots, int(self.now()))
+        """Verify and appraise the evidence of one session, with that of the enclave's devices.
+
+        Raises EvidenceError where it is broken.
+        """
+        return appraise_record(record, handshake_hash, self.policy, self.source, self.roots, int(self.now()))

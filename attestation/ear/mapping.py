@@ -94,6 +94,7 @@ GROUPS: Final = (
             "nvidia-measurements",
             "nvidia-flags",
             "nvidia-fwid",
+            "nvidia-firmware-id",
         ),
     ),
     Group(  # is it one of the machines that are meant
@@ -101,7 +102,17 @@ GROUPS: Final = (
         APPROVED,
         CONTRAINDICATED,
         UNRECOGNISED,
-        ("platform-ppid", "snp-chip-id", "snp-csp-id", "snp-report-id", "nitro-module-id", "tpm-ak", "azure-vm-id"),
+        (
+            "platform-ppid",
+            "snp-chip-id",
+            "snp-csp-id",
+            "snp-report-id",
+            "nitro-module-id",
+            "tpm-ak",
+            "azure-vm-id",
+            "nvidia-device-serial",
+            "nvidia-device-key",
+        ),
     ),
     Group(  # is it none of the machines that are known to be broken
         Claim.INSTANCE_IDENTITY,

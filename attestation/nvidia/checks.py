@@ -24,10 +24,29 @@ def nvidia_checks(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Fi
         remedy="use a device that [nvidia] products names",
         phase=Phase.PLATFORM,
     )
+    yield from _which(verified, policy)
     yield from _versions(verified, policy)
     yield from _state(verified, policy)
     yield from _reference_values(verified, policy)
     yield from _measurements(verified, policy)
+
+
+def _which(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Finding]:
+    """Hold which device it is, and which firmware holds its leaf's key, against the policy's lists."""
+    fwid = b"" if verified.firmware is None else verified.firmware.fwid
+    for code, found, allowed, name in (
+        (NvidiaFinding.DEVICE_SERIAL, verified.serial, policy.device_serials, "device_serials"),
+        (NvidiaFinding.DEVICE_KEY, verified.device_key, policy.device_keys, "device_keys"),
+        (NvidiaFinding.FIRMWARE_ID, fwid, policy.fwids, "fwids"),
+    ):
+        yield check(
+            code,
+            passed=not allowed or found in allowed,
+            expected=one_of(allowed),
+            found=found.hex() or "not in the leaf certificate",
+            remedy=f"use a device that [nvidia] {name} names, or name this one",
+            phase=Phase.PLATFORM,
+        )
 
 
 def _versions(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Finding]:

@@ -116,6 +116,9 @@ class NvidiaFinding(ErrorCode):
     """Codes of the checks of a device's appraisal; each shows as passed or failed."""
 
     PRODUCT = "nvidia-product", Fault.REFUSED, "the device is of a product that the policy names"
+    DEVICE_SERIAL = "nvidia-device-serial", Fault.REFUSED, "the device's serial number is one that the policy names"
+    DEVICE_KEY = "nvidia-device-key", Fault.REFUSED, "the device's own key is one that the policy names"
+    FIRMWARE_ID = "nvidia-firmware-id", Fault.REFUSED, "the firmware that holds the leaf's key is one the policy names"
     DRIVER_VERSION = "nvidia-driver-version", Fault.REFUSED, "the driver's version is one that the policy names"
     VBIOS_VERSION = "nvidia-vbios-version", Fault.REFUSED, "the VBIOS version is one that the policy names"
     MODE = "nvidia-mode", Fault.REFUSED, "the device runs in a confidential mode that the policy names"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from attestation.chains import Chain
 from attestation.nvidia.container import DeviceEvidence, NvidiaEvidence
 from attestation.nvidia.fwid import Firmware
@@ -55,9 +57,20 @@ class DeviceVerified(Verified):
         return self.device.report.record_digest
 
     @property
+    def device_key(self) -> bytes:
+        """SHA-256 of the device certificate's SubjectPublicKeyInfo: of the key that is burnt into the chip."""
+        key = self.chain.certificates[-2].key
+        return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+
+    @property
     def platform_ids(self) -> dict[str, str]:
-        """The device's serial number."""
-        return {"device_serial": self.serial.hex()}
+        """The chip, the device by serial number and key, and its firmware where the leaf names it."""
+        ids = {
+            "device_product": self.product.name,
+            "device_serial": self.serial.hex(),
+            "device_key": self.device_key.hex(),
+        }
+        return ids if self.firmware is None else ids | {"fwid": self.firmware.fwid.hex()}
 
     @property
     def rims(self) -> tuple[Rim, ...]:

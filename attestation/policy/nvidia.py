@@ -26,6 +26,9 @@ class NvidiaPolicy(Table):
     manifests (48 bytes); empty: any that NVIDIA signed.  measurements: SHA-384 of whole measurement records (48 bytes),
     each of which stands for reference values.  modes: how a GPU may be used.  flags_allowed: DICE flags
     that firmware may have set, such as "debug".  fwid_absent: accept reports of firmware too old to name itself.
+    device_serials, device_keys: accepted devices, by the serial number in the device certificate's name (9 bytes), and
+    by SHA-256 of that certificate's key (32 bytes), which is burnt into the chip.  fwids: accepted firmware, by the
+    digest in the leaf certificate (48 bytes).  Each is any where it is empty.
     """
 
     products: tuple[str, ...] = texts(*PRODUCTS)
@@ -36,6 +39,9 @@ class NvidiaPolicy(Table):
     modes: tuple[str, ...] = texts(*MODES, default=("MPT", "SPT"), dangerous=_UNSAID)
     flags_allowed: tuple[str, ...] = texts(*FLAGS, dangerous=_UNPROTECTED)
     fwid_absent: bool = flag(dangerous=True)
+    device_serials: tuple[bytes, ...] = hexes(9)
+    device_keys: tuple[bytes, ...] = hexes(32)
+    fwids: tuple[bytes, ...] = hexes(48)
 
     def check(self, given: frozenset[str]) -> None:
         """Refuse a table that leaves open which firmware runs, or names nothing where it names a list."""

@@ -15,6 +15,7 @@ from attestation.amd.tcb import Product
 
 _INTEL = frozenset({"sgx", "tdx"})
 _AMD = frozenset({"snp"})
+_NVIDIA = frozenset({"nvidia"})
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,14 @@ PLATFORM_IDS: Final[Mapping[str, PlatformId]] = {
         "a module as documents name it, such as 'i-0827e799ec9232d44-enc019b55a68bd2ed4b'",
         frozenset({"nitro"}),
     ),
-    "device_serial": _bytes(9, frozenset({"nvidia"})),
+    "device_product": PlatformId("[A-Z]{2}[0-9]{2,3}[A-Z]?", "a chip as reports name it, such as 'GH100'", _NVIDIA),
+    "device_serial": _bytes(9, _NVIDIA),
+    "device_key": _bytes(32, _NVIDIA),
+    "fwid": _bytes(48, _NVIDIA),
 }
 """By the vendor's name: Intel's family of platforms and one platform of it; AMD's product, chip, and cloud provider;
-a TPM's attestation key; an AWS instance with its enclave; NVIDIA's device."""
+a TPM's attestation key; an AWS instance with its enclave; NVIDIA's chip, the device by its serial number and by the key
+that is burnt into it, and the firmware that holds its leaf's key."""
 
 ADVISED: Final = _INTEL
 """The TEEs whose evidence shows which of the vendor's advisories apply."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
+import shlex
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
+import tomli_w
 
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.sim.kinds import TEES, Made, make
 from attestation.sim.platform import SimulatedPlatform
 from attestation.sim.service import run as run_enclave
 from attestation.sim.state import DOCUMENTS, QE_STATUSES, REVOCABLE, TCB_STATUSES, State
-from manifests.files import exists
+from manifests.files import exists, make_folder, write_atomically
 
 _PATH = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
@@ -69,6 +73,24 @@ def reissue(home: Path, reset: bool, as_json: bool, **changes: Any) -> None:
 
 @sim.command()
 @_home
+@click.option("--tee", type=click.Choice(TEES), required=True, help="Whose evidence to make.")
+@click.option("--report-data", metavar="HEX", help="64 bytes to bind it to; fresh random ones without it.")
+@click.option("--output", type=_PATH, help="Folder for the files; HOME/evidence/TEE without it.")
+@_json
+def evidence(home: Path, tee: str, report_data: str | None, output: Path | None, as_json: bool) -> None:
+    """Make SIMULATED evidence of a TEE, with its root, its collateral, and a policy that accepts it.
+
+    The platform is made where there is none.  What is printed last verifies the evidence.
+    """
+    data = secrets.token_bytes(64) if report_data is None else _bytes_64(report_data)
+    made = make(home, tee, data, int(time.time()))
+    if report_data is not None and not made.bound:
+        raise click.UsageError(f"{tee} is bound to a key of its own: leave out --report-data")
+    _print(_written(made, output or home / "evidence" / tee, tee, data), as_json)
+
+
+@sim.command()
+@_home
 @click.option("--manifest", type=_PATH, required=True, help="The rendered enclave manifest.")
 @click.option("--host-fd", type=int, required=True, help="Inherited descriptor of the stream to the host.")
 @click.option("--ready-fd", type=int, help="Inherited descriptor that gets one JSON line once the enclave runs.")
@@ -76,6 +98,33 @@ def reissue(home: Path, reset: bool, as_json: bool, **changes: Any) -> None:
 def run(home: Path, manifest: Path, host_fd: int, ready_fd: int | None, *, dangerously_unconfined: bool) -> None:
     """Run one enclave on the platform until it ends; the host agent calls this."""
     sys.exit(run_enclave(home, manifest, host_fd, ready_fd, unconfined=dangerously_unconfined))
+
+
+def _bytes_64(text: str) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if len(data) != 64:
+        raise click.UsageError("--report-data takes 64 bytes as 128 hex digits")
+    return data
+
+
+def _written(made: Made, folder: Path, tee: str, report_data: bytes) -> dict[str, Any]:
+    """Write evidence and what belongs to it, and return where it lies and the command that verifies it."""
+    make_folder(folder)
+    files = {"evidence": (made.name, made.evidence), "root": ("root.pem", made.root)}
+    files["policy"] = ("policy.toml", tomli_w.dumps(made.policy()).encode("utf-8"))
+    if made.collateral is not None:
+        files["collateral"] = ("collateral.json", made.collateral.encode("utf-8"))
+    for name, data in files.values():
+        write_atomically(folder / name, data)
+    paths = {word: str(folder / name) for word, (name, _) in files.items()}
+    words = ["strongroom", "attest", "verify"]
+    for option in ("evidence", "collateral", "policy"):
+        words += [f"--{option}", paths[option]] if option in paths else []
+    words += ["--report-data", report_data.hex()] if made.bound else []
+    return {"platform": "SIMULATED", "tee": tee, **paths, "verify": shlex.join(words)}
 
 
 def _require_platform(home: Path) -> None:
@@ -114,7 +163,7 @@ def _print(description: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
-    state = description.pop("state")
+    state = description.pop("state", {})
     rows = description | {name: value for name, value in state.items() if value}
     for name, value in rows.items():
         click.echo(f"{name.replace('_', ' '):<18} {', '.join(value) if isinstance(value, list | tuple) else value}")

@@ -65,6 +65,7 @@ class SimulatedPlatform:
         self, seed: bytes, created: int, state: State | None = None, lifetimes: Lifetimes | None = None
     ) -> None:
         """Derive all keys and certificates; the quoting enclave's attestation key is certified at once."""
+        self.seed, self.created = seed, created
         self.state = state or State()
         extension = PckExtension(
             ppid=derive(seed, "ppid")[:16],

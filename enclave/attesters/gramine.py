@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attestation.types import PlatformClass
-from attestation.types.claims import MAX_QUOTE
-from enclave.attesters.base import Attester, missing
+from enclave.attesters.base import MAX_QUOTE, Attester, missing
 from enclave.attesters.files import KernelFiles
 
 FOLDER = Path("/dev/attestation")

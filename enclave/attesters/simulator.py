@@ -9,8 +9,7 @@ import socket
 import struct
 
 from attestation.types import PlatformClass
-from attestation.types.claims import MAX_QUOTE
-from enclave.attesters.base import Attester
+from enclave.attesters.base import MAX_QUOTE, Attester
 from enclave.errors import EnclaveCode, EnclaveError
 
 DESCRIPTOR = 4

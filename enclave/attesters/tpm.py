@@ -2,7 +2,8 @@
 
 Source: TCG TPM 2.0 Library, Part 3: TPM2_ReadPublic (12.4), TPM2_PCR_Read (22.4), TPM2_Quote (18.4); Part 1, section
 19.4, for the password session.  The qualifying data is SHA-256 of the report data.  Evidence is the container that
-docs/attestation-tpm.md describes, without an event log: a session's evidence has no room for one.
+docs/attestation-tpm.md describes, with the firmware's event log where the settings ask for it, as the kernel shows it
+(Linux, drivers/char/tpm/eventlog).
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from pathlib import Path
 from typing import Protocol
 
 from attestation.types import PlatformClass
+from attestation.types.claims import MAX_EVENT_LOG, MAX_QUOTE
 from enclave.attesters.base import Attester, missing
+from enclave.attesters.files import KernelFiles
 from enclave.errors import EnclaveCode, EnclaveError
 from manifests import canonical
 from manifests.gramine.settings import TpmSettings
 
 DEVICE = Path("/dev/tpmrm0")
 """The kernel's resource manager: several programs share the TPM through it."""
+EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
+"""What firmware has measured until it handed over to the kernel; it grows no more."""
 MAX_ANSWER = 4096
 FORMAT, VERSION = "strongroom tpm evidence", 1
 
@@ -72,10 +77,21 @@ class TpmAttester(Attester):
 
     platform = PlatformClass.HARDWARE
     hint = "tpm"
+    limit = MAX_QUOTE
 
-    def __init__(self, settings: TpmSettings, tpm: Tpm | None = None) -> None:
-        """Read the key's public area, and its parent's name; raises EnclaveError `enclave-start-failed`."""
+    def __init__(
+        self,
+        settings: TpmSettings,
+        tpm: Tpm | None = None,
+        files: KernelFiles | None = None,
+        event_log: Path = EVENT_LOG,
+    ) -> None:
+        """Read the key's public area, its parent's name, and the event log that the settings ask for.
+
+        Raises EnclaveError `enclave-start-failed`.
+        """
         self._settings = settings
+        self._log = _event_log(files or KernelFiles(), event_log) if settings.event_log else b""
         try:
             self._tpm = tpm or DeviceTpm()
             self._key, _ = self._read_public(settings.key)
@@ -104,7 +120,7 @@ class TpmAttester(Attester):
                 "version": VERSION,
                 "key": self._key,
                 "key_chain": [],
-                "log": b"",
+                "log": self._log,
                 "message": message,
                 "parent": self._parent,
                 "pcrs": pcrs,
@@ -164,6 +180,24 @@ class TpmAttester(Attester):
         if answer[:6] != struct.pack(">HI", tag, len(answer)) or len(answer) < _HEAD.size:
             raise _malformed()
         return answer[_HEAD.size :]
+
+
+def _event_log(files: KernelFiles, path: Path) -> bytes:
+    """Return the firmware's event log, 1 byte to 256 KiB; raises EnclaveError `enclave-start-failed`."""
+    try:
+        log = files.read(path, MAX_EVENT_LOG)
+    except OSError as error:
+        raise missing(
+            "tpm",
+            f"the event log {path} cannot be read: {error.strerror}",
+            f"mount securityfs and let the process read the log, of at most {MAX_EVENT_LOG} bytes; or leave event_log "
+            "out of [tpm] in the settings",
+        ) from None
+    if not log:
+        raise missing(
+            "tpm", f"the event log {path} is empty", "use firmware that logs, or leave event_log out of [tpm]"
+        )
+    return log
 
 
 class _Answer:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from attestation.types import PlatformClass
-from attestation.types.claims import MAX_QUOTE
-from enclave.attesters.base import Attester, missing
+from enclave.attesters.base import MAX_QUOTE, Attester, missing
 from enclave.attesters.files import KernelFiles
 from enclave.errors import EnclaveCode, EnclaveError
 

@@ -10,6 +10,10 @@
     parent = 0x81010001             # persistent handle of its parent, or the hierarchy of a primary key
     bank = "sha256"
     pcrs = [0, 2, 4, 7]
+    event_log = true                # evidence carries the firmware's event log; without it, it does not
+    [devices]                       # with devices that the enclave hands data to, and only then
+    attester = "nvidia"
+    manifests = ["/etc/strongroom/rims/driver.xml"]        # NVIDIA's reference values, for clients
 
 Gramine's schema has no room for tables of others, hence a file of its own.
 """
@@ -33,6 +37,9 @@ MAX_SETTINGS = 64 * 1024
 MAX_OWNERS = 16
 ATTESTERS = ("simulator", "gramine", "tdx", "snp", "nitro", "tpm")
 """The attesters that exist: the simulator, Gramine's on SGX, the kernel's for TDX and SEV-SNP, Nitro's, a TPM's."""
+DEVICE_ATTESTERS = ("nvidia",)
+"""Who can ask devices for evidence: NVIDIA's management library, for its GPUs."""
+MAX_DEVICE_MANIFESTS = 64
 TPM_BANKS = ("sha256", "sha384", "sha512")
 
 FIRST = "first"
@@ -86,12 +93,14 @@ class TpmSettings:
     """Which key of the TPM quotes which PCRs.
 
     key: persistent handle.  parent: persistent handle, or the handle of a hierarchy (0x4000....).  pcrs: ascending.
+    event_log: whether evidence carries the firmware's event log.
     """
 
     key: int
     parent: int
     pcrs: tuple[int, ...]
     bank: str = "sha256"
+    event_log: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no TPM has; raises GramineError `enclave-settings-invalid`."""
@@ -100,22 +109,45 @@ class TpmSettings:
                 raise _invalid(f"tpm.{name}", "a handle such as 0x81010002")
         if self.bank not in TPM_BANKS:
             raise _invalid("tpm.bank", f"one of {', '.join(TPM_BANKS)}")
+        if type(self.event_log) is not bool:
+            raise _invalid("tpm.event_log", "true or false")
         known = all(type(index) is int and 0 <= index < 24 for index in self.pcrs)
         if not self.pcrs or not known or list(self.pcrs) != sorted(set(self.pcrs)):
             raise _invalid("tpm.pcrs", "different numbers from 0 to 23 in ascending order")
 
 
 @dataclass(frozen=True)
+class DeviceSettings:
+    """Which devices the enclave shows besides itself.
+
+    attester: who asks them.  manifests: absolute paths of the reference values that go with what they answer.
+    """
+
+    attester: str
+    manifests: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody can ask; raises GramineError `enclave-settings-invalid`."""
+        if self.attester not in DEVICE_ATTESTERS:
+            raise _invalid("devices.attester", f"one of {', '.join(DEVICE_ATTESTERS)}")
+        paths = self.manifests
+        usable = all(isinstance(path, str) and path.startswith("/") and "\0" not in path for path in paths)
+        if not usable or len(set(paths)) != len(paths) or len(paths) > MAX_DEVICE_MANIFESTS:
+            raise _invalid("devices.manifests", f"at most {MAX_DEVICE_MANIFESTS} different absolute paths")
+
+
+@dataclass(frozen=True)
 class EnclaveSettings:
     """The settings: attester's name, admitted owners ("first", "any", or ascending 32-byte keys), and limits.
 
-    tpm: with the attester "tpm", and only then.
+    tpm: with the attester "tpm", and only then.  devices: with devices that the enclave hands data to.
     """
 
     owners: tuple[bytes, ...] | str
     attester: str = "simulator"
     limits: Limits = field(default_factory=Limits)
     tpm: TpmSettings | None = None
+    devices: DeviceSettings | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing; raises GramineError `enclave-settings-invalid`."""
@@ -135,6 +167,8 @@ class EnclaveSettings:
         tables = {"version": 1, "attester": self.attester, "owners": owners, "limits": asdict(self.limits)}
         if self.tpm is not None:
             tables["tpm"] = {**asdict(self.tpm), "pcrs": list(self.tpm.pcrs)}
+        if self.devices is not None:
+            tables["devices"] = {"attester": self.devices.attester, "manifests": list(self.devices.manifests)}
         return tomli_w.dumps(tables).encode("utf-8")
 
 
@@ -145,9 +179,9 @@ def parse_settings(data: bytes) -> EnclaveSettings:
     except (ValueError, RecursionError):
         raise _invalid("the file", "TOML") from None
     check_version(tables, "the settings file")
-    unknown = tables.keys() - {"version", "attester", "owners", "limits", "tpm"}
+    unknown = tables.keys() - {"version", "attester", "owners", "limits", "tpm", "devices"}
     if unknown or not tables.keys() >= {"version", "attester", "owners"}:
-        raise _invalid("the file", "version, attester, owners, limits and tpm, and nothing else")
+        raise _invalid("the file", "version, attester, owners, limits, tpm and devices, and nothing else")
     if type(tables["version"]) is not int or tables["version"] != 1:
         raise _invalid("version", "1")
     return EnclaveSettings(
@@ -155,6 +189,7 @@ def parse_settings(data: bytes) -> EnclaveSettings:
         attester=_attester(tables["attester"]),
         limits=_limits(tables.get("limits", {})),
         tpm=_tpm(tables["tpm"]) if "tpm" in tables else None,
+        devices=_devices(tables["devices"]) if "devices" in tables else None,
     )
 
 
@@ -194,11 +229,23 @@ def _tpm(value: Any) -> TpmSettings:
         "parent",
         "pcrs",
         "bank",
+        "event_log",
     }:
-        raise _invalid("tpm", "key, parent, pcrs and bank")
+        raise _invalid("tpm", "key, parent, pcrs, bank and event_log")
     if not isinstance(value["pcrs"], list):
         raise _invalid("tpm.pcrs", "a list")
     return TpmSettings(**{**value, "pcrs": tuple(value["pcrs"])})
+
+
+def _devices(value: Any) -> DeviceSettings:
+    if not isinstance(value, dict) or not {"attester"} <= value.keys() <= {"attester", "manifests"}:
+        raise _invalid("devices", "attester and manifests")
+    manifests = value.get("manifests", [])
+    if not isinstance(value["attester"], str) or not isinstance(manifests, list):
+        raise _invalid("devices", "a name and a list")
+    if not all(isinstance(path, str) for path in manifests):
+        raise _invalid("devices.manifests", "a list of paths")
+    return DeviceSettings(value["attester"], tuple(manifests))
 
 
 def _limits(value: Any) -> Limits:

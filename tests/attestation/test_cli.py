@@ -6,6 +6,8 @@ import base64
 import dataclasses
 import json
 import os
+import shlex
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,8 @@ from attestation.ear.errors import EarCode
 from attestation.ear.keys import write_verifier_key
 from attestation.errors import EvidenceCode, WireCode
 from attestation.sim.cli import sim
+from attestation.sim.kinds import TEES
+from attestation.tees import TEES as ALL_TEES
 from attestation.types import EvidenceRecord
 from attestation.validity import rfc3339
 from manifests import keyfile
@@ -340,3 +344,92 @@ def test_a_pipe_among_the_collateral_keeps_nobody_waiting(files: list[object], t
 
 def test_showing_what_is_not_there_says_so(tmp_path: Path) -> None:
     assert refusal(run(sim, "show", "--home", tmp_path / "none")).code is ManifestCode.FILE_UNAVAILABLE
+
+
+# ------------------------------------------------------------------------------------------- evidence of every TEE
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A platform whose AMD keys exist, since making them takes seconds."""
+    home = tmp_path_factory.mktemp("machine") / "platform"
+    CliRunner().invoke(sim, ["evidence", "--home", str(home), "--tee", "snp"], catch_exceptions=False)
+    return home
+
+
+def made(home: Path, tee: str, *more: Any) -> dict[str, Any]:
+    result = run(sim, "evidence", "--home", home, "--tee", tee, *more, "--json")
+    assert result.exit_code == 0, result.output
+    shown: dict[str, Any] = json.loads(result.output)
+    return shown
+
+
+def verdict(shown: dict[str, Any], *more: Any) -> tuple[int, dict[str, Any]]:
+    """What the printed command says."""
+    words = shlex.split(shown["verify"])
+    assert words[:3] == ["strongroom", "attest", "verify"]
+    result = run(attest, *words[2:], *more, "--json")
+    return result.exit_code, json.loads(result.output)
+
+
+@pytest.mark.parametrize("tee", TEES)
+def test_evidence_of_every_tee_can_be_made_and_the_printed_command_accepts_it(tee: str, machine: Path) -> None:
+    shown = made(machine, tee)
+    assert shown["platform"] == "SIMULATED"
+    status, found = verdict(shown)
+    assert (status, found["accepted"], found["tee"], found["simulated"]) == (0, True, tee, True)
+    assert Path(shown["evidence"]).parent == machine / "evidence" / tee
+
+
+@pytest.mark.parametrize("tee", TEES)
+def test_no_policy_for_hardware_accepts_it(tee: str, machine: Path) -> None:
+    shown = made(machine, tee)
+    words = ["verify", "--evidence", shown["evidence"]]
+    words += ["--collateral", shown["collateral"]] if "collateral" in shown else []
+    result = run(attest, *words, "--json")
+    assert result.exit_code == 10
+    assert not json.loads(result.output)["accepted"]
+
+
+def test_every_tee_that_is_handled_can_be_made() -> None:
+    assert set(TEES) == {tee.name for tee in ALL_TEES}
+
+
+def test_evidence_is_bound_to_the_bytes_that_are_given(machine: Path, tmp_path: Path) -> None:
+    data = bytes(range(64)).hex()
+    shown = made(machine, "tdx", "--report-data", data, "--output", tmp_path / "here")
+    assert shown["verify"].endswith(f"--report-data {data}")
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {
+        *("quote.bin", "root.pem", "policy.toml", "collateral.json")
+    }
+    other = shown | {"verify": shown["verify"].replace(data, bytes(64).hex())}
+    status, found = verdict(other)
+    assert status == 10
+    assert "report-data" in {each["code"] for each in found["findings"] if not each["passed"]}
+
+
+@pytest.mark.parametrize("words", [("tdx", "00"), ("tdx", "zz" * 64), ("ratls", "00" * 64)])
+def test_report_data_that_cannot_be_bound_are_a_mistake(words: tuple[str, str], machine: Path) -> None:
+    tee, data = words
+    assert run(sim, "evidence", "--home", machine, "--tee", tee, "--report-data", data).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("tee", "state", "code"),
+    [
+        ("sgx", ("--debug",), "sgx-debug"),
+        ("tdx", ("--tcb-status", "OutOfDate"), "tcb-status"),
+        ("snp", ("--tcb-status", "OutOfDate"), "tcb-status"),
+        ("azure-snp", ("--debug",), "snp-debug"),
+        ("nitro", ("--debug",), "nitro-debug"),
+    ],
+)
+def test_the_platforms_state_shows_in_the_evidence(
+    tee: str, state: tuple[str, ...], code: str, machine: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "platform"
+    shutil.copytree(machine, home)
+    assert run(sim, "reissue", "--home", home, *state).exit_code == 0
+    status, found = verdict(made(home, tee))
+    assert status == 10
+    assert code in {each["code"] for each in found["findings"] if not each["passed"]}

@@ -294,5 +294,15 @@ def test_a_proposal_is_made_of_any_words_or_not_at_all(code: FindingCode, found:
     finding = Finding(code, Phase.ENCLAVE, passed=False, severity=Severity.REFUSAL, expected="", found=found)
     if str(code) in whatif._EVIDENCE:
         return  # those are words of this program's own
-    for change in whatif._proposed((finding,), kit.verify_sim()):
+    for change in whatif._proposed((finding,), kit.policy(), kit.verify_sim()):
         assert change.text
+
+
+@pytest.mark.parametrize("kit_of", [kit, tdx])
+def test_floors_of_intels_components_are_lowered_to_what_was_found(kit_of: Any) -> None:
+    tee = "sgx" if kit_of is kit else "tdx"
+    policy = kit_of.policy(**{tee: {"tcb_components_min": {"pcesvn": 60000, "sgxtcbcomp01svn": 1}}})
+    collateral = kit_of.platform().collateral(kit_of.NOW)
+    found = changed(examine(kit_of.sim_quote(), collateral=collateral, policy=policy, now=kit_of.NOW))
+    assert [change.text for change in found.changes] == [f"[{tee}.tcb_components_min] pcesvn = 13"]
+    assert found.remaining == ()

@@ -168,7 +168,7 @@ def test_no_check_asks_for_a_field_that_its_table_lacks(found: str) -> None:
     whole = [make() for make in PARTS.values()]
     for code in codes - {FindingCode.TCB_EVALUATION, FindingCode.COLLATERAL_AGE, FindingCode.FEED_AGE}:
         finding = Finding(code, Phase.ENCLAVE, passed=False, severity=Severity.REFUSAL, expected="", found=found)
-        for change in _proposed((finding,), *whole):
+        for change in _proposed((finding,), sgx.policy(), *whole):
             kind = TEE_TABLES.get(change.table)
             assert kind is None or change.field in {item.name for item in dataclasses.fields(kind)}
 

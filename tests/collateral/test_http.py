@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import ipaddress
+import socket
 import ssl
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +186,85 @@ def test_a_service_that_says_nothing_is_cut_off(service: Service) -> None:
     with refused(FetchCode.TIMED_OUT):
         get(service, silent, Limits(attempt=0.2, total=0.25, attempts=1))
     assert time.monotonic() - begun < 10
+
+
+# ------------------------------------------------------------------------------------------------ names
+
+
+class Resolver:
+    """A stand-in for the system's resolver, which answers as a test says; numbers need no lookup."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Callable[[], list[Any]]) -> None:
+        self.asked: list[str] = []
+        self.ended = threading.Event()
+        self._answer = answer
+        monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
+
+    def _look_up(self, host: str, port: int, **_: Any) -> list[Any]:
+        self.asked.append(host)
+        try:
+            return [(*each[:4], (each[4][0], port)) for each in self._answer()]
+        finally:
+            self.ended.set()
+
+
+HERE = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))
+NOWHERE = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.255.255.254", 0))
+
+
+def test_a_resolver_that_hangs_is_waited_for_no_longer_than_an_attempt(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    resolver = Resolver(monkeypatch, lambda: [HERE] if release.wait(30) else [])
+    begun = time.monotonic()
+    with refused(FetchCode.TIMED_OUT):
+        get(service, Reply(DOCUMENT), Limits(attempt=0.2, total=0.45, attempts=5, pause=0.01, longest_pause=0.01))
+    assert time.monotonic() - begun < 10
+    assert not resolver.ended.is_set()
+    assert 1 <= len(resolver.asked) <= 5
+    assert service.asked == [], "nothing was connected to"
+    release.set()
+    assert resolver.ended.wait(10), "its thread ends with the lookup"
+
+
+def test_a_resolver_that_comes_back_in_a_later_attempt_is_asked_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang, first = threading.Event(), iter([True])
+
+    def answer() -> list[Any]:
+        if next(first, False):
+            hang.wait(30)
+        return [HERE]
+
+    Resolver(monkeypatch, answer)
+    try:
+        assert get(service, Reply(DOCUMENT), Limits(attempt=0.5, total=20, attempts=3, pause=0.01)) == DOCUMENT
+    finally:
+        hang.set()
+
+
+def test_a_name_that_does_not_exist_is_unreachable(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer() -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    Resolver(monkeypatch, answer)
+    with refused(FetchCode.UNREACHABLE) as caught:
+        get(service, Reply(DOCUMENT))
+    assert caught.value.found == "Name or service not known"
+
+
+def test_of_several_addresses_the_first_that_answers_serves(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    Resolver(monkeypatch, lambda: [NOWHERE, HERE])
+    assert get(service, Reply(DOCUMENT)) == DOCUMENT
+    Resolver(monkeypatch, lambda: [NOWHERE])
+    with refused(FetchCode.UNREACHABLE):
+        get(service, Reply(DOCUMENT))
+    Resolver(monkeypatch, list)
+    with refused(FetchCode.UNREACHABLE) as caught:
+        get(service, Reply(DOCUMENT))
+    assert "has no address" in str(caught.value.found)
 
 
 # ------------------------------------------------------------------------------------------------ addresses

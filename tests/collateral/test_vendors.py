@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote as percent
 
@@ -11,6 +13,7 @@ import pytest
 from attestation import evidence
 from attestation.amd.abi import SigningKey
 from attestation.amd.tcb import Product
+from attestation.appraise import appraise
 from attestation.collateral import CollateralKey
 from attestation.collateral import errors as codes
 from attestation.collateral.documents import Document, Fetched
@@ -19,6 +22,7 @@ from attestation.collateral.fetcher import Fetcher
 from attestation.collateral.held import fetch_into
 from attestation.collateral.vendors import VendorSource
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.intel.collateral import IntelCollateral
 from attestation.roots import Roots
 from attestation.sim.tdx import SimulatedTdx
 from tests.attestation import kit
@@ -135,6 +139,75 @@ def test_a_cache_that_was_poisoned_is_done_without(service: Service, tmp_path: P
     for options in ({"max_age": max_age}, later):
         filed = fetch_into(tmp_path, SGX_KEY, source(service, cache, **options), kit.sim_roots())
         assert filed.read_text(encoding="utf-8") == held.to_json()
+
+
+UNCHANGED = Reply(b"", 304, length="")
+
+
+def lie(service: Service) -> None:
+    """Have the service say of every document that it is unchanged, whatever ETag it is asked with."""
+    service.replies |= dict.fromkeys((PCK_CRL, ROOT_CRL, TCB, IDENTITY), UNCHANGED)
+
+
+def findings(collateral: IntelCollateral, now: int, **terms: int) -> list[str]:
+    verified = evidence.verify(evidence.parse(kit.sim_quote()), collateral, kit.sim_roots(), now)
+    return [str(each.code) for each in appraise(verified, kit.policy(evidence=terms), now).failed]
+
+
+def test_an_unchanged_that_lies_gets_a_stale_document_with_its_own_dates_and_a_finding(
+    service: Service, tmp_path: Path
+) -> None:
+    """Newer documents are there; who says that there are none holds them back, and no more."""
+    held = serve_intel(service)
+    verify = partial(evidence.authenticate, roots=kit.sim_roots())
+    source(service, tmp_path).fetch_verified(SGX_KEY, verify)
+    lie(service)
+    for days in (1, 10):
+        later = NOW + days * DAY
+        stale, _ = source(service, tmp_path, now=lambda later=later: later, max_age=0).fetch_verified(SGX_KEY, verify)
+        assert stale == held, "the document that was verified, with the dates that are signed in it"
+        assert findings(stale, later, max_collateral_age=DAY // 2) == ["collateral-age"]
+        assert findings(stale, later, tcb_evaluation_min=18) == ["tcb-evaluation"]
+        assert findings(stale, later) == [], "a policy that asks for nothing newer"
+    assert all("If-None-Match" in headers for _, headers in service.asked[4:])
+
+
+def test_an_unchanged_that_lies_ends_with_the_document(service: Service, tmp_path: Path) -> None:
+    serve_intel(service)
+    verify = partial(evidence.authenticate, roots=kit.sim_roots())
+    source(service, tmp_path).fetch_verified(SGX_KEY, verify)
+    lie(service)
+    ended = source(service, tmp_path, now=lambda: NOW + 400 * DAY)
+    with refused(FetchCode.STATUS) as caught:
+        ended.fetch_verified(SGX_KEY, verify)
+    assert caught.value.found == "status 304"
+    assert "If-None-Match" not in service.asked[-1][1]
+
+
+@pytest.mark.parametrize("field", ["body", "headers"])
+def test_an_unchanged_revives_nothing_that_somebody_wrote_into_the_cache(
+    service: Service, tmp_path: Path, field: str
+) -> None:
+    """An older or another body under the ETag does not verify, or is as old as it is; a chain likewise."""
+    held = serve_intel(service)
+    verify = partial(evidence.authenticate, roots=kit.sim_roots())
+    source(service, tmp_path).fetch_verified(SGX_KEY, verify)
+    others = {path: json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()}
+    tcb, identity = (
+        next(path for path, one in others.items() if name in one["url"]) for name in ("/tcb?", "/identity")
+    )
+    tcb.write_text(json.dumps(others[tcb] | {field: others[identity][field]}), encoding="utf-8")
+    honest = dict(service.replies)
+
+    def unchanged(path: str) -> Callable[[Mapping[str, str]], Reply]:
+        behaviour = honest[path]
+        assert isinstance(behaviour, Reply | Callable)
+        plain = behaviour if isinstance(behaviour, Reply) else behaviour({})
+        return lambda asked: UNCHANGED if "If-None-Match" in asked else plain
+
+    service.replies |= {path: unchanged(path) for path in (PCK_CRL, ROOT_CRL, TCB, IDENTITY)}
+    fetched, _ = source(service, tmp_path, now=lambda: NOW + DAY, max_age=0).fetch_verified(SGX_KEY, verify)
+    assert fetched == held
 
 
 def test_a_forged_answer_leaves_what_was_kept(service: Service, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_change_of_any_line_of_an_example_changes_the_policy_or_is_refused(tmp
 def test_the_list_in_the_guide_can_be_signed() -> None:
     (text,) = re.findall(r"```toml\n(version = 1\nserial.*?)```", _HEAD, re.DOTALL)
     opened = open_feed(sign_feed(tomllib.loads(text), WATCHER), WATCHER.public)
-    assert [item.id for item in opened.entries] == ["SR-2026-001", "SR-2026-002"]
+    assert [item.id for item in opened.entries] == ["SR-2026-001", "SR-2026-002", "SR-2026-003"]
     assert f"At most {MAX_FEED // 1024} KiB" in PAGE
 
 

@@ -307,6 +307,12 @@ def test_security_versions_that_evidence_shows_are_those_that_lists_can_name() -
 
 
 _PCK = SimpleNamespace(fmspc=bytes(5) + b"\1", ppid=bytes(15) + b"\1")
+_GPU = SimpleNamespace(
+    product=SimpleNamespace(name="GH100"),
+    serial=b"\1" * 9,
+    device_key=b"\1" * 32,
+    firmware=SimpleNamespace(fwid=b"\1" * 48),
+)
 _SNP = SimpleNamespace(
     product=Product.MILAN,
     report=SimpleNamespace(chip_id=b"\1" * 64),
@@ -322,7 +328,7 @@ _SNP = SimpleNamespace(
         ("snp", SnpVerified, vars(_SNP)),
         ("nitro", NitroVerified, {"document": SimpleNamespace(module_id="i-0827e799ec9232d44-enc019b55a68bd2ed4b")}),
         ("tpm", TpmVerified, {"key": b"\1" * 32}),
-        ("nvidia", DeviceVerified, {"serial": b"\1" * 9}),
+        ("nvidia", DeviceVerified, vars(_GPU)),
     ],
 )
 def test_ids_that_evidence_shows_are_those_that_lists_and_policies_can_name(tee: str, kind: Any, parts: Any) -> None:

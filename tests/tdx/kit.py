@@ -86,7 +86,7 @@ def real_collateral(path: str) -> IntelCollateral:
 # ----------------------------------------------------------------------------------------------------- policies
 
 
-def policy(**changes: dict[str, Any]) -> Policy:
+def policy_map(**changes: dict[str, Any]) -> dict[str, Any]:
     """A policy that accepts the simulated TD; a keyword replaces fields of the table of that name."""
     base: dict[str, Any] = {
         "version": 1,
@@ -100,4 +100,8 @@ def policy(**changes: dict[str, Any]) -> Policy:
     for table, fields in changes.items():
         merged = base.get(table, {}) | fields
         base[table] = {name: value for name, value in merged.items() if value is not None}
-    return load_policy(base)
+    return base
+
+
+def policy(**changes: dict[str, Any]) -> Policy:
+    return load_policy(policy_map(**changes))

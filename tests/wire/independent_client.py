@@ -138,14 +138,22 @@ def records(cipher, kind, content):
     return out
 
 
-def message(cipher, receive_item):
-    """Section 7: (type, content) of a message, put together from its records."""
+def devices_named(record):
+    """Section 6: whether claims and record agree about the enclave's devices."""
+    devices = record.get("devices")
+    expected = b"" if devices is None else sha512(b"strongroom device evidence v1\0", devices)
+    return decode(record["claims"])["gpu_evidence"] == expected
+
+
+def message(cipher, receive_item, limit=2**28):
+    """Section 7: (type, content) of a message of at most so many bytes, put together from its records."""
     content, rooms, first, last = b"", 0, None, 0
     while not last:
         plaintext = cipher.open(receive_item(22, 2**20 + 16))
         (kind, last, length), body = struct.unpack(">BBI", plaintext[:6]), plaintext[6:]
         need(1 <= kind <= 6 and last in {0, 1} and length <= len(body), "bad record header")
         need(body and (last or len(body) == ROOM) and not any(body[length:]), "bad record padding")
+        need(rooms + len(body) <= padded(limit), "too large")
         need(kind == (first or kind) and (not length or len(content) == rooms), "bad sequence of records")
         first, content, rooms = kind, content + body[:length], rooms + len(body)
     need(rooms == padded(len(content)), "bad padding")
@@ -191,11 +199,12 @@ class Client:
         return public
 
     def receive_evidence(self):
-        kind, content = message(self.down, self.receive_item)
+        kind, content = message(self.down, self.receive_item, 1_445_888)
         need(kind == EVIDENCE, "evidence is due")
         record = decode(content)
         names = {"claims", "hint", "index", "path", "quote", "size", "version"}
-        need(isinstance(record, dict) and set(record) == names and record["version"] == 1, "bad evidence")
+        need(isinstance(record, dict) and set(record) - {"devices"} == names, "bad evidence")
+        need(record["version"] == 1 and record.get("devices") != b"", "bad evidence")
         leaf = sha512(b"\0strongroom leaf session v1\0", self.h, sha512(record["claims"]))
         return record | {"report_data": report_data(leaf, record["index"], record["size"], record["path"])}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from attestation.types.claims import MAX_EVIDENCE
 from attestation.wire import frames, records
 from attestation.wire.messages import MessageType
 from attestation.wire.session_core import FULL, HANDSHAKE_BOUNDS, PROLOGUE, RESUMED
@@ -45,6 +46,7 @@ def test_the_bounds_of_the_page_are_those_of_the_code():
         records.ROOM,
         records.REKEY_INTERVAL,
         HANDSHAKE_BOUNDS.high,
+        MAX_EVIDENCE,
     ):
         assert f"{number:,}" in PAGE
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.errors import WireCode
+from attestation.types.claims import MAX_EVIDENCE
 from attestation.wire.messages import MessageType
 from attestation.wire.noise_primitives import MAX_NONCE, MlKem768
 from attestation.wire.records import ROOM
@@ -142,7 +143,7 @@ def test_evidence_above_its_bound_is_refused():
     client, server = ClientSession(), ServerSession()
     server.receive(client.start())
     client.receive(server.data_to_send())
-    record = b"".join(server._writer.seal(MessageType.EVIDENCE, bytes(400_000)))
+    record = b"".join(server._writer.seal(MessageType.EVIDENCE, bytes(MAX_EVIDENCE + 1)))
     assert refusal(client.receive, record) is WireCode.MESSAGE_TOO_LARGE
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.errors import EvidenceCode as E
 from attestation.errors import FindingCode as F
@@ -68,11 +70,23 @@ NAMED: Final[dict[str, Any]] = {
 }
 """A policy that names versions, whose manifests have to be there."""
 SCENE: Final = Scene(tee="nvidia", version=1, evidence=document(), roots=ROOTS, policy=PINNED)
+IDS: Final = {
+    "device_serial": MACHINE.serial(GPU).hex(),
+    "device_key": sha256(
+        MACHINE.chain(GPU)[-2].key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).hexdigest(),
+    "fwid": MACHINE.fwid(GPU).hex(),
+}
+"""What the GPU can be told from others by."""
 
 
 def cases() -> Iterator[Vector]:
     yield SCENE.accepted("healthy gh100", "A GPU whose measurement record the policy names is accepted.")
     both = merged(PINNED, nvidia={"fwid_absent": True})
+    named = {"device_serials": [IDS["device_serial"]], "device_keys": [IDS["device_key"]], "fwids": [IDS["fwid"]]}
+    yield SCENE.accepted(
+        "device named", "The policy names device, key and firmware.", policy=merged(PINNED, nvidia=named)
+    )
     for device in (BLACKWELL, SWITCH):
         edge = f"healthy {device.product.lower()}"
         warnings = () if device is BLACKWELL else (NvidiaFinding.FWID,)
@@ -293,6 +307,16 @@ def checks() -> Iterator[Vector]:
          document(opaque={Field.FWID: None}), PINNED),
         ("device denied", "The policy refuses the device by name.", F.DENIED, SCENE.evidence,
          merged(PINNED, evidence={"platforms_denied": {"device_serial": [MACHINE.serial(GPU).hex()]}})),
+        ("device key denied", "The policy refuses the key that is burnt into the device.", F.DENIED, SCENE.evidence,
+         merged(PINNED, evidence={"platforms_denied": {"device_key": [IDS["device_key"]]}})),
+        ("firmware denied", "The policy refuses the firmware that holds the leaf's key.", F.DENIED, SCENE.evidence,
+         merged(PINNED, evidence={"platforms_denied": {"fwid": [MACHINE.fwid(GPU).hex()]}})),
+        ("serial number not named", "The policy names another device.", NvidiaFinding.DEVICE_SERIAL, SCENE.evidence,
+         merged(PINNED, nvidia={"device_serials": [MACHINE.serial(BLACKWELL).hex()]})),
+        ("device key not named", "The policy names another device's key.", NvidiaFinding.DEVICE_KEY, SCENE.evidence,
+         merged(PINNED, nvidia={"device_keys": ["11" * 32]})),
+        ("firmware id not named", "The policy names other firmware.", NvidiaFinding.FIRMWARE_ID, SCENE.evidence,
+         merged(PINNED, nvidia={"fwids": [MACHINE.fwid(BLACKWELL).hex()]})),
         ("policy for hardware", "The evidence is simulated.", F.CLASS, SCENE.evidence,
          merged(PINNED, evidence={"simulation": None, "simulated_root": None})),
     ):  # fmt: skip
