@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from manifests.errors import ErrorCode, Fault, StrongroomError
+from manifests.errors import ErrorCode, Fault, StrongroomError, shown
 
 if TYPE_CHECKING:  # an installed user's checker reads strongroom-stubs, which says the same
     from attestation.client import Session
@@ -111,6 +111,10 @@ def main() -> None:
     sys.exit(_run())
 
 
+_READER_GONE = 128 + signal.SIGPIPE
+"""As a shell has it for a program whose reader, such as `head -1`, has seen enough: what was said is no verdict."""
+
+
 def _run() -> int:
     try:
         status = cli.main(standalone_mode=False)
@@ -122,6 +126,13 @@ def _run() -> int:
         return _report_usage(error)
     except StrongroomError as error:
         return _report(error)
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):  # which click ends with 1, the status of a defect
+            raise
+        return _READER_GONE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try once more
         return _report(StrongroomError(CommandCode.OUTPUT_FAILED, f"the output cannot be written: {error.strerror}"))
@@ -154,7 +165,7 @@ def _report(error: StrongroomError) -> int:
         click.secho(f"error: {error.message} [{error.code}]", fg="red", err=True)
         for name, value in (("expected", error.expected), ("found", error.found), ("next", error.remedy)):
             if value is not None:
-                click.echo(f"  {name}: {value}", err=True)
+                click.echo(f"  {name}: {shown(value)}", err=True)
     return error.exit_code
 
 

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from attestation.errors import EvidenceCode, EvidenceError
+from attestation.errors import EvidenceError
 from manifests.errors import ErrorCode
+
+FETCH: Final = "fetch fresh collateral, and check this machine's clock"
+"""What to do about a document that the vendor's service renews."""
+
+NO_END: Final = 253_402_300_800
+"""The first second of the year 10000: the end of what does not expire."""
 
 
 class DateError(EvidenceError):
-    """A document is not valid at the time of verification; `nearest` is the nearest second at which it is."""
+    """Documents are not valid at the time of verification.  It is worded for the one that is furthest from it.
 
-    def __init__(self, code: ErrorCode, message: str, *, nearest: int, **details: Any) -> None:
-        """Keep the second, for reports that say how everything else stands."""
+    now: Unix seconds of the verification.  nearest: the nearest second at which that one is valid.  failing: every
+    document that is not valid at `now`, that one first.
+    """
+
+    def __init__(
+        self, code: ErrorCode, message: str, *, now: int, nearest: int, failing: tuple[Validity, ...], **details: Any
+    ) -> None:
+        """Keep the seconds, for reports that say how everything else stands."""
         super().__init__(code, message, **details)
+        self.now = now
         self.nearest = nearest
+        self.failing = failing
 
 
 @dataclass(frozen=True)
@@ -25,34 +40,59 @@ class Validity:
     """The half-open span [start, end) of Unix seconds in which `what` is valid.
 
     Vendors count differently: a certificate and a JSON document are still valid in the second of their last date,
-    a revocation list no longer is.  Whoever makes a Validity has already translated that.
+    a revocation list no longer is.  Whoever makes a Validity has already translated that.  renewal: what to do when it
+    has ended.
     """
 
     what: str
     start: int
     end: int
-    early: EvidenceCode
-    late: EvidenceCode
+    early: ErrorCode
+    late: ErrorCode
+    renewal: str = FETCH
+
+    def holds(self, now: int) -> bool:
+        """Tell whether `now` (Unix seconds) is inside the span."""
+        return self.start <= now < self.end
 
     def check(self, now: int) -> None:
-        """Raise EvidenceError `early` before the span and `late` after it."""
-        if now < self.start:
-            raise self._refusal(self.early, now, f"from {rfc3339(self.start)}", self.start)
-        if now >= self.end:
-            raise self._refusal(self.late, now, f"before {rfc3339(self.end)}", self.end - 1)
+        """Raise DateError `early` before the span and `late` after it."""
+        check_dates((self,), now)
 
-    def _refusal(self, code: EvidenceCode, now: int, expected: str, nearest: int) -> DateError:
-        remedy = "fetch fresh collateral, and check this machine's clock"
-        if code is self.early:
-            remedy = "check this machine's clock; a document from the future is not accepted"
+    def nearest(self, now: int) -> int:
+        """Return the second inside the span that is nearest to `now`."""
+        return max(self.start, min(now, self.end - 1))
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the span for programs, as RFC 3339."""
+        return {"what": self.what, "from": rfc3339(self.start), "until_before": rfc3339(self.end)}
+
+    def refusal(self, now: int, failing: tuple[Validity, ...] = ()) -> DateError:
+        """Return the error for a time outside the span; `failing`: all that fail with this one."""
+        early = now < self.start
+        code = self.early if early else self.late
+        bound = f"from {rfc3339(self.start)}" if early else f"before {rfc3339(self.end)}"
         return DateError(
             code,
             f"{self.what}: {code.meaning}",
-            nearest=nearest,
-            expected=expected,
+            now=now,
+            nearest=self.nearest(now),
+            failing=failing or (self,),
+            expected=f"{bound} ({self.what})",
             found=rfc3339(now),
-            remedy=remedy,
+            remedy=_CLOCK if early else self.renewal,
         )
+
+
+_CLOCK = "check this machine's clock; a document from the future is not accepted"
+
+
+def check_dates(validities: Iterable[Validity], now: int) -> None:
+    """Raise DateError unless all of these hold at `now` (Unix seconds); it names every one that does not."""
+    failing = tuple(each for each in dict.fromkeys(validities) if not each.holds(now))
+    if failing:
+        failing = tuple(sorted(failing, key=lambda each: abs(each.nearest(now) - now), reverse=True))
+        raise failing[0].refusal(now, failing)
 
 
 def rfc3339(seconds: int) -> str:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from attestation import strict_json
 from attestation.amd import verify as amd
 from attestation.amd.collateral import SnpCollateral
 from attestation.collateral.bundle import MAX_BUNDLE, Bundle, looks_like_bundle
 from attestation.collateral.document import MAX_COLLATERAL, Collateral, malformed
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.key import CollateralKey
+from attestation.collateral.kinds import decode
 from attestation.collateral.sources import CollateralSource
 from attestation.intel import verify as intel
 from attestation.intel.collateral import IntelCollateral
@@ -63,7 +63,7 @@ class Held:
 
     def stale(self, now: int) -> tuple[Validity, ...]:
         """Return the parts that are not valid at `now` (Unix seconds)."""
-        return tuple(validity for validity in self.validities if not validity.start <= now < validity.end)
+        return tuple(validity for validity in self.validities if not validity.holds(now))
 
     def usable(self, now: int) -> bool:
         """Tell whether evidence can be verified with it at `now`."""
@@ -82,10 +82,7 @@ class Held:
             "issued": rfc3339(self.issued) if genuine else None,
             "expires": rfc3339(self.expires) if genuine else None,
             "stale": None if not genuine else bool(self.stale(now)),
-            "documents": [
-                {"what": item.what, "from": rfc3339(item.start), "until_before": rfc3339(item.end)}
-                for item in self.validities
-            ],
+            "documents": [item.to_dict() for item in self.validities],
             "error": None if self.problem is None else self.problem.to_dict(),
         }
 
@@ -125,18 +122,6 @@ def identify(collateral: Collateral, roots: Roots) -> tuple[Authentic, Collatera
         validated = intel.authenticate(collateral, roots)
         return validated, _intel_key(validated)
     raise malformed("it is of a kind that no folder holds")
-
-
-def decode(data: bytes) -> Collateral:
-    """Return the collateral of a file, of whichever kind its fields say; raises EvidenceError."""
-    from attestation.collateral.kinds import KINDS  # the kinds are subclasses of what this package declares
-
-    kinds = list(dict.fromkeys(KINDS.values()))
-    value = strict_json.loads(data.decode("utf-8", "replace"), max_size=MAX_COLLATERAL)
-    for kind in kinds:
-        if isinstance(value, dict) and value.keys() == kind.__dataclass_fields__.keys():
-            return kind.from_json(data)
-    raise malformed("it has the fields of no kind", [kind.__name__ for kind in kinds])
 
 
 def file_into(folder: Path, path: Path, roots: Roots) -> list[tuple[CollateralKey, Path]]:

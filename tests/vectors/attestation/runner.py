@@ -8,7 +8,7 @@ from typing import Any
 from attestation import evidence
 from attestation.appraise import Appraisal, appraise
 from attestation.collateral import Collateral
-from attestation.collateral.held import decode
+from attestation.collateral.kinds import decode
 from attestation.evidence import Roots
 from attestation.policy import Policy, load_policy
 from attestation.roots import Hierarchy
