@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -79,8 +80,30 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+class _ReaderGone(Exception):  # noqa: N818 - the reader has seen enough, which is nobody's error
+    """Whoever read what the command prints has gone away: click would end with 1, the status of a defect."""
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise _ReaderGone from None
+
+
 class _LazyGroup(click.Group):
     """A group whose commands are imported when they are run; their one-line help is kept here."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the command line; help is printed here."""
+        with _printing():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _printing():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_COMMANDS)
@@ -126,11 +149,7 @@ def _run() -> int:
         return _report_usage(error)
     except StrongroomError as error:
         return _report(error)
-    except SystemExit as ended:
-        if not isinstance(ended.__context__, BrokenPipeError):  # which click ends with 1, the status of a defect
-            raise
-        return _READER_GONE
-    except BrokenPipeError:
+    except (_ReaderGone, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _READER_GONE
     except OSError as error:

@@ -52,8 +52,8 @@ class Report:
     None where it is none's, or could not be unwrapped.  evidence: None where nothing parses.  verified: None where
     verification failed for another reason than a date.  as_of: the time that everything but dates was judged at, where
     dates do not hold at `now` and there is such a time.  key: what collateral the evidence asks for.  error: what
-    ended the first stage that failed.  gpu: evidence of devices that lies beside that of the processor.  devices: the same, verified.
-    session: what ties the two.  findings: all checks, in order; that of `error` comes first.
+    ended the first stage that failed.  gpu: evidence of devices that lies beside that of the processor.  devices: the
+    same, verified.  session: what ties the two.  findings: all checks, in order; that of `error` comes first.
     """
 
     now: int

@@ -23,7 +23,7 @@ def fingerprint(key: PublicKey) -> str:
 
 
 def unsigned(code: ErrorCode, key: PublicKey, signature: bytes, what: str | None = None) -> EvidenceError:
-    """Return the error for a signature that `key` did not make; what: what was signed, where the code leaves it open."""
+    """Return the error for a signature that `key` did not make; what: what is signed, where the code does not say."""
     return EvidenceError(
         code,
         f"{what}: {code.meaning}" if what else code.meaning,

@@ -111,16 +111,18 @@ class StrongroomError(Exception):
 
 
 @contextlib.contextmanager
-def configuring(what: str) -> Iterator[None]:
-    """Read what whoever runs a command has configured: whatever is wrong with it is the command's use (`Fault.USAGE`).
+def configuring(option: str, path: object, remedy: str | None = None) -> Iterator[None]:
+    """Read a file that an option of a command names: whatever is wrong with it is the caller's to correct.
 
-    what: the option and its file, which the message then begins with.
+    The error keeps its code; it names option and file, says `remedy` where one is given, and its fault is
+    `Fault.USAGE`, so that no script takes a typing error for a verdict.
     """
     try:
         yield
     except StrongroomError as error:
         error.fault = Fault.USAGE
-        error.message = f"{what}: {error.message}"
+        error.message = f"{option}{'' if str(path) in error.message else f' {path}'}: {error.message}"
+        error.remedy = remedy or error.remedy
         raise
 
 

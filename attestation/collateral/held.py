@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -14,6 +15,7 @@ from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.kinds import decode
 from attestation.collateral.sources import CollateralSource
+from attestation.errors import EvidenceError
 from attestation.intel import verify as intel
 from attestation.intel.collateral import IntelCollateral
 from attestation.roots import Anchor, Roots
@@ -89,12 +91,14 @@ class Held:
 
 def inspect(path: Path, roots: Roots) -> Held:
     """Look at one file, whose name says what it should be; what is wrong with it shows in the result."""
-    key = None
     try:
         key = CollateralKey.parse(path.name.removesuffix(SUFFIX))
+    except EvidenceError as unnamed:
+        return Held(path, None, _unnamed(path, roots, unnamed))
+    try:
         authentic, found = identify(decode(read_bounded(path, MAX_COLLATERAL)), roots)
         if found != key:
-            raise _misfiled(found, path.name)
+            raise _misfiled(found, path)
     except StrongroomError as problem:
         return Held(path, key, problem)
     return Held(
@@ -150,7 +154,13 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
     def named(collateral: Collateral) -> CollateralKey:
         found = identify(collateral, roots)[1]
         if found not in key.candidates:
-            raise _misfiled(found, f"the answer for {key}")
+            raise FetchError(
+                FetchCode.MISFILED,
+                "the service's answer is of another platform than was asked for",
+                expected=" or ".join(map(str, key.candidates)),
+                found=str(found),
+                remedy="ask the vendor's own service, or check the address: this one answers for another platform",
+            )
         return found
 
     collateral, found = source.fetch_verified(key, named)
@@ -165,13 +175,21 @@ def store(folder: Path, key: CollateralKey, collateral: Collateral) -> Path:
     return path
 
 
-def _misfiled(found: CollateralKey, name: str) -> FetchError:
+def _unnamed(path: Path, roots: Roots, unnamed: EvidenceError) -> StrongroomError:
+    """Say what a file is whose name no collateral has: collateral to import, or something else."""
+    with suppress(StrongroomError):
+        return _misfiled(identify(decode(read_bounded(path, MAX_COLLATERAL)), roots)[1], path)
+    unnamed.remedy = "move it out of the folder: its name is not one of collateral, and neither is its content"
+    return unnamed
+
+
+def _misfiled(found: CollateralKey, path: Path) -> FetchError:
     return FetchError(
         FetchCode.MISFILED,
         FetchCode.MISFILED.meaning,
         expected=f"{found}{SUFFIX}",
-        found=name,
-        remedy="import the file anew: that files it under its right name",
+        found=path.name,
+        remedy=f"`strongroom collateral import {path} --output FOLDER` files it under its right name",
     )
 
 
