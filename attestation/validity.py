@@ -19,7 +19,7 @@ NO_END: Final = 253_402_300_800
 
 
 class DateError(EvidenceError):
-    """Documents are not valid at the time of verification.  It is worded for the one that is furthest from it.
+    """Documents are not valid at the time of verification.  It is worded for one of them; see `check_dates`.
 
     now: Unix seconds of the verification.  nearest: the nearest second at which that one is valid.  failing: every
     document that is not valid at `now`, that one first.
@@ -63,14 +63,21 @@ class Validity:
         """Return the second inside the span that is nearest to `now`."""
         return max(self.start, min(now, self.end - 1))
 
+    def distance(self, now: int) -> int:
+        """Return by how many seconds `now` is outside the span."""
+        return abs(self.nearest(now) - now)
+
+    def code(self, now: int) -> ErrorCode:
+        """Return the code of a time outside the span."""
+        return self.early if now < self.start else self.late
+
     def to_dict(self) -> dict[str, str]:
         """Return the span for programs, as RFC 3339."""
         return {"what": self.what, "from": rfc3339(self.start), "until_before": rfc3339(self.end)}
 
     def refusal(self, now: int, failing: tuple[Validity, ...] = ()) -> DateError:
         """Return the error for a time outside the span; `failing`: all that fail with this one."""
-        early = now < self.start
-        code = self.early if early else self.late
+        early, code = now < self.start, self.code(now)
         bound = f"from {rfc3339(self.start)}" if early else f"before {rfc3339(self.end)}"
         return DateError(
             code,
@@ -88,10 +95,15 @@ _CLOCK = "check this machine's clock; a document from the future is not accepted
 
 
 def check_dates(validities: Iterable[Validity], now: int) -> None:
-    """Raise DateError unless all of these hold at `now` (Unix seconds); it names every one that does not."""
+    """Raise DateError unless all of these hold at `now` (Unix seconds); it names every one that does not.
+
+    The code is that of the first that fails, in the order of the steps of verification; of all that fail with that
+    code, the error is about the one that is furthest from `now`.
+    """
     failing = tuple(each for each in dict.fromkeys(validities) if not each.holds(now))
     if failing:
-        failing = tuple(sorted(failing, key=lambda each: abs(each.nearest(now) - now), reverse=True))
+        code = failing[0].code(now)
+        failing = tuple(sorted(failing, key=lambda each: (each.code(now) is not code, -each.distance(now))))
         raise failing[0].refusal(now, failing)
 
 

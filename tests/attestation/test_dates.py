@@ -41,6 +41,14 @@ def test_dates_that_hold_raise_nothing() -> None:
     check_dates([], 0)
 
 
+def test_the_first_code_decides_before_the_furthest_date() -> None:
+    first = Validity("certificate", 0, 90, EvidenceCode.CERTIFICATE_EARLY, EvidenceCode.CERTIFICATE_EXPIRED)
+    with pytest.raises(DateError) as caught:
+        check_dates([first, *spans((0, 10), (0, 5))], 100)
+    assert caught.value.code is EvidenceCode.CERTIFICATE_EXPIRED
+    assert [each.what for each in caught.value.failing] == ["certificate", "list 1", "list 0"]
+
+
 @pytest.mark.parametrize(
     ("now", "failing", "nearest"),
     [
@@ -68,10 +76,10 @@ def real(now: int, **options: object) -> Report:
 def test_a_real_quote_names_all_that_has_expired_since() -> None:
     found = real(1795000000)
     assert [(str(each.code), each.expected) for each in found.refused] == [
-        ("qe-identity-expired", "before 2025-07-19T10:01:19Z (QE identity)"),
         ("crl-expired", "before 2025-07-19T10:23:18Z (revocation list of the PCK CA)"),
-        ("tcb-info-expired", "before 2025-07-19T10:56:12Z (TCB info)"),
         ("crl-expired", "before 2026-04-03T11:21:57Z (revocation list of the root CA)"),
+        ("qe-identity-expired", "before 2025-07-19T10:01:19Z (QE identity)"),
+        ("tcb-info-expired", "before 2025-07-19T10:56:12Z (TCB info)"),
     ]
     assert {"what": "TCB info", "from": "2025-06-19T10:56:11Z", "until_before": "2025-07-19T10:56:12Z"} in (
         found.to_dict()["collateral"]["documents"]
