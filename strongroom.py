@@ -14,11 +14,12 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from manifests.errors import ErrorCode, Fault, StrongroomError
+from manifests.errors import ErrorCode, Fault, StrongroomError, shown
 from manifests.plain import printable_lines
 
 if TYPE_CHECKING:  # an installed user's checker reads strongroom-stubs, which says the same
@@ -80,8 +81,30 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+class _ReaderGone(Exception):  # noqa: N818 - the reader has seen enough, which is nobody's error
+    """Whoever read what the command prints has gone away: click would end with 1, the status of a defect."""
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise _ReaderGone from None
+
+
 class _LazyGroup(click.Group):
     """A group whose commands are imported when they are run; their one-line help is kept here."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the command line; help is printed here."""
+        with _printing():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _printing():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_COMMANDS)
@@ -112,6 +135,10 @@ def main() -> None:
     sys.exit(_run())
 
 
+_READER_GONE = 128 + signal.SIGPIPE
+"""As a shell has it for a program whose reader, such as `head -1`, has seen enough: what was said is no verdict."""
+
+
 def _run() -> int:
     try:
         status = cli.main(standalone_mode=False)
@@ -123,6 +150,9 @@ def _run() -> int:
         return _report_usage(error)
     except StrongroomError as error:
         return _report(error)
+    except (_ReaderGone, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try once more
         return _report(StrongroomError(CommandCode.OUTPUT_FAILED, f"the output cannot be written: {error.strerror}"))
@@ -155,7 +185,7 @@ def _report(error: StrongroomError) -> int:
         click.secho(f"error: {printable_lines(error.message)} [{error.code}]", fg="red", err=True)
         for name, value in (("expected", error.expected), ("found", error.found), ("next", error.remedy)):
             if value is not None:
-                click.echo(f"  {name}: {printable_lines(str(value))}", err=True)
+                click.echo(f"  {name}: {printable_lines(shown(value))}", err=True)
     return error.exit_code
 
 

@@ -172,8 +172,8 @@ def _collateral(verified: Verified, policy: EvidencePolicy, now: int) -> Iterato
     )
     yield check(
         FindingCode.COLLATERAL_DATES,
-        passed=verified.issued <= now < verified.expires,
-        expected=f"from {rfc3339(verified.issued)} until before {rfc3339(verified.expires)}",
+        passed=verified.begins <= now < verified.expires,
+        expected=f"from {rfc3339(verified.begins)} until before {rfc3339(verified.expires)}",
         found=rfc3339(now),
     )
 

@@ -24,7 +24,8 @@ from cryptography.x509.oid import NameOID
 from attestation.der import BIT_STRING, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
-from attestation.validity import Validity, certificate_dates
+from attestation.unsigned import unsigned
+from attestation.validity import FETCH, Validity, certificate_dates, check_dates
 from manifests.errors import ErrorCode
 
 T = TypeVar("T", bound=x509.ExtensionType)
@@ -54,6 +55,7 @@ class Profile:
     """What the chains of one hierarchy look like.
 
     shortest, longest: certificates, root and leaf included.  extensions: those that are known besides the usual ones.
+    renewal: what to do when a certificate has expired.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Profile:
     shortest: int
     longest: int
     extensions: frozenset[x509.ObjectIdentifier] = frozenset()
+    renewal: str = FETCH
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,14 @@ class Chain:
         """The first Unix second at which a certificate of the chain is no longer valid."""
         return min(certificate.validity.end for certificate in self.certificates)
 
+    @property
+    def validities(self) -> tuple[Validity, ...]:
+        """The dates of every certificate."""
+        return tuple(certificate.validity for certificate in self.certificates)
+
     def check_dates(self, now: int) -> None:
-        """Raise EvidenceError `certificate-early` or `certificate-expired`."""
-        for certificate in self.certificates:
-            certificate.validity.check(now)
+        """Raise DateError `certificate-early` or `certificate-expired`, which names all that fail."""
+        check_dates(self.validities, now)
 
 
 def read_chain(ders: Sequence[bytes], profile: Profile, roots: Roots, known: Chain | None = None) -> Chain:
@@ -138,7 +145,7 @@ def verify_der(
     try:
         key.verify(signature, message, _ALGORITHM)
     except InvalidSignature:
-        raise EvidenceError(code, f"{what}: {code.meaning}" if what else code.meaning) from None
+        raise unsigned(code, key, signature, what) from None
 
 
 @dataclass(frozen=True)
@@ -208,10 +215,7 @@ def split_signed(der: bytes, code: EvidenceCode) -> tuple[bytes, bytes]:
 def _check_mark(extensions: x509.Extensions, place: _Place, anchor: Anchor) -> None:
     """Hold the simulator's mark against the anchor: simulated roots require it, vendors' refuse it."""
     marked = any(extension.oid == SIMULATION_EXTENSION for extension in extensions)
-    if marked and not anchor.simulated:
-        raise EvidenceError(EvidenceCode.CHAIN_SIMULATED, f"the {place} certificate is marked as simulated")
-    if anchor.simulated and not marked:
-        raise EvidenceError(EvidenceCode.CHAIN_NOT_SIMULATED, f"the {place} certificate lacks the simulator's mark")
+    anchor.check_mark(f"{place} certificate", marked=marked)
 
 
 def _check_role(extensions: x509.Extensions, place: _Place) -> None:
@@ -258,6 +262,7 @@ def _validity(certificate: x509.Certificate, place: _Place) -> Validity:
         last + 1,
         EvidenceCode.CERTIFICATE_EARLY,
         EvidenceCode.CERTIFICATE_EXPIRED,
+        place.profile.renewal,
     )
 
 

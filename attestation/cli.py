@@ -15,12 +15,14 @@ import click
 from attestation import evidence
 from attestation.composite import SessionClaims
 from attestation.ear.cli import nonce_bytes, verifier_key, verify_token
+from attestation.given_roots import simulated_roots
 from attestation.moment import Moment
 from attestation.report import Report, examine
 from attestation.types import EvidenceRecord
 from attestation.types.claims import MAX_EVIDENCE
-from attestation.wrapping import MAX_INPUT, unwrap
+from attestation.wrapping import MAX_INPUT, parse_alone, unwrap
 from manifests import keyfile
+from manifests.errors import StrongroomError, configuring
 from manifests.files import read_bounded, write_atomically
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -60,10 +62,11 @@ class Request:
         if self.policy is not None and self.simulated_root:
             raise click.UsageError("a policy names its simulated root itself: leave out --simulated-root")
         session = self._session()
-        policy = None if self.policy is None else load_policy(self.policy)
-        roots = Roots.vendor() if policy is None else roots_for(policy)
+        with configuring("--policy", self.policy):
+            policy = None if self.policy is None else load_policy(self.policy)
+            roots = Roots.vendor() if policy is None else roots_for(policy)
         if self.simulated_root:
-            roots = Roots.simulated(*(read_bounded(path, keyfile.MAX_KEY_FILE) for path in self.simulated_root))
+            roots = simulated_roots(self.simulated_root)
         return examine(
             _read(self.evidence),
             now=int(time.time()) if self.at is None else self.at,
@@ -116,7 +119,7 @@ def _requesting(command: Callable[..., None]) -> Callable[..., None]:
 @attest.command()
 @_requesting
 @click.option("--token-key", type=_PATH, help="Sign the verdict as a token (EAR) with this verifier's key.")
-@click.option("--token-out", type=_PATH, help="Where to write the token.")
+@click.option("--token-out", type=_PATH, help="Where to write the token; an existing file is kept.")
 @click.option("--nonce", metavar="HEX", help="The nonce that the token answers: 8 to 64 bytes.")
 @click.option("--audience", help="For whom alone the token is.")
 @keyfile.passphrase_option
@@ -134,7 +137,8 @@ def verify(
     """Verify evidence of any TEE, hold it against a policy, and report every check.
 
     The evidence may be raw, hex, base64, armoured or inside JSON.  Ends with 0 if it is accepted, 10 if it is refused,
-    20 if it is of a kind that is not handled, 30 if it is malformed, and 40 if collateral is missing.
+    20 if it is of a kind that is not handled, 30 if it is malformed, 40 if collateral is missing, and 2 if the command
+    line is wrong, or a file of the verifier's own: policy, simulated root, token key.
     """
     if (token_key is None) is not (token_out is None):
         raise click.UsageError("--token-key and --token-out need each other")
@@ -142,16 +146,21 @@ def verify(
         raise click.UsageError("--nonce and --audience are for a token: give --token-key, too")
     asked = {"nonce": nonce_bytes(nonce), "audience": audience}
     report = Request(**options).examine()
-    if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2))
-    else:
-        from attestation.report_text import print_report
-
-        print_report(report)
+    problem, token = None, {}
     if token_key is not None and token_out is not None:
-        _issue(report, token_key, token_out, passphrase_file, asked)
-    if report.exit_code:
-        sys.exit(report.exit_code)
+        problem = _issued(report, token_key, token_out, passphrase_file, asked)
+        token = {"token": {"file": str(token_out), "error": None if problem is None else problem.to_dict()}}
+    if as_json:
+        click.echo(json.dumps(report.to_dict() | token, indent=2))
+        sys.exit(report.exit_code or (0 if problem is None else problem.exit_code))
+    from attestation.report_text import print_report
+
+    print_report(report)
+    if problem is not None:
+        raise problem
+    if token:
+        click.echo(f"token: {token_out}", err=True)
+    sys.exit(report.exit_code)
 
 
 @attest.command()
@@ -186,7 +195,7 @@ def show(target: str, route: str, output: Path | None, claims: Path | None, as_j
     if claims is not None and session is None:
         raise click.UsageError("--claims is of a session: TARGET must be an address")
     unwrapped = unwrap(data)
-    quote = evidence.parse(unwrapped.evidence)
+    quote = parse_alone(unwrapped.evidence)
     if output is not None:
         write_atomically(output, unwrapped.evidence, replace=False)
     if claims is not None and session is not None:
@@ -235,10 +244,19 @@ def _bytes_64(text: str | None, option: str) -> bytes | None:
     return data
 
 
-def _issue(report: Report, key: Path, output: Path, passphrase_file: Path | None, asked: dict[str, Any]) -> None:
-    """Write the verdict as a token with the nonce and audience in `asked`.
+def _issued(report: Report, *how: Any) -> StrongroomError | None:
+    """Write the token; returns why there is none, because the report is told in both cases."""
+    try:
+        _issue(report, *how)
+    except StrongroomError as problem:
+        return problem
+    return None
 
-    Raises EarError `ear-unissuable` where there is no verdict under a policy, or `ear-request`.
+
+def _issue(report: Report, key: Path, output: Path, passphrase_file: Path | None, asked: dict[str, Any]) -> None:
+    """Write the verdict as a token with the nonce and audience in `asked`, into a new file.
+
+    Raises EarError `ear-unissuable` where there is no verdict under a policy, or `ear-request`; and ManifestError.
     """
     from attestation.ear.errors import EarCode, EarError
     from attestation.ear.issue import issue_token
@@ -253,8 +271,8 @@ def _issue(report: Report, key: Path, output: Path, passphrase_file: Path | None
             found="no policy" if report.policy is None else "evidence that does not verify",
             remedy="give a policy with --policy; evidence that does not verify gets no token",
         )
-    signer = read_verifier_key(key, keyfile.read_passphrase(passphrase_file))
+    with configuring("--token-key", key):
+        signer = read_verifier_key(key, keyfile.read_passphrase(passphrase_file))
     asked |= {"policy": report.policy, "devices": report.devices}
     token = issue_token(appraisal, report.verified, signer, report.now, **asked)
-    write_atomically(output, f"{token}\n".encode())
-    click.echo(f"token: {output}", err=True)
+    write_atomically(output, f"{token}\n".encode(), replace=False)

@@ -17,7 +17,7 @@ from attestation.intel import verify as intel
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.verify import ValidatedCollateral, prepare
 from attestation.roots import Roots
-from attestation.tees import BY_NAME, TEES
+from attestation.tees import BY_NAME, TEES, Tee
 from attestation.verified import Evidence, Verified
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "collateral_key",
     "parse",
     "prepare",
+    "recognised",
     "verify",
 ]
 
@@ -40,15 +41,20 @@ def parse(data: bytes) -> Evidence:
     Raises EvidenceError: `evidence-unknown`, or a code of the format that was recognised.
     """
     data = bytes(data)
-    for tee in TEES:
-        if tee.recognise(data):
-            return tee.parse(data)
+    tee = recognised(data)
+    if tee is not None:
+        return tee.parse(data)
     raise EvidenceError(
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,
         expected=" or ".join(tee.title for tee in TEES),
         found=f"first bytes {data[:4].hex() or '(none)'}",
     )
+
+
+def recognised(data: bytes) -> Tee | None:
+    """Return the TEE whose evidence bytes begin as, by a few fixed bytes; None where they are none's."""
+    return next((tee for tee in TEES if tee.recognise(data)), None)
 
 
 def collateral_key(evidence: Evidence) -> CollateralKey | None:

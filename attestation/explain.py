@@ -138,7 +138,7 @@ def _what(report: Report) -> Iterator[str]:
         yield f"It came wrapped, and was taken out: {'; '.join(report.wrapping)}."
     found = report.evidence
     if found is None:
-        yield "The bytes do not parse, so that nothing more can be said of them."
+        yield from _unparsed(report)
         return
     yield f"{BY_NAME[found.tee].title}, format version {found.version}: {WHAT[found.tee]}."
     if report.verified is None:
@@ -148,6 +148,12 @@ def _what(report: Report) -> Iterator[str]:
     if report.gpu is not None:
         yield f"Evidence of devices came with it and was judged, too; {devices(report)}."
     yield f"It is of code that measures {report.verified.measurement.hex()}."
+
+
+def _unparsed(report: Report) -> Iterator[str]:
+    if report.tee is not None:
+        yield f"It begins as {BY_NAME[report.tee].title} does: {WHAT[report.tee]}. But it does not parse as such."
+    yield "The bytes do not parse, and are not looked into any further: nothing in them could be relied on."
 
 
 def _who(report: Report) -> Iterator[str]:
@@ -223,6 +229,10 @@ def _age(part: Verified, report: Report) -> str:
 
 
 def _what_if(report: Report, presets: tuple[Preset, ...], changes: Changes | None) -> Iterator[str]:
+    if report.as_of is not None and report.verified is not None:
+        codes = dict.fromkeys(str(each.code) for each in report.refused if each.phase is not Phase.VERIFY)
+        verdict = f"would be refused: {', '.join(codes)}" if codes else "would pass"
+        yield f"At {rfc3339(report.as_of)}, which --at takes, it {verdict}. That says nothing of now."
     suffix = " (but for what only a policy can say)" if report.policy is None else ""
     whose = "a policy that names this evidence" if report.policy is None else "this policy"
     for preset in presets:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from attestation.errors import EvidenceCode, EvidenceError, FindingCode
-from manifests.errors import ErrorCode
+from manifests.errors import ErrorCode, shown
 
 
 class Phase(StrEnum):
@@ -120,7 +120,8 @@ def check(
         severity = Severity.REFUSAL
     if code in _REMEDIES:
         remedy = _REMEDIES[code]
-    return Finding(code, phase or _phase(code), passed, severity, str(expected), str(found), None if passed else remedy)
+    remedy = None if passed else remedy
+    return Finding(code, phase or _phase(code), passed, severity, shown(expected), shown(found), remedy)
 
 
 def _phase(code: ErrorCode) -> Phase:

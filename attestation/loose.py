@@ -18,7 +18,14 @@ from typing import Final
 
 from attestation.amd.collateral import SnpCollateral
 from attestation.amd.signatures import split_signed
-from attestation.collateral import MAX_COLLATERAL, CollateralKey, CollateralSource, DirectorySource, FileSource
+from attestation.collateral import (
+    MAX_COLLATERAL,
+    Collateral,
+    CollateralKey,
+    CollateralSource,
+    DirectorySource,
+    FileSource,
+)
 from attestation.collateral.held import identify
 from attestation.der import INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
@@ -63,6 +70,10 @@ class LooseFiles(CollateralSource):
                 return data
         made = self._snp(key) if key.tee == "snp" else None
         return None if made is None else made.to_json().encode("utf-8")
+
+    def only(self) -> Collateral | None:
+        """Return the collateral of the one file of ours, if that is all there is."""
+        return self.sources[0].only() if len(self.sources) == 1 and not self.contents else None
 
     def _snp(self, key: CollateralKey) -> SnpCollateral | None:
         """Put the parts for one key together; without a leaf, the chain alone, for evidence that carries its own."""

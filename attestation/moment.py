@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from datetime import datetime
+from typing import Any, Final
 
 import click
 
-from attestation.validity import parse_rfc3339
+_RFC3339: Final = re.compile(
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<time>[0-9]{2}:[0-9]{2}):(?P<second>[0-9]{2})(?:\.[0-9]+)?"
+    r"(?P<zone>[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
+"""RFC 3339, section 5.6, with the blank and the lower case that it allows."""
+_LEAP: Final = 60
+
+
+def parse_moment(text: str) -> int:
+    """Return the Unix second of a time in RFC 3339, its fraction cut off, or of Unix seconds; raises ValueError.
+
+    Unix time has no leap seconds: one is taken for the second after it.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        raise ValueError("not a time of RFC 3339")
+    second = int(found["second"])
+    zone = found["zone"].replace("z", "Z")
+    moment = datetime.fromisoformat(f"{found['date']}T{found['time']}:{min(second, _LEAP - 1):02}{zone}")
+    if second > _LEAP:
+        raise ValueError("not a second of a minute")
+    return int(moment.timestamp()) + (second == _LEAP)
 
 
 class Moment(click.ParamType["int"]):
-    """A point in time: RFC 3339 in UTC ("2025-07-01T00:00:00Z") or Unix seconds."""
+    """A point in time: RFC 3339 ("2025-07-01T02:00:00+02:00") or Unix seconds."""
 
     name = "time"
 
@@ -18,6 +43,6 @@ class Moment(click.ParamType["int"]):
         """Return Unix seconds."""
         text = str(value)
         try:
-            return int(text) if text.isascii() and text.isdigit() else parse_rfc3339(text)
+            return parse_moment(text)
         except ValueError:
-            self.fail(f"{text!r} is neither 2025-07-01T00:00:00Z nor Unix seconds", param, ctx)
+            self.fail(f"{text!r} is neither RFC 3339, such as 2025-07-01T00:00:00Z, nor Unix seconds", param, ctx)

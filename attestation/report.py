@@ -21,11 +21,12 @@ from attestation.errors import EvidenceCode, EvidenceError
 from attestation.findings import Appraisal, Finding, Phase, Severity
 from attestation.loose import LooseFiles
 from attestation.policy import Policy, roots_for
+from attestation.refused import refusal, refusals
 from attestation.roots import Roots
 from attestation.tees import BY_NAME
 from attestation.validity import DateError, rfc3339
 from attestation.verified import Evidence, Verified
-from attestation.wrapping import Unwrapped, is_device_report, unwrap
+from attestation.wrapping import Unwrapped, is_device_report, parse_alone, unwrap
 from manifests.errors import Fault, StrongroomError
 
 _MAX_MOVES: Final = 16
@@ -47,15 +48,17 @@ class Outcome(StrEnum):
 class Report:
     """What `examine` found.
 
-    now: Unix seconds of the examination.  evidence: None where nothing parses.  verified: None where verification
-    failed for another reason than a date.  as_of: the time that everything but dates was judged at, where dates do not
-    hold at `now` and there is such a time.  key: what collateral the evidence asks for.  error: what ended the first
-    stage that failed.  gpu: evidence of devices that lies beside that of the processor.  devices: the same, verified.
-    session: what ties the two.  findings: all checks, in order; that of `error` comes first.
+    now: Unix seconds of the examination.  recognised: the TEE that the evidence begins as, whether it parses or not;
+    None where it is none's, or could not be unwrapped.  evidence: None where nothing parses.  verified: None where
+    verification failed for another reason than a date.  as_of: the time that everything but dates was judged at, where
+    dates do not hold at `now` and there is such a time.  key: what collateral the evidence asks for.  error: what
+    ended the first stage that failed.  gpu: evidence of devices that lies beside that of the processor.  devices: the
+    same, verified.  session: what ties the two.  findings: all checks, in order; that of `error` comes first.
     """
 
     now: int
     wrapping: tuple[str, ...] = ()
+    recognised: str | None = None
     evidence: Evidence | None = field(default=None, repr=False)
     gpu: bytes | None = field(default=None, repr=False)
     devices: Verified | None = field(default=None, repr=False)
@@ -109,6 +112,11 @@ class Report:
         return int(Fault.REFUSED) if self.error is None else self.error.exit_code
 
     @property
+    def tee(self) -> str | None:
+        """The name of the evidence's TEE, also where it only begins as such; None where that is not known."""
+        return self.recognised if self.evidence is None else self.evidence.tee
+
+    @property
     def tcb_status(self) -> str | None:
         """The platform's TCB status, in the vendor's words; where evidence wraps other evidence, that of the inner."""
         return next((part.tcb_status for part in self._parts if part.tcb_status is not None), None)
@@ -153,7 +161,8 @@ class Report:
             "simulated": None,
         }
         known |= verified.to_dict() if verified else {}
-        collateral = {"key": None if self.key is None else str(self.key), "issued": None, "expires": None}
+        collateral: dict[str, Any] = {"issued": None, "expires": None, "documents": []}
+        collateral["key"] = None if self.key is None else str(self.key)
         return (
             {
                 "accepted": self.accepted,
@@ -161,7 +170,7 @@ class Report:
                 "exit_code": self.exit_code,
                 "at": rfc3339(self.now),
                 "as_of": None if self.as_of is None else rfc3339(self.as_of),
-                "tee": None if found is None else found.tee,
+                "tee": self.tee,
                 "version": None if found is None else found.version,
                 "wrapping": list(self.wrapping),
                 "phases": {name: str(outcome) for name, outcome in self.phases.items()},
@@ -224,34 +233,42 @@ class _Examination:
 
     def run(self, data: bytes) -> Report:
         """Take the evidence through all stages, as far as they go."""
-        wrapping: tuple[str, ...] = ()
+        known: dict[str, Any] = {}
         try:
-            unwrapped = self._unwrap(data)
-            wrapping = unwrapped.steps
-            found = evidence.parse(unwrapped.evidence)
+            unwrapped = unwrap(data)
+            known |= {"wrapping": unwrapped.steps, "recognised": _recognised(unwrapped.evidence)}
+            known |= {"evidence": parse_alone(unwrapped.evidence), "gpu": unwrapped.gpu}
         except StrongroomError as error:
-            return self._report(wrapping=wrapping, error=error, findings=(_refusal(error, Phase.PARSE),))
-        known: dict[str, Any] = {"wrapping": wrapping, "evidence": found, "gpu": unwrapped.gpu}
+            return self._report(**known, error=error, findings=refusals(error, Phase.PARSE))
         try:
-            known["key"] = evidence.collateral_key(found)
-            held = self._collateral(found, known["key"], unwrapped)
+            found = known["evidence"] = self._completed(known["evidence"], unwrapped.evidence)
+            held = self._collateral(found, unwrapped, known)
         except StrongroomError as error:
-            return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
+            return self._report(**known, error=error, findings=refusals(error, Phase.VERIFY))
         return self._judge(found, held, known)
 
-    def _unwrap(self, data: bytes) -> Unwrapped:
-        """Unwrap, and put a bare device report together with the certificates that lie beside it."""
-        unwrapped = unwrap(data)
-        if not is_device_report(unwrapped.evidence):
-            return unwrapped
+    def _completed(self, found: Evidence, data: bytes) -> Evidence:
+        """Put a bare device report together with the certificates that lie beside it."""
+        if not is_device_report(data):
+            return found
         files = self.source if isinstance(self.source, LooseFiles) else LooseFiles((), (), self.roots)
-        return Unwrapped(files.complete(unwrapped.evidence), unwrapped.steps)
+        return evidence.parse(files.complete(data))
 
-    def _collateral(self, found: Evidence, key: CollateralKey | None, unwrapped: Unwrapped) -> Collateral | None:
-        """Fetch what the evidence needs: from where the caller says, or else from what travelled with it."""
+    def _collateral(self, found: Evidence, unwrapped: Unwrapped, known: dict[str, Any]) -> Collateral | None:
+        """Fetch what the evidence needs: from where the caller says, or else from what travelled with it.
+
+        Where the evidence does not say what that is, but there is no choice, verification tells what is wrong with it.
+        """
+        source = self.source or unwrapped.collateral
+        try:
+            key = known["key"] = evidence.collateral_key(found)
+        except EvidenceError:
+            held = None if source is None else source.only()
+            if held is None:
+                raise
+            return held
         if key is None:
             return None
-        source = self.source or unwrapped.collateral
         if source is not None:
             return source.fetch(key)
         raise EvidenceError(
@@ -269,12 +286,11 @@ class _Examination:
         except DateError as error:
             return self._judge_as_of(found, held, error, known)
         except StrongroomError as error:
-            return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
+            return self._report(**known, error=error, findings=refusals(error, Phase.VERIFY))
         return self._report(**known, **self._found(verified, self.now, known["gpu"]))
 
     def _judge_as_of(self, found: Evidence, held: Collateral | None, error: DateError, known: dict[str, Any]) -> Report:
-        """Refuse for a date, and tell what else there is to say as of the nearest time at which all dates hold."""
-        refusal = _refusal(error, Phase.VERIFY)
+        """Refuse for every date, and tell what else there is to say as of the nearest time at which all hold."""
         moment, tried = error.nearest, {self.now}
         while moment not in tried and len(tried) < _MAX_MOVES:
             tried.add(moment)
@@ -283,25 +299,26 @@ class _Examination:
             except DateError as other:
                 moment = other.nearest
             except StrongroomError as other:
-                findings: tuple[Finding, ...] = (refusal, _refusal(other, Phase.VERIFY))
+                findings = (*refusals(error, Phase.VERIFY), *refusals(other, Phase.VERIFY))
                 return self._report(**known, error=error, findings=findings, as_of=moment)
             else:
                 made = self._found(verified, moment, known["gpu"])
-                made["findings"] = (refusal, *made["findings"])
+                dates = tuple(each for each in verified.validities if not each.holds(self.now))
+                made["findings"] = (*refusals(error, Phase.VERIFY, dates), *made["findings"])
                 return self._report(**known, **made, error=error, as_of=moment)
-        return self._report(**known, error=error, findings=(refusal,))
+        return self._report(**known, error=error, findings=refusals(error, Phase.VERIFY))
 
     def _found(self, verified: Verified, moment: int, gpu: bytes | None) -> dict[str, Any]:
         """Judge the evidence, that of devices beside it, and whether the two belong together."""
         devices, findings = None, self._judged(verified, moment, self.report_data)
         of_devices: tuple[Finding, ...] = ()
         if BY_NAME[verified.tee].device and self.session is not None:
-            findings = (*findings, _refusal(_device_alone(verified), Phase.SESSION))
+            findings = (*findings, refusal(_device_alone(verified), Phase.SESSION))
         if gpu is not None:
             try:
                 devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
             except StrongroomError as error:
-                of_devices = (_refusal(error, Phase.VERIFY),)
+                of_devices = refusals(error, Phase.VERIFY)
             else:
                 of_devices = self._judged(
                     devices, moment, None if self.session is None else self.session.asked, beside=True
@@ -330,14 +347,9 @@ def _device_alone(verified: Verified) -> EvidenceError:
     )
 
 
-def _refusal(error: StrongroomError, phase: Phase) -> Finding:
-    """Return an error as the finding of its phase."""
-    return Finding(
-        code=error.code,
-        phase=phase,
-        passed=False,
-        severity=Severity.REFUSAL,
-        expected=error.code.meaning if error.expected is None else str(error.expected),
-        found=error.message if error.found is None else str(error.found),
-        remedy=error.remedy,
-    )
+def _recognised(data: bytes) -> str | None:
+    """Return the name of the TEE whose evidence this begins as."""
+    if is_device_report(data):
+        return "nvidia"
+    tee = evidence.recognised(data)
+    return None if tee is None else tee.name

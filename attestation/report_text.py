@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from attestation.errors import FindingCode, SessionFinding
+from attestation.errors import EvidenceCode, FindingCode, SessionFinding
 from attestation.findings import Finding
 from attestation.report import Report
 from attestation.tees import BY_NAME
@@ -40,11 +40,20 @@ def subject(report: Report) -> str:
     """Return what the evidence is, in a few words."""
     found = report.evidence
     if found is None:
-        return "not evidence of any platform that is handled"
+        return _unparsed(report)
     if report.verified is None:
         return f"{BY_NAME[found.tee].title} v{found.version}, platform unknown"
     platform = "SIMULATED" if report.verified.simulated else "hardware"
     return f"{BY_NAME[found.tee].title} v{found.version}, {platform} platform"
+
+
+def _unparsed(report: Report) -> str:
+    """Say what bytes are that do not parse: they may begin as evidence does."""
+    if report.tee is not None:
+        return f"{BY_NAME[report.tee].title}, by how it begins; it does not parse"
+    if report.error is None or report.error.code is EvidenceCode.EVIDENCE_UNKNOWN:
+        return "not evidence of any platform that is handled"
+    return "no one piece of evidence that can be taken out of what is around it"
 
 
 def facts(report: Report) -> Iterator[str]:
@@ -55,7 +64,7 @@ def facts(report: Report) -> Iterator[str]:
         yield f"evidence of devices came with it, and is judged below; {devices(report)}"
     verified = report.verified
     if report.as_of is not None:
-        yield f"dates do not hold at {rfc3339(report.now)}; everything else is as of {rfc3339(report.as_of)}"
+        yield f"dates do not hold at {rfc3339(report.now)}; everything else is as of {rfc3339(report.as_of)} (--at)"
     if verified is not None:
         status = "" if verified.tcb_status is None else f"TCB {verified.tcb_status}; "
         yield f"{status}the collateral expires at {rfc3339(verified.expires)}"

@@ -52,6 +52,8 @@ X509_ERRORS: Final = (
 )
 """What the X.509 parser raises for certificates and revocation lists that are none."""
 
+_MARK: Final = bytes.fromhex("06146981b49bb198f59abafbf5bcf6d7d7e7b0be8651")
+"""DER of SIMULATION_EXTENSION, as it stands in a certificate that nothing vouches for, and that is not parsed."""
 _MADE_HERE = object()
 
 
@@ -76,6 +78,21 @@ class Anchor:
     fingerprint: bytes
     simulated: bool
     hierarchy: Hierarchy | None
+
+    def check_mark(self, title: str, *, marked: bool) -> None:
+        """Hold the simulator's mark of a certificate against this root: simulated ones require it, vendors' refuse it.
+
+        title: the certificate's, for people.  Raises EvidenceError `chain-simulated` or `chain-not-simulated`.
+        """
+        if marked is self.simulated:
+            return
+        code = EvidenceCode.CHAIN_SIMULATED if marked else EvidenceCode.CHAIN_NOT_SIMULATED
+        raise EvidenceError(
+            code,
+            f"the {title} is marked as simulated" if marked else f"the {title} lacks the simulator's mark",
+            expected=f"certificates of {'a simulated platform' if self.simulated else 'hardware'} below {self}",
+            found=f"a {title} {'with' if marked else 'without'} the simulator's mark",
+        )
 
     def __str__(self) -> str:
         return f"{self.fingerprint.hex()} ({'simulated' if self.simulated else 'hardware'})"
@@ -156,10 +173,22 @@ class Roots:
         raise EvidenceError(
             EvidenceCode.CHAIN_ROOT,
             f"the chain of {hierarchy} ends in a root that is not pinned",
-            expected=[str(anchor) for anchor in usable],
+            expected=" or ".join(map(str, usable)) or f"a root of {hierarchy} that a policy names; none is named",
             found=fingerprint.hex(),
-            remedy="evidence of the simulator passes only a policy with simulation = true that names its root",
+            remedy=self._remedy(hierarchy, usable, marked=_MARK in certificate),
         )
+
+    def _remedy(self, hierarchy: Hierarchy, usable: list[Anchor], *, marked: bool) -> str:
+        """Say what to do about a root that is not pinned; `marked`: it seems to be that of a simulated platform."""
+        if marked:
+            return "evidence of the simulator passes only a policy with simulation = true that names its root"
+        if hierarchy is Hierarchy.TPM:
+            return "no vendor stands above all TPMs: name the key in [tpm] ak of a policy, or its maker's root in roots"
+        if any(anchor.simulated for anchor in self._anchors):
+            return "for evidence of hardware, use a policy without simulation, and no simulated root"
+        if any(anchor.fingerprint not in VENDOR_ROOTS for anchor in usable):
+            return "for evidence under the vendor's own root, leave dangerous_replacement_roots out of the policy"
+        return "treat the evidence as forged, unless you know whose root this is: it is not the vendor's"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Roots) and self._anchors == other._anchors

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 
-from attestation.errors import EvidenceCode, EvidenceError
+from attestation.errors import EvidenceError
 from manifests.errors import ErrorCode
+
+FETCH: Final = "fetch fresh collateral, and check this machine's clock"
+"""What to do about a document that the vendor's service renews."""
+
+NO_END: Final = 253_402_300_800
+"""The first second of the year 10000: the end of what does not expire."""
 
 
 class DateError(EvidenceError):
-    """A document is not valid at the time of verification; `nearest` is the nearest second at which it is."""
+    """Documents are not valid at the time of verification.  It is worded for one of them; see `check_dates`.
 
-    def __init__(self, code: ErrorCode, message: str, *, nearest: int, **details: Any) -> None:
-        """Keep the second, for reports that say how everything else stands."""
+    now: Unix seconds of the verification.  nearest: the nearest second at which that one is valid.  failing: every
+    document that is not valid at `now`, that one first.
+    """
+
+    def __init__(
+        self, code: ErrorCode, message: str, *, now: int, nearest: int, failing: tuple[Validity, ...], **details: Any
+    ) -> None:
+        """Keep the seconds, for reports that say how everything else stands."""
         super().__init__(code, message, **details)
+        self.now = now
         self.nearest = nearest
+        self.failing = failing
 
 
 @dataclass(frozen=True)
@@ -27,33 +42,54 @@ class Validity:
     """The half-open span [start, end) of Unix seconds in which `what` is valid.
 
     Vendors count differently: a certificate and a JSON document are still valid in the second of their last date,
-    a revocation list no longer is.  Whoever makes a Validity has already translated that.
+    a revocation list no longer is.  Whoever makes a Validity has already translated that.  renewal: what to do when it
+    has ended.
     """
 
     what: str
     start: int
     end: int
-    early: EvidenceCode
-    late: EvidenceCode
+    early: ErrorCode
+    late: ErrorCode
+    renewal: str = FETCH
+
+    def holds(self, now: int) -> bool:
+        """Tell whether `now` (Unix seconds) is inside the span."""
+        return self.start <= now < self.end
 
     def check(self, now: int) -> None:
-        """Raise EvidenceError `early` before the span and `late` after it."""
-        if now < self.start:
-            raise self._refusal(self.early, now, f"from {rfc3339(self.start)}", self.start)
-        if now >= self.end:
-            raise self._refusal(self.late, now, f"before {rfc3339(self.end)}", self.end - 1)
+        """Raise DateError `early` before the span and `late` after it."""
+        check_dates((self,), now)
 
-    def _refusal(self, code: EvidenceCode, now: int, expected: str, nearest: int) -> DateError:
-        remedy = "fetch fresh collateral, and check this machine's clock"
-        if code is self.early:
-            remedy = "check this machine's clock; a document from the future is not accepted"
+    def nearest(self, now: int) -> int:
+        """Return the second inside the span that is nearest to `now`."""
+        return max(self.start, min(now, self.end - 1))
+
+    def distance(self, now: int) -> int:
+        """Return by how many seconds `now` is outside the span."""
+        return abs(self.nearest(now) - now)
+
+    def code(self, now: int) -> ErrorCode:
+        """Return the code of a time outside the span."""
+        return self.early if now < self.start else self.late
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the span for programs, as RFC 3339."""
+        return {"what": self.what, "from": rfc3339(self.start), "until_before": rfc3339(self.end)}
+
+    def refusal(self, now: int, failing: tuple[Validity, ...] = ()) -> DateError:
+        """Return the error for a time outside the span; `failing`: all that fail with this one."""
+        early, code = now < self.start, self.code(now)
+        bound = f"from {rfc3339(self.start)}" if early else f"before {rfc3339(self.end)}"
         return DateError(
             code,
             f"{self.what}: {code.meaning}",
-            nearest=nearest,
-            expected=expected,
+            now=now,
+            nearest=self.nearest(now),
+            failing=failing or (self,),
+            expected=f"{bound} ({self.what})",
             found=rfc3339(now),
-            remedy=remedy,
+            remedy=_CLOCK if early else self.renewal,
         )
 
 
@@ -73,6 +109,23 @@ def crl_dates(crl: x509.CertificateRevocationList) -> tuple[int, int | None]:
     """
     end = crl.next_update_utc
     return int(crl.last_update_utc.timestamp()), None if end is None else int(end.timestamp())
+
+
+_CLOCK = "check this machine's clock; a document from the future is not accepted"
+
+
+def check_dates(validities: Iterable[Validity], now: int) -> None:
+    """Raise DateError unless all of these hold at `now` (Unix seconds); it names every one that does not.
+
+    The code is that of the first that fails, in the order of the steps of verification; of all that fail with that
+    code, the error is about the one that is furthest from `now`.
+    """
+    failing = tuple(each for each in validities if not each.holds(now))
+    if failing:
+        failing = tuple(dict.fromkeys(failing))
+        code = failing[0].code(now)
+        failing = tuple(sorted(failing, key=lambda each: (each.code(now) is not code, -each.distance(now))))
+        raise failing[0].refusal(now, failing)
 
 
 def rfc3339(seconds: int) -> str:

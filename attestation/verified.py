@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from attestation.types import PlatformClass
-from attestation.validity import rfc3339
+from attestation.validity import Validity, rfc3339
 
 
 class Evidence(Protocol):
@@ -38,13 +38,20 @@ class Verified(ABC):
 
     root: SHA-256 of the DER root certificate that the chains reached; simulated: what its anchor stands for.
     issued: Unix seconds of the oldest document of the vendor that says how the platform stands.  expires: the first
-    Unix second at which the same evidence with the same collateral no longer passes.
+    Unix second at which the same evidence with the same collateral no longer passes.  validities: the dates of every
+    document and certificate that it rests on.
     """
 
     simulated: bool
     root: bytes
     issued: int
     expires: int
+    validities: tuple[Validity, ...] = field(kw_only=True, repr=False)
+
+    @property
+    def begins(self) -> int:
+        """The first Unix second at which all of it is valid: nothing from the future counts."""
+        return max((self.issued, *(validity.start for validity in self.validities)))
 
     @property
     @abstractmethod
@@ -132,7 +139,11 @@ class Verified(ABC):
             "tcb_date": None if self.tcb_date is None else rfc3339(self.tcb_date),
             "tcb_evaluation_data_number": self.evaluation_number,
             "advisories": list(self.advisories),
-            "collateral": {"issued": rfc3339(self.issued), "expires": rfc3339(self.expires)},
+            "collateral": {
+                "issued": rfc3339(self.issued),
+                "expires": rfc3339(self.expires),
+                "documents": [validity.to_dict() for validity in self.validities],
+            },
             "platform_ids": self.platform_ids,
             **self.details(),
             "quote": self.evidence.to_dict(),

@@ -30,7 +30,10 @@ from attestation.collateral import CollateralSource
 from attestation.collateral.bundle import MAX_BUNDLE, Bundle, BundleSource, looks_like_bundle
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.abi import strip_padding
+from attestation.nvidia.container import DeviceEvidence
+from attestation.nvidia.spdm import parse_report
 from attestation.tees import BY_NAME, TEES
+from attestation.verified import Evidence
 from attestation.wrapping_json import MAX_ITEMS, count_items, find_collateral, find_texts, is_json
 from manifests.errors import StrongroomError
 
@@ -82,7 +85,8 @@ class _Candidate:
     @property
     def tee(self) -> str | None:
         """The name of the first TEE that recognises it."""
-        return next((tee.name for tee in TEES if tee.recognise(self.data)), None)
+        tee = evidence.recognised(self.data)
+        return None if tee is None else tee.name
 
     @property
     def parses(self) -> bool:
@@ -112,6 +116,14 @@ def unwrap(data: bytes) -> Unwrapped:
 def is_device_report(data: bytes) -> bool:
     """Tell whether bytes begin as a bare report of an NVIDIA device, which lacks its certificates."""
     return data.startswith(_DEVICE_REPORT)
+
+
+def parse_alone(data: bytes) -> Evidence:
+    """Parse unwrapped evidence; also a bare report of an NVIDIA device, whose certificates then lack.
+
+    Raises EvidenceError as `evidence.parse` does.
+    """
+    return DeviceEvidence(parse_report(data), ()) if is_device_report(data) else evidence.parse(data)
 
 
 def _choose(candidates: list[_Candidate], data: bytes) -> Unwrapped:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from attestation.collateral import Collateral, CollateralSource, FixedSource
-from attestation.collateral.held import decode
+from attestation.collateral.kinds import decode
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.nvidia.sdk_json import from_sdk_json
 from manifests.errors import StrongroomError

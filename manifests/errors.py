@@ -6,6 +6,8 @@ found, and what to do next (`remedy`).  None of these ever carries a secret or a
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import IntEnum, StrEnum
 from typing import Any, Self
 
@@ -47,6 +49,15 @@ class ErrorCode(StrEnum):
         return member
 
 
+def shown(value: object) -> str:
+    """Return what was expected or found as text for people: bytes in hex, several values side by side, never empty."""
+    if isinstance(value, bytes):
+        value = value.hex()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ", ".join(map(shown, value)) or "none"
+    return str(value) or "nothing"
+
+
 def _restore(kind: type[StrongroomError], args: tuple[Any, ...], state: dict[str, Any]) -> StrongroomError:
     error = kind.__new__(kind, *args)
     error.args = args
@@ -69,6 +80,7 @@ class StrongroomError(Exception):
         """Keep what the caller needs; `message` is one sentence without secrets, `remedy` else the code's own."""
         super().__init__(message)
         self.code = code
+        self.fault = code.fault
         self.message = message
         self.expected = expected
         self.found = found
@@ -81,7 +93,7 @@ class StrongroomError(Exception):
     @property
     def exit_code(self) -> int:
         """Exit status for a command that ends with this error."""
-        return int(self.code.fault)
+        return int(self.fault)
 
     def __str__(self) -> str:
         return f"[{self.code}] {self.message}"
@@ -90,12 +102,28 @@ class StrongroomError(Exception):
         """Give the machine-readable form that `--json` prints."""
         return {
             "code": str(self.code),
-            "fault": self.code.fault.name.lower(),
+            "fault": self.fault.name.lower(),
             "message": self.message,
-            "expected": None if self.expected is None else str(self.expected),
-            "found": None if self.found is None else str(self.found),
+            "expected": None if self.expected is None else shown(self.expected),
+            "found": None if self.found is None else shown(self.found),
             "remedy": self.remedy,
         }
+
+
+@contextlib.contextmanager
+def configuring(option: str, path: object, remedy: str | None = None) -> Iterator[None]:
+    """Read a file that an option of a command names: whatever is wrong with it is the caller's to correct.
+
+    The error keeps its code; it names option and file, says `remedy` where one is given, and its fault is
+    `Fault.USAGE`, so that no script takes a typing error for a verdict.
+    """
+    try:
+        yield
+    except StrongroomError as error:
+        error.fault = Fault.USAGE
+        error.message = f"{option}{'' if str(path) in error.message else f' {path}'}: {error.message}"
+        error.remedy = remedy or error.remedy
+        raise
 
 
 _WHOLE = "get the file again from whoever made it"

@@ -142,3 +142,10 @@ def test_an_interruption_ends_with_its_own_status(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(strongroom.cli, "main", interrupted)
     assert strongroom._run() == 130
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_as_a_shell_has_it() -> None:
+    """Status 1 would say that the program has a defect, and 0 that everything was told."""
+    script = f"{sys.executable} -m strongroom --help | (exec <&-; sleep 5); echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert (done.stdout, done.stderr) == ("141\n", "")

@@ -157,13 +157,7 @@ def _build(der: bytes, fields: Fields, role: Role, product: Product, anchor: Anc
 
 def _check_mark(extensions: Extensions, role: Role, anchor: Anchor) -> None:
     """Hold the simulator's mark against the anchor: simulated roots require it, vendors' refuse it."""
-    marked = SIMULATION in extensions
-    if marked and not anchor.simulated:
-        raise EvidenceError(EvidenceCode.CHAIN_SIMULATED, f"the {role.title} certificate is marked as simulated")
-    if anchor.simulated and not marked:
-        raise EvidenceError(
-            EvidenceCode.CHAIN_NOT_SIMULATED, f"the {role.title} certificate lacks the simulator's mark"
-        )
+    anchor.check_mark(f"{role.title} certificate", marked=SIMULATION in extensions)
 
 
 def _check_extensions(extensions: Extensions, role: Role) -> None:

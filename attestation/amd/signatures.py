@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from attestation.der import BIT_STRING, SEQUENCE, DerReader
-from attestation.errors import EvidenceCode, EvidenceError
+from attestation.errors import EvidenceCode
+from attestation.unsigned import unsigned
 from manifests.errors import ErrorCode
 
 SALT_SIZE: Final = 48
@@ -59,12 +60,13 @@ def verify_pss(key: rsa.RSAPublicKey, signature: bytes, message: bytes, code: Er
     try:
         key.verify(signature, message, _PSS, hashes.SHA384())
     except InvalidSignature:
-        raise EvidenceError(code, f"{what}: {code.meaning}") from None
+        raise unsigned(code, key, signature, what) from None
 
 
 def verify_report(key: ec.EllipticCurvePublicKey, r: int, s: int, message: bytes, code: ErrorCode) -> None:
     """Verify the signature (r, s) of a report; raises EvidenceError `code`."""
+    signature = encode_dss_signature(r, s)
     try:
-        key.verify(encode_dss_signature(r, s), message, _ECDSA)
+        key.verify(signature, message, _ECDSA)
     except InvalidSignature:
-        raise EvidenceError(code, code.meaning) from None
+        raise unsigned(code, key, signature) from None

@@ -45,7 +45,7 @@ from attestation.collateral.key import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import pem
 from attestation.roots import Anchor, Roots
-from attestation.validity import Validity
+from attestation.validity import Validity, check_dates
 
 _KINDS = {SigningKey.VCEK: VCEK, SigningKey.VLEK: VLEK}
 
@@ -72,9 +72,8 @@ class ValidatedEndorsement:
         return min(validity.end for validity in self.validities)
 
     def check_dates(self, now: int) -> None:
-        """Raise EvidenceError for the first document that is not valid at `now`."""
-        for validity in self.validities:
-            validity.check(now)
+        """Raise DateError for all documents that are not valid at `now`."""
+        check_dates(self.validities, now)
 
 
 def prepare(collateral: SnpCollateral, roots: Roots, now: int) -> ValidatedEndorsement:
@@ -134,6 +133,7 @@ def verify_report(
         root=endorsed.anchor.fingerprint,
         issued=endorsed.issued,
         expires=endorsed.expires,
+        validities=endorsed.validities,
         report=report,
         endorsement=endorsed.endorsement,
         tcb=_tcb(report, reported),  # 8
@@ -162,7 +162,12 @@ def _prepared(
             remedy="use collateral that was fetched for this report",
         )
     if collateral.roots != roots:
-        raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_ROOTS,
+            EvidenceCode.COLLATERAL_ROOTS.meaning,
+            expected=str(roots),
+            found=str(collateral.roots),
+        )
     return collateral
 
 

@@ -116,7 +116,10 @@ def _parse(raw: bytes) -> AzureEvidence:
     endorsed = _ENDORSEMENTS[names["endorsement"]]
     if hcl.report_type is not endorsed or (report_type or endorsed) is not endorsed:
         raise EvidenceError(
-            AzureCode.HCL_TEE, AzureCode.HCL_TEE.meaning, expected=endorsed.name, found=hcl.report_type.name
+            AzureCode.HCL_TEE,
+            AzureCode.HCL_TEE.meaning,
+            expected=endorsed.name,
+            found=f"{hcl.report_type.name}; by the JSON around it, {(report_type or endorsed).name}",
         )
     given = value[names["endorsement"]]
     if endorsed is ReportType.SNP:

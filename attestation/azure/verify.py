@@ -42,6 +42,8 @@ from attestation.tpm.verified import TpmVerified
 from attestation.tpm.verify import check_quote
 from attestation.verified import Verified
 
+_STANDS = ("simulated", "root", "issued", "expires", "validities")
+"""What all parts have from the processor's."""
 _USES_USER_DATA = 2
 """The version from which user data is bound."""
 
@@ -60,7 +62,7 @@ def verify_evidence(evidence: AzureEvidence, collateral: Any, roots: Roots, now:
     """
     inner = _verify_inner(evidence, collateral, roots, now)  # 2
     claims = check_vtpm(evidence)  # 3 to 7
-    stands: dict[str, Any] = {name: getattr(inner, name) for name in ("simulated", "root", "issued", "expires")}
+    stands: dict[str, Any] = {name: getattr(inner, name) for name in _STANDS}
     vtpm = TpmVerified(**stands, source=evidence.quote, key=fingerprint(claims.ak))
     return AzureVerified(**stands, source=evidence, inner=inner, vtpm=vtpm, claims=claims)
 
@@ -99,7 +101,7 @@ def _with_vcek(
     """Return the collateral with the certificate that the evidence carries; one that was validated must have it."""
     if isinstance(collateral, SnpCollateral):
         return SnpCollateral(vek=evidence.vcek or b"", chain=collateral.chain, crl=collateral.crl)
-    if collateral is not None and collateral.vek.der != evidence.vcek:
+    if isinstance(collateral, ValidatedEndorsement) and collateral.vek.der != evidence.vcek:
         raise EvidenceError(
             AzureCode.VCEK,
             AzureCode.VCEK.meaning,

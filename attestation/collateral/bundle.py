@@ -45,6 +45,11 @@ class Bundle:
         }
         return json.dumps(value, indent=1)
 
+    @property
+    def only(self) -> Collateral | None:
+        """The one collateral that it has; None where it has none or several."""
+        return next(iter(self.collateral.values())) if len(self.collateral) == 1 else None
+
     def file(self, key: CollateralKey) -> bytes | None:
         """Return the collateral of one key as its file; None where the bundle has none."""
         held = self.collateral.get(key)
@@ -87,6 +92,10 @@ class BundleSource(CollateralSource):
     def __init__(self, bundle: Bundle) -> None:
         """Hand out what the bundle has."""
         self._bundle = bundle
+
+    def only(self) -> Collateral | None:
+        """Return what the bundle has, if that is one."""
+        return self._bundle.only
 
     def _fetch(self, key: CollateralKey) -> bytes | None:
         return self._bundle.file(key)

@@ -19,6 +19,8 @@ from attestation.collateral.http import HttpClient
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.sources import open_source
 from attestation.collateral.vendors import VendorSource
+from attestation.errors import EvidenceError
+from attestation.given_roots import simulated_roots
 from attestation.moment import Moment
 from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
@@ -141,13 +143,21 @@ def _key(path: Path | None, tee: str | None, fmspc: str | None, ca: str | None, 
     if sum((path is not None, name is not None, any(family))) != 1 or (any(family) and not all(family)):
         raise click.UsageError("say what to fetch: --evidence, or --name, or --tee with --fmspc and --ca")
     if name is not None:
-        return CollateralKey.parse(name)
+        return _typed(name, "--name", "a name is as `collateral status` shows it, such as sgx-00906ed50000-platform")
     if path is None:
-        return CollateralKey(tee or "", (fmspc or "").lower(), ca or "")
+        return _typed(f"{tee}-{(fmspc or '').lower()}-{ca}", "--fmspc", "a family is 12 hex digits")
     key = evidence.collateral_key(evidence.parse(_evidence(path)))
     if key is None:
         raise click.UsageError(f"{path} needs no collateral: all that its verification takes travels with it")
     return key
+
+
+def _typed(name: str, option: str, form: str) -> CollateralKey:
+    """Return the key of a name that was typed; raises click.BadParameter."""
+    try:
+        return CollateralKey.parse(name)
+    except EvidenceError:
+        raise click.BadParameter(form, param_hint=option) from None
 
 
 def _evidence(path: Path) -> bytes:
@@ -175,7 +185,7 @@ def _source(
 def _roots(simulated: tuple[Path, ...]) -> Roots:
     if not simulated:
         return Roots.vendor()
-    return Roots.simulated(*(read_bounded(path, _MAX_CERTIFICATE) for path in simulated))
+    return simulated_roots(simulated)
 
 
 def _report(held: list[Held], now: int, *, as_json: bool) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from attestation import strict_json
 from attestation.amd import verify as amd
 from attestation.amd.collateral import SnpCollateral
 from attestation.collateral.bundle import MAX_BUNDLE, Bundle, looks_like_bundle
 from attestation.collateral.document import MAX_COLLATERAL, Collateral, malformed
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.key import CollateralKey
+from attestation.collateral.kinds import decode
 from attestation.collateral.sources import CollateralSource
+from attestation.errors import EvidenceError
 from attestation.intel import verify as intel
 from attestation.intel.collateral import IntelCollateral
 from attestation.roots import Anchor, Roots
@@ -63,7 +65,7 @@ class Held:
 
     def stale(self, now: int) -> tuple[Validity, ...]:
         """Return the parts that are not valid at `now` (Unix seconds)."""
-        return tuple(validity for validity in self.validities if not validity.start <= now < validity.end)
+        return tuple(validity for validity in self.validities if not validity.holds(now))
 
     def usable(self, now: int) -> bool:
         """Tell whether evidence can be verified with it at `now`."""
@@ -82,22 +84,21 @@ class Held:
             "issued": rfc3339(self.issued) if genuine else None,
             "expires": rfc3339(self.expires) if genuine else None,
             "stale": None if not genuine else bool(self.stale(now)),
-            "documents": [
-                {"what": item.what, "from": rfc3339(item.start), "until_before": rfc3339(item.end)}
-                for item in self.validities
-            ],
+            "documents": [item.to_dict() for item in self.validities],
             "error": None if self.problem is None else self.problem.to_dict(),
         }
 
 
 def inspect(path: Path, roots: Roots) -> Held:
     """Look at one file, whose name says what it should be; what is wrong with it shows in the result."""
-    key = None
     try:
         key = CollateralKey.parse(path.name.removesuffix(SUFFIX))
+    except EvidenceError as unnamed:
+        return Held(path, None, _unnamed(path, roots, unnamed))
+    try:
         authentic, found = identify(decode(read_bounded(path, MAX_COLLATERAL)), roots)
         if found != key:
-            raise _misfiled(found, path.name)
+            raise _misfiled(found, path)
     except StrongroomError as problem:
         return Held(path, key, problem)
     return Held(
@@ -127,18 +128,6 @@ def identify(collateral: Collateral, roots: Roots) -> tuple[Authentic, Collatera
     raise malformed("it is of a kind that no folder holds")
 
 
-def decode(data: bytes) -> Collateral:
-    """Return the collateral of a file, of whichever kind its fields say; raises EvidenceError."""
-    from attestation.collateral.kinds import KINDS  # the kinds are subclasses of what this package declares
-
-    kinds = list(dict.fromkeys(KINDS.values()))
-    value = strict_json.loads(data.decode("utf-8", "replace"), max_size=MAX_COLLATERAL)
-    for kind in kinds:
-        if isinstance(value, dict) and value.keys() == kind.__dataclass_fields__.keys():
-            return kind.from_json(data)
-    raise malformed("it has the fields of no kind", [kind.__name__ for kind in kinds])
-
-
 def file_into(folder: Path, path: Path, roots: Roots) -> list[tuple[CollateralKey, Path]]:
     """Verify what a file holds, collateral or a bundle, and file it under its right name; replaces what is there.
 
@@ -165,7 +154,13 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
     def named(collateral: Collateral) -> CollateralKey:
         found = identify(collateral, roots)[1]
         if found not in key.candidates:
-            raise _misfiled(found, f"the answer for {key}")
+            raise FetchError(
+                FetchCode.MISFILED,
+                "the service's answer is of another platform than was asked for",
+                expected=" or ".join(map(str, key.candidates)),
+                found=str(found),
+                remedy="ask the vendor's own service, or check the address: this one answers for another platform",
+            )
         return found
 
     collateral, found = source.fetch_verified(key, named)
@@ -180,13 +175,21 @@ def store(folder: Path, key: CollateralKey, collateral: Collateral) -> Path:
     return path
 
 
-def _misfiled(found: CollateralKey, name: str) -> FetchError:
+def _unnamed(path: Path, roots: Roots, unnamed: EvidenceError) -> StrongroomError:
+    """Say what a file is whose name no collateral has: collateral to import, or something else."""
+    with suppress(StrongroomError):
+        return _misfiled(identify(decode(read_bounded(path, MAX_COLLATERAL)), roots)[1], path)
+    unnamed.remedy = "move it out of the folder: its name is not one of collateral, and neither is its content"
+    return unnamed
+
+
+def _misfiled(found: CollateralKey, path: Path) -> FetchError:
     return FetchError(
         FetchCode.MISFILED,
         FetchCode.MISFILED.meaning,
         expected=f"{found}{SUFFIX}",
-        found=name,
-        remedy="import the file anew: that files it under its right name",
+        found=path.name,
+        remedy=f"`strongroom collateral import {path} --output FOLDER` files it under its right name",
     )
 
 

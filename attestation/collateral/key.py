@@ -38,7 +38,12 @@ class CollateralKey:
         family, unit = _FORMS.get(self.tee, ("$.", "$."))
         if re.fullmatch(family, self.family) is None or re.fullmatch(unit, self.unit) is None:
             found = " ".join(repr(part[:32]) for part in (self.tee, self.family, self.unit))
-            raise EvidenceError(EvidenceCode.COLLATERAL_KEY, "the key names no collateral", found=found)
+            raise EvidenceError(
+                EvidenceCode.COLLATERAL_KEY,
+                "the key names no collateral",
+                expected="sgx or tdx, 12 hex digits, processor or platform; or snp, a product, a key's chip and TCB",
+                found=found,
+            )
 
     @classmethod
     def parse(cls, text: str) -> CollateralKey:

@@ -20,19 +20,29 @@ class CollateralSource(ABC):
     """Somewhere that collateral comes from.  Nothing that it returns is trusted."""
 
     def fetch(self, key: CollateralKey) -> Collateral:
-        """Return the collateral filed under `key`; raises EvidenceError `collateral-missing` and others."""
-        from attestation.collateral.kinds import KINDS  # the kinds are subclasses of what this package declares
+        """Return the collateral filed under `key`; raises EvidenceError `collateral-missing` and others.
+
+        It may be of another TEE than `key`: verification tells.
+        """
+        from attestation.collateral.kinds import decode  # the kinds are subclasses of what this package declares
 
         for candidate in key.candidates:
             data = self._fetch(candidate)
             if data is not None:
-                return KINDS[key.tee].from_json(data)
+                return decode(data)
         raise EvidenceError(
             EvidenceCode.COLLATERAL_MISSING,
             f"no collateral is held for {key}",
             expected=" or ".join(map(str, key.candidates)),
             remedy="fetch the vendor's collateral for this platform and put it there",
         )
+
+    def only(self) -> Collateral | None:
+        """Return the one collateral that this source has whatever the key, for evidence that gives none; None else.
+
+        Raises as `fetch` does.
+        """
+        return None
 
     def fetch_verified(self, key: CollateralKey, verify: Callable[[Collateral], T]) -> tuple[Collateral, T]:
         """Return the collateral filed under `key`, and what `verify` makes of it; raises as `fetch` and `verify` do.
@@ -75,13 +85,26 @@ class FileSource(CollateralSource):
         data = read_bounded(self.path, MAX_BUNDLE)
         return Bundle.from_json(data).file(key) if looks_like_bundle(data) else data
 
+    def only(self) -> Collateral | None:
+        """Return the file's collateral, or a bundle's if it has one only."""
+        from attestation.collateral.bundle import MAX_BUNDLE, Bundle, looks_like_bundle
+        from attestation.collateral.kinds import decode
+
+        data = read_bounded(self.path, MAX_BUNDLE)
+        return Bundle.from_json(data).only if looks_like_bundle(data) else decode(data)
+
 
 class FixedSource(CollateralSource):
     """Collateral that is already in memory, such as the bundle that travels with evidence."""
 
     def __init__(self, collateral: Collateral) -> None:
         """Hand out this collateral."""
+        self._collateral = collateral
         self._data = collateral.to_json().encode("utf-8")
+
+    def only(self) -> Collateral | None:
+        """Return it."""
+        return self._collateral
 
     def _fetch(self, key: CollateralKey) -> bytes | None:  # noqa: ARG002 - one bundle serves every key
         return self._data

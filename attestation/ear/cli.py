@@ -18,6 +18,7 @@ from attestation.ear.token import Token
 from attestation.moment import Moment
 from attestation.validity import rfc3339
 from manifests import keyfile
+from manifests.errors import configuring
 from manifests.files import read_bounded
 from manifests.show import print_facts
 
@@ -54,7 +55,7 @@ def verify_token(
     Ends with 0 if it does and 10 if it is refused; what a genuine token says is printed in both cases.
     """
     now = int(time.time()) if at is None else at
-    keys = [read_verifier_card(card) for card in cards]
+    keys = [_card(card) for card in cards]
     opened = open_token(_read(token), keys, now, audience=audience, nonce=nonce_bytes(nonce), leeway=leeway)
     refusal = _refusal(opened, simulation, warnings)
     if as_json:
@@ -79,6 +80,12 @@ def verifier_key(key: Path, passphrase_file: Path | None, as_json: bool) -> None
         click.echo(json.dumps(shown, indent=2))
     else:
         print_facts(shown)
+
+
+def _card(path: Path) -> bytes:
+    remedy = "give the card of a verifier that you trust: the .pub file that `strongroom attest verifier-key` writes"
+    with configuring("--key", path, remedy):
+        return read_verifier_card(path)
 
 
 def _read(path: Path) -> str:

@@ -9,7 +9,12 @@ class EarCode(ErrorCode):
     """Codes of attestation result tokens: their making, their form, their signature, and what they say."""
 
     UNISSUABLE = "ear-unissuable", Fault.REFUSED, "there is nothing that a token could vouch for"
-    REQUEST = "ear-request", Fault.USAGE, "a token cannot have such a nonce, audience or lifetime"
+    REQUEST = (
+        "ear-request",
+        Fault.USAGE,
+        "a token cannot have such a nonce, audience or lifetime",
+        "give a nonce of 8 to 64 bytes in hex, an audience of up to 256 printable characters, a lifetime within a day",
+    )
 
     MALFORMED = "ear-malformed", Fault.MALFORMED, "the text is not a token of the expected profile"
     ALGORITHM = "ear-algorithm", Fault.REFUSED, "the token is signed by another algorithm than EdDSA, or not at all"

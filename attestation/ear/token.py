@@ -70,13 +70,16 @@ class Token:
             self._refuse()
 
     def _refuse(self) -> None:
+        remedy = "have the verifier say what these checks found; docs/codes.md explains the codes"
+        if self.accepted:  # and no warning was to be accepted
+            remedy = "demand --warnings (warnings=True) if you accept what its policy names as dangerous: " + remedy
         codes = [*self.appraisal["failed"], *self.appraisal["warned"]]
         raise EarError(
             EarCode.STATUS,
             f"the token says of this {self.platform} evidence: {self.status.value}",
             expected=Tier.AFFIRMING.value,
             found=f"{self.status.value}: {', '.join(codes) or 'no check is named'}",
-            remedy="have the verifier say what these checks found; docs/codes.md explains the codes",
+            remedy=remedy,
         )
 
     def to_dict(self) -> dict[str, Any]:

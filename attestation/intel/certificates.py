@@ -152,13 +152,7 @@ def _read(der: bytes, tbs: bytes, role: Role, anchor: Anchor) -> Certificate:
 
 def _check_mark(extensions: Extensions, role: Role, anchor: Anchor) -> None:
     """Hold the simulator's mark against the anchor: simulated roots require it, vendors' refuse it."""
-    marked = SIMULATION_EXTENSION in extensions
-    if marked and not anchor.simulated:
-        raise EvidenceError(EvidenceCode.CHAIN_SIMULATED, f"the {role.title} certificate is marked as simulated")
-    if anchor.simulated and not marked:
-        raise EvidenceError(
-            EvidenceCode.CHAIN_NOT_SIMULATED, f"the {role.title} certificate lacks the simulator's mark"
-        )
+    anchor.check_mark(f"{role.title} certificate", marked=SIMULATION_EXTENSION in extensions)
 
 
 def _check_role(subject: bytes, extensions: Extensions, role: Role) -> None:

@@ -61,7 +61,12 @@ def read_crl(der: bytes, issuer: Certificate) -> RevocationList:
     except X509_ERRORS:
         raise _malformed("it cannot be parsed") from None
     if _issuer_of(tbs) != issuer.subject:
-        raise EvidenceError(EvidenceCode.CRL_ISSUER, "the revocation list names another issuer")
+        raise EvidenceError(
+            EvidenceCode.CRL_ISSUER,
+            "the revocation list names another issuer",
+            expected=f"the DER name {issuer.subject.hex()}",
+            found=f"the DER name {_issuer_of(tbs).hex()}",
+        )
     if any(extension.oid not in _COMPLETE_LIST for extension in extensions):
         raise _malformed("it is not a complete list")
     return RevocationList(issuer, revoked, validity)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.unsigned import unsigned
 
 RAW_SIZE = 64
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
@@ -22,7 +23,12 @@ def load_point(raw: bytes) -> ec.EllipticCurvePublicKey:
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + raw)
     except ValueError:
-        raise EvidenceError(EvidenceCode.ATTESTATION_KEY, EvidenceCode.ATTESTATION_KEY.meaning) from None
+        raise EvidenceError(
+            EvidenceCode.ATTESTATION_KEY,
+            EvidenceCode.ATTESTATION_KEY.meaning,
+            expected="x and y of a point on P-256",
+            found=raw.hex(),
+        ) from None
 
 
 def verify_der(key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes, code: EvidenceCode) -> None:
@@ -30,7 +36,7 @@ def verify_der(key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes,
     try:
         key.verify(signature, message, _ALGORITHM)
     except InvalidSignature:
-        raise EvidenceError(code, code.meaning) from None
+        raise unsigned(code, key, signature) from None
 
 
 def verify_raw(key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes, code: EvidenceCode) -> None:

@@ -97,6 +97,7 @@ def first_reached(levels: tuple[TcbLevel, ...], found: tuple[int, ...], none: Er
                 raise EvidenceError(
                     EvidenceCode.TCB_REVOKED,
                     EvidenceCode.TCB_REVOKED.meaning,
+                    expected=f"security versions of a level that is not {TcbStatus.REVOKED}",
                     found=found,
                     remedy="update the platform's firmware; no policy accepts a revoked level",
                 )

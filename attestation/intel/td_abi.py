@@ -199,10 +199,14 @@ class TdQuote(Quote):
         return self.header.serialize() + descriptor + self.body.serialize()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field by name, byte strings and integers as the hex of their bytes in the quote."""
+        """Return every field by name, byte strings and integers as the hex of their bytes in the quote.
+
+        Quotes of version 4 have no body type: it is None.
+        """
+        described = self.header.version == 5
         return {
             "header": TD_HEADER.to_hex(self.header.__dict__),
-            "body_type": self.body_type,
+            "body_type": self.body_type.to_bytes(2, "little").hex() if described else None,
             "td_report": self.body.to_hex(),
             **super().to_dict(),
         }

@@ -55,7 +55,8 @@ from attestation.intel.quote import Quote
 from attestation.intel.td_abi import TdQuote
 from attestation.intel.verified import IntelVerified, SgxVerified, TdxVerified
 from attestation.roots import Anchor, Roots
-from attestation.validity import Validity
+from attestation.unsigned import fingerprint
+from attestation.validity import Validity, check_dates
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -71,8 +72,15 @@ class Platform:
     leaf: Certificate
     ca: Certificate
     pck: PckExtension
+    validities: tuple[Validity, ...] = field(repr=False)
+    """Those of the collateral's documents and of the chain, each once."""
     certified: dict[tuple[bytes, ...], None] = field(default_factory=dict, repr=False, compare=False)
     """Attestation keys that the platform has vouched for: all that steps 5 and 6 look at; the oldest goes first."""
+
+    @functools.cached_property
+    def expires(self) -> int:
+        """The first Unix second at which one of the documents is no longer valid."""
+        return min(validity.end for validity in self.validities)
 
 
 @dataclass(frozen=True)
@@ -105,15 +113,9 @@ class ValidatedCollateral:
         """Unix seconds of the oldest of TCB info, QE identity and PCK revocation list."""
         return min(item.validity.start for item in (self.tcb_info, self.qe_identity, self.pck_crl))
 
-    @functools.cached_property
-    def expires(self) -> int:
-        """The first Unix second at which one of the documents is no longer valid."""
-        return min(validity.end for validity in self.validities)
-
     def check_dates(self, now: int) -> None:
-        """Raise EvidenceError for the first document that is not valid at `now`."""
-        for validity in self.validities:
-            validity.check(now)
+        """Raise DateError for all documents that are not valid at `now`."""
+        check_dates(self.validities, now)
 
 
 def prepare(collateral: IntelCollateral, roots: Roots, now: int) -> ValidatedCollateral:
@@ -196,12 +198,10 @@ def verify_quote(
     Raises EvidenceError at the first signature, chain, date or level that does not hold.  Prepared collateral must
     have been prepared under the same roots (`collateral-roots`).
     """
-    collateral = _prepared(quote, collateral, roots, now)  # C1 to C8
+    collateral = _prepared(quote, collateral, roots)  # C1 to C7
     platform = _platform(quote.certification_data, collateral)  # 2, 3
-    leaf, ca, pck = platform.leaf, platform.ca, platform.pck
-    collateral.check_dates(now)  # 4
-    ca.validity.check(now)
-    leaf.validity.check(now)
+    pck = platform.pck
+    check_dates(platform.validities, now)  # C8, 4
     _check_attestation_key(quote, platform)  # 5, 6
     key = ecdsa.load_point(quote.attestation_key)  # 7
     ecdsa.verify_raw(key, quote.signature, quote.signed, EvidenceCode.QUOTE_SIGNATURE)
@@ -210,7 +210,8 @@ def verify_quote(
         "root": collateral.anchor.fingerprint,
         "pck": pck,
         "issued": collateral.issued,
-        "expires": min(collateral.expires, ca.validity.end, leaf.validity.end),
+        "expires": platform.expires,
+        "validities": platform.validities,
     }
     documents = (collateral.tcb_info, collateral.qe_identity)
     if isinstance(quote, TdQuote):  # 8 to 11
@@ -219,9 +220,7 @@ def verify_quote(
     return SgxVerified(quote=quote, tcb=tcb.verdict(*documents, pck, quote.qe_report), **common)
 
 
-def _prepared(
-    quote: Quote, collateral: Collateral | ValidatedCollateral | None, roots: Roots, now: int
-) -> ValidatedCollateral:
+def _prepared(quote: Quote, collateral: Collateral | ValidatedCollateral | None, roots: Roots) -> ValidatedCollateral:
     """Return the collateral, verified under the same roots and of the quote's TEE."""
     if collateral is None:
         raise EvidenceError(
@@ -231,11 +230,16 @@ def _prepared(
             remedy="fetch it from Intel's provisioning certification service, or from a cache of it",
         )
     if isinstance(collateral, IntelCollateral):
-        collateral = prepare(collateral, roots, now)
+        collateral = authenticate(collateral, roots)  # its dates are held together with those of the platform
     if not isinstance(collateral, ValidatedCollateral):
         raise _other_tee("collateral", quote.tee, type(collateral).__name__)
     if collateral.roots != roots:
-        raise EvidenceError(EvidenceCode.COLLATERAL_ROOTS, EvidenceCode.COLLATERAL_ROOTS.meaning)
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_ROOTS,
+            EvidenceCode.COLLATERAL_ROOTS.meaning,
+            expected=str(roots),
+            found=str(collateral.roots),
+        )
     _check_tee("collateral", quote.tee, collateral.tee)
     return collateral
 
@@ -259,7 +263,8 @@ def _read_platform(chain: bytes, collateral: ValidatedCollateral) -> Platform:
         _check_same_authority(ca, collateral.pck_ca)
     leaf = read_issued(leaf_der, ca, PCK, collateral.anchor)
     collateral.pck_crl.check(leaf)
-    return Platform(leaf, ca, extension_of(leaf))
+    validities = tuple(dict.fromkeys((*collateral.validities, ca.validity, leaf.validity)))
+    return Platform(leaf, ca, extension_of(leaf), validities)
 
 
 def _remember(memory: dict[K, V], key: K, value: V) -> None:
@@ -275,10 +280,15 @@ def _check_same_authority(found: Certificate, expected: Certificate) -> None:
         raise EvidenceError(
             EvidenceCode.CRL_ISSUER,
             "the PCK revocation list is from another authority than the quote's PCK",
-            expected=found.common_name,
-            found=expected.common_name,
+            expected=_authority(found),
+            found=_authority(expected),
             remedy="use the collateral of this platform's CA (processor or platform)",
         )
+
+
+def _authority(certificate: Certificate) -> str:
+    """Return an authority's name and SHA-256 of its key: two may have the same name."""
+    return f"{certificate.common_name} with the key {fingerprint(certificate.key)}"
 
 
 def _check_attestation_key(quote: Quote, platform: Platform) -> None:

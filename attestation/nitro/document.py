@@ -82,11 +82,11 @@ class NitroDocument:
         return self.message.serialize()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field by AWS's name, byte strings as hex."""
+        """Return every field by AWS's name: text as it is, byte strings and the 8 bytes of the time as hex."""
         return {
             "module_id": self.module_id,
             "digest": _DIGEST,
-            "timestamp": self.timestamp,
+            "timestamp": self.timestamp.to_bytes(8, "big").hex(),
             "pcrs": {str(index): value.hex() for index, value in self.pcrs.items()},
             "certificate": self.certificate.hex(),
             "cabundle": [der.hex() for der in self.cabundle],

@@ -48,6 +48,7 @@ _PROFILE = Profile(
     shortest=2,
     longest=6,
     extensions=frozenset({ExtensionOID.AUTHORITY_INFORMATION_ACCESS}),
+    renewal="fetch the reference manifest anew",
 )
 _SIGNED_INFO = (
     ("CanonicalizationMethod", _C14N, ()),
@@ -265,5 +266,10 @@ def named(rims: tuple[Rim, ...]) -> Mapping[tuple[str, str], Rim]:
     """Return manifests by product and version; raises EvidenceError `nvidia-rim-twice`."""
     found = {(rim.product, rim.version): rim for rim in rims}
     if len(found) != len(rims):
-        raise EvidenceError(NvidiaCode.RIM_TWICE, NvidiaCode.RIM_TWICE.meaning)
+        raise EvidenceError(
+            NvidiaCode.RIM_TWICE,
+            NvidiaCode.RIM_TWICE.meaning,
+            expected="one manifest for each product and version",
+            found=[f"{rim.product} {rim.version}" for rim in rims],
+        )
     return found

@@ -10,7 +10,7 @@ Each device:
   3   product: the device certificate is of one that is handled, and the leaf of the same
   4   report: request and response signed by the leaf                                             SPDM 10.11
   5   firmware: the report's FWID, where it has one, is that of the leaf's DICE extension         SDK, m_fwid_match
-  6   every certificate is valid at `now`
+  6   every certificate is valid at `now`; held together with those of the manifests (9)
   7   no device is there twice
 
 Each manifest:
@@ -41,6 +41,7 @@ from attestation.nvidia.fwid import COMPOSITE_DEVICE_ID, TCB_INFO, Firmware, rea
 from attestation.nvidia.rim import Rim, named
 from attestation.nvidia.verified import DeviceVerified, Kind, NvidiaVerified, Product
 from attestation.roots import Hierarchy, Roots
+from attestation.validity import Validity, check_dates
 
 PROFILE: Final = Profile(
     "device",
@@ -55,6 +56,7 @@ PROFILE: Final = Profile(
             TCB_INFO,
         }
     ),
+    renewal="get evidence from the device anew: its certificates travel with it",
 )
 
 PRODUCTS: Final[Mapping[str, Product]] = {
@@ -83,14 +85,21 @@ def verify_evidence(evidence: NvidiaEvidence, known: Known | None, roots: Roots,
     again, but their dates are.  Raises EvidenceError at the first step that fails.
     """
     known = known or Known()
-    genuine = [_device(each, _at(known.devices, place), roots, now) for place, each in enumerate(evidence.devices)]
+    genuine = [_device(each, _at(known.devices, place), roots) for place, each in enumerate(evidence.devices)]
     _check_distinct(genuine)  # 7
-    signers = [_signer(rim, _at(known.rims, place), roots, now) for place, rim in enumerate(evidence.rims)]
+    signers = [rim.verify(roots, _at(known.rims, place)) for place, rim in enumerate(evidence.rims)]  # 8
     chains = [*(each.chain for each in genuine), *signers]
+    validities = tuple(dict.fromkeys(validity for chain in chains for validity in chain.validities))
+    check_dates(validities, now)  # 6, 9
     if len({chain.anchor.simulated for chain in chains}) != 1:
-        raise EvidenceError(NvidiaCode.ROOTS_MIXED, NvidiaCode.ROOTS_MIXED.meaning)
+        raise EvidenceError(
+            NvidiaCode.ROOTS_MIXED,
+            NvidiaCode.ROOTS_MIXED.meaning,
+            expected="chains to roots of one class",
+            found=[str(chain.anchor) for chain in chains],
+        )
     manifests = named(evidence.rims)  # 10
-    common = _Common(now, min(chain.expires for chain in chains))
+    common = _Common(now, min(chain.expires for chain in chains), validities)
     devices = tuple(_verified(each, manifests, common) for each in genuine)
     _check_used(evidence.rims, devices)
     return NvidiaVerified(
@@ -98,6 +107,7 @@ def verify_evidence(evidence: NvidiaEvidence, known: Known | None, roots: Roots,
         root=devices[0].root,
         issued=common.issued,
         expires=common.expires,
+        validities=common.validities,
         container=evidence,
         devices=devices,
         signers=tuple(signers),
@@ -121,20 +131,20 @@ class _Common:
 
     issued: int
     expires: int
+    validities: tuple[Validity, ...]
 
 
 def _at(chains: tuple[Chain, ...], place: int) -> Chain | None:
     return chains[place] if place < len(chains) else None
 
 
-def _device(device: DeviceEvidence, known: Chain | None, roots: Roots, now: int) -> _Genuine:
+def _device(device: DeviceEvidence, known: Chain | None, roots: Roots) -> _Genuine:
     chain = read_chain(device.chain[::-1], PROFILE, roots, known)  # 2
     product, serial = _identity(chain)  # 3
     _check_kind(product, device)
     verify_raw(chain.leaf.key, device.report.signature, device.report.signed, NvidiaCode.SIGNATURE)  # 4
     firmware = read_firmware(chain.leaf, chain.certificates[-2])  # 5
     _check_firmware(device, firmware)
-    chain.check_dates(now)  # 6
     return _Genuine(device, chain, product, serial, firmware)
 
 
@@ -191,12 +201,6 @@ def _check_distinct(devices: list[_Genuine]) -> None:
         )
 
 
-def _signer(rim: Rim, known: Chain | None, roots: Roots, now: int) -> Chain:
-    chain = rim.verify(roots, known)  # 8
-    chain.check_dates(now)  # 9
-    return chain
-
-
 def _verified(genuine: _Genuine, manifests: Mapping[tuple[str, str], Rim], common: _Common) -> DeviceVerified:
     opaque, name = genuine.device.report.opaque, genuine.product.name
     driver = opaque.driver_version
@@ -205,6 +209,7 @@ def _verified(genuine: _Genuine, manifests: Mapping[tuple[str, str], Rim], commo
         root=genuine.chain.anchor.fingerprint,
         issued=common.issued,
         expires=common.expires,
+        validities=common.validities,
         device=genuine.device,
         chain=genuine.chain,
         product=genuine.product,

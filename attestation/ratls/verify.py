@@ -112,6 +112,7 @@ def verify_certificate(certificate: RatlsCertificate, collateral: Any, roots: Ro
         root=inner.root,
         issued=inner.issued,
         expires=min(each.expires for each in verified),
+        validities=tuple(dict.fromkeys(validity for each in verified for validity in each.validities)),
         certificate=certificate,
         inner=inner,
     )

@@ -25,6 +25,7 @@ from attestation.eventlog.log import MAX_LOG, EventLog, parse_event_log
 from attestation.tpm.attest import MAX_ATTEST, Attest
 from attestation.tpm.chain import MAX_CERTIFICATE, MAX_CHAIN
 from attestation.tpm.errors import TpmCode
+from attestation.tpm.marshal import U16
 from attestation.tpm.pcrs import MAX_PCRS, PcrValues, match
 from attestation.tpm.public import MAX_PUBLIC, Public
 from attestation.tpm.signature import MAX_SIGNATURE, Signature
@@ -72,8 +73,8 @@ class SignedQuote:
         return {
             "attest": self.attest.to_hex(),
             "signature": {
-                "scheme": self.signature.scheme.name,
-                "hash": self.signature.hash.name,
+                "scheme": U16.write(self.signature.scheme).hex(),
+                "hash": U16.write(self.signature.hash).hex(),
                 "value": [value.hex() for value in self.signature.value],
             },
             "pcrs": self.pcrs.to_dict(),

@@ -23,6 +23,7 @@ from attestation.tpm.algorithms import CURVES
 from attestation.tpm.errors import TpmCode
 from attestation.tpm.public import check_rsa_size
 from attestation.tpm.signature import PublicKey
+from attestation.unsigned import unsigned
 from attestation.validity import Validity, certificate_dates
 
 T = TypeVar("T", bound=x509.ExtensionType)
@@ -110,7 +111,7 @@ def _check_signature(der: bytes, issuer: Certificate, title: str) -> None:
     signed = SignedDer.split(der, EvidenceCode.CERTIFICATE_MALFORMED)
     signed.check_algorithm(TpmCode.ALGORITHM, f"the {title}")
     if not signed.verifies(issuer.key):
-        raise EvidenceError(EvidenceCode.CHAIN_SIGNATURE, f"the {title} is not signed by the next one of its chain")
+        raise unsigned(EvidenceCode.CHAIN_SIGNATURE, issuer.key, signed.signature, f"the {title}")
 
 
 def _load(der: bytes, title: str, anchor: Anchor) -> Certificate:
@@ -137,10 +138,7 @@ def _load(der: bytes, title: str, anchor: Anchor) -> Certificate:
 def _check_mark(extensions: x509.Extensions, title: str, anchor: Anchor) -> None:
     """Hold the simulator's mark against the anchor: simulated roots require it, others refuse it."""
     marked = any(extension.oid == SIMULATION_EXTENSION for extension in extensions)
-    if marked and not anchor.simulated:
-        raise EvidenceError(EvidenceCode.CHAIN_SIMULATED, f"the {title} is marked as simulated")
-    if anchor.simulated and not marked:
-        raise EvidenceError(EvidenceCode.CHAIN_NOT_SIMULATED, f"the {title} lacks the simulator's mark")
+    anchor.check_mark(title, marked=marked)
 
 
 def _check_authority(certificate: Certificate, *, below: int) -> None:

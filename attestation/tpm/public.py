@@ -118,7 +118,12 @@ class Public:
             x, y = (int.from_bytes(number, "big") for number in self.unique)
             return ec.EllipticCurvePublicNumbers(x, y, CURVES[self.curve]).public_key()
         except ValueError:
-            raise EvidenceError(TpmCode.KEY_INVALID, TpmCode.KEY_INVALID.meaning) from None
+            raise EvidenceError(
+                TpmCode.KEY_INVALID,
+                TpmCode.KEY_INVALID.meaning,
+                expected="an RSA modulus" if self.curve is None else f"x and y of a point on {CURVES[self.curve].name}",
+                found=self.unique,
+            ) from None
 
     def check_attests(self) -> None:
         """Return if the key can sign nothing but what its TPM attests; raises EvidenceError `tpm-key-attributes`."""

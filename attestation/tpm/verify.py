@@ -30,10 +30,7 @@ from attestation.tpm.errors import TpmCode
 from attestation.tpm.public import fingerprint, spki
 from attestation.tpm.signature import PublicKey
 from attestation.tpm.verified import TpmVerified, replay_against
-from attestation.validity import Validity
-
-NO_END = 253_402_300_800
-"""The first second of the year 10000: evidence under a key that the policy itself names does not expire."""
+from attestation.validity import NO_END, Validity, check_dates
 
 HIERARCHIES = {0x40000001: "owner", 0x4000000B: "endorsement", 0x4000000C: "platform"}
 """Handles of the hierarchies whose primary keys outlive a restart (Part 2, TPM_RH)."""
@@ -48,8 +45,7 @@ def verify_evidence(evidence: TpmEvidence, _collateral: object, roots: Roots, no
     evidence.key.check_attests()  # 2
     key = evidence.key.key()
     anchor, validities = _trust(evidence, key, roots)  # 3
-    for validity in validities:  # 4
-        validity.check(now)
+    check_dates(validities, now)  # 4
     evidence.key.check_made(evidence.quote.signature)  # 5
     check_quote(evidence.quote, key)
     _check_signer(evidence)  # 6
@@ -58,6 +54,7 @@ def verify_evidence(evidence: TpmEvidence, _collateral: object, roots: Roots, no
         root=anchor.fingerprint,
         issued=now,  # no document of a vendor says how the platform stands, so none is old
         expires=min((validity.end for validity in validities), default=NO_END),
+        validities=validities,
         source=evidence,
         key=fingerprint(key),
         replay=None if evidence.log is None else replay_against(evidence.log, evidence.quote),  # 8

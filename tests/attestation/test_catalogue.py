@@ -68,6 +68,9 @@ COCO_VEK, DSTACK_VEK = "v2-milan-coco.vcek.der", "v3-milan-dstack.vcek.pem"
 TEE_QUOTE = {"evidence": "tdx/v4-dcapqvl.quote.bin"}
 SPR = {"exit_": 30}  # stricter: text that nobody signed follows these captures, and others pass over it
 
+STALE = ("crl-expired", "tcb-info-expired", "qe-identity-expired")
+"""All of it: each document of this collateral has ended by then."""
+
 ROWS = {
     "SGX-1": row(SGX, status="ConfigurationAndSWHardeningNeeded"),
     "SGX-D1": row(SGX, "quote-signature"),
@@ -83,8 +86,8 @@ ROWS = {
     "TDX4-8": row(B0_JULY, "tcb-no-match"),
     "TDX4-9": row(C90, **UP),
     # No collateral is of their time: refused for dates, and there is no time at which all of them hold.
-    "TDX4-11": Row(B0[:1], "1772323200", ("crl-expired",), 10),
-    "TDX4-12": Row(B0[:1], "1775001600", ("crl-expired",), 10),
+    "TDX4-11": Row(B0[:1], "1772323200", STALE, 10),
+    "TDX4-12": Row(B0[:1], "1775001600", STALE, 10),
     "TDX4-14": Row((), "1717200000", ("collateral-missing",), 40),
     "TDX5-1": row(C90, **UP),
     "TDX5-2": row(C90_APRIL, "tcb-no-match"),

@@ -22,7 +22,8 @@ from attestation.client.errors import ClientCode
 from attestation.collateral.cli import collateral
 from attestation.ear.errors import EarCode
 from attestation.ear.keys import write_verifier_key
-from attestation.errors import EvidenceCode, WireCode
+from attestation.errors import EvidenceCode, PolicyCode, WireCode
+from attestation.moment import parse_moment
 from attestation.sim.cli import sim
 from attestation.sim.kinds import TEES
 from attestation.tees import TEES as ALL_TEES
@@ -54,6 +55,48 @@ def files(tmp_path: Path) -> list[object]:
         encoding="utf-8",
     )
     return ["--evidence", tmp_path / "quote.bin", "--collateral", folder, "--policy", tmp_path / "policy.toml"]
+
+
+MOMENTS = {
+    "2025-07-01T00:00:00Z": 1751328000,
+    "2025-07-01T02:00:00+02:00": 1751328000,
+    "2025-06-30T19:30:00-04:30": 1751328000,
+    "2025-07-01T00:00:00.5Z": 1751328000,
+    "2025-07-01T00:00:00.999999999999Z": 1751328000,
+    "2025-07-01t00:00:00z": 1751328000,
+    "2025-07-01 00:00:00Z": 1751328000,
+    "2025-07-01T00:00:00-00:00": 1751328000,
+    "2016-12-31T23:59:60Z": 1483228800,
+    "0001-01-01T00:00:00+14:00": -62135647200,
+    "1751328000": 1751328000,
+}
+
+
+@pytest.mark.parametrize("text", MOMENTS)
+def test_a_time_is_any_of_rfc_3339_or_unix_seconds(text: str) -> None:
+    assert parse_moment(text) == MOMENTS[text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2025-07-01T00:00:00",
+        "2025-07-01",
+        "2025-07-01T00:00Z",
+        "2025-07-01T00:00:61Z",
+        "2025-07-01T00:00:00+24:00",
+        "2025-07-01T00:00:00+0200",
+        "2025-02-29T00:00:00Z",
+        "2025-W27-2T00:00:00Z",
+        "2025-07-01T00:00:00,5Z",
+        "\u0661\u0662",
+        "",
+        "1e9",
+    ],
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not a|out of range|must be|time"):
+        parse_moment(text)
 
 
 @pytest.mark.parametrize("moment", [str(NOW), rfc3339(NOW)])
@@ -231,6 +274,92 @@ def test_a_token_answers_a_nonce_for_one_audience(files: list[object], tmp_path:
     assert refusal(run(attest, *check, "--audience", "bank", "--nonce", "00" * 16)).code is EarCode.NONCE
     assert run(attest, "verify", *files, *signing, "--nonce", "xx").exit_code == 2
     assert refusal(run(attest, "verify", *files, *signing, "--nonce", "ab")).code is EarCode.REQUEST
+
+
+def test_json_is_one_document_also_where_the_token_cannot_be_made(files: list[object], tmp_path: Path) -> None:
+    key, out = tmp_path / "verifier.key", tmp_path / "result.jwt"
+    write_verifier_key(key, b"secret", cost=keyfile.Cost(1, 8 * 1024))
+    (tmp_path / "right").write_bytes(b"secret\n")
+    (tmp_path / "wrong").write_bytes(b"guess\n")
+    (tmp_path / "there").write_bytes(b"kept")
+
+    def token(evidence: list[object], target: Path, passphrase: str) -> tuple[int, bool, str | None]:
+        options = ["--token-key", key, "--token-out", target, "--passphrase-file", tmp_path / passphrase]
+        result = run(attest, "verify", *evidence, "--at", NOW, "--json", *options)
+        shown = json.loads(result.stdout)
+        assert shown["token"]["file"] == str(target)
+        return result.exit_code, shown["accepted"], (shown["token"]["error"] or {}).get("code")
+
+    assert token(files, out, "wrong") == (2, True, "passphrase-wrong")
+    assert token(files[:4], out, "right") == (10, False, "ear-unissuable")
+    assert token(files, tmp_path / "none" / "result.jwt", "right") == (40, True, "file-unavailable")
+    assert token(files, tmp_path / "there", "right") == (2, True, "file-exists")
+    assert (tmp_path / "there").read_bytes() == b"kept"
+    assert token(files, out, "right") == (0, True, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("version = ", PolicyCode.POLICY_MALFORMED),
+        ("version = 1\nunknown = 1\n", PolicyCode.POLICY_MALFORMED),
+        ("version = 2\n", PolicyCode.POLICY_VERSION),
+        ("version = 1\n[evidence]\ntcb_status = ['UpToDate']\n[sgx]\n", PolicyCode.POLICY_VACUOUS),
+        (None, ManifestCode.FILE_UNAVAILABLE),
+    ],
+)
+def test_a_policy_that_cannot_be_used_is_no_verdict_over_evidence(
+    files: list[object], tmp_path: Path, text: str | None, code: object
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.unlink()
+    if text is not None:
+        policy.write_text(text, encoding="utf-8")
+    for command in ("verify", "explain"):
+        error = refusal(run(attest, command, *files, "--at", NOW))
+        assert (error.code, error.exit_code, error.to_dict()["fault"]) == (code, 2, "usage")
+        assert "--policy" in error.message
+        assert str(policy) in error.message
+
+
+def test_a_simulated_root_that_is_none_names_its_option_and_file(files: list[object], tmp_path: Path) -> None:
+    error = refusal(run(attest, "verify", *files[:4], "--simulated-root", tmp_path / "policy.toml"))
+    assert (error.code, error.exit_code) == (EvidenceCode.CERTIFICATE_MALFORMED, 2)
+    assert f"--simulated-root {tmp_path / 'policy.toml'}" in error.message
+    assert "root.pem" in str(error.remedy)
+
+
+def test_a_card_that_is_none_says_which_key_is_meant(files: list[object], tmp_path: Path) -> None:
+    error = refusal(run(attest, "verify-token", files[1], "--key", tmp_path / "root.pem"))
+    assert error.exit_code == 2
+    assert "attest verifier-key" in str(error.remedy)
+
+
+def test_dates_that_fail_say_at_what_time_the_rest_holds(files: list[object]) -> None:
+    told = run(attest, "explain", *files, "--at", NOW + 10**8)
+    as_of = rfc3339(kit.verify_sim().expires - 1)
+    assert f"At {as_of}, which --at takes, it would pass" in told.output
+    assert run(attest, "verify", *files, "--at", as_of).exit_code == 0
+
+
+def test_evidence_that_is_cut_short_is_told_by_its_tee(tmp_path: Path) -> None:
+    (tmp_path / "cut.bin").write_bytes(kit.sim_quote()[:400])
+    shown = json.loads(run(attest, "verify", "--evidence", tmp_path / "cut.bin", "--json").output)
+    assert (shown["tee"], shown["version"], shown["exit_code"]) == ("sgx", None, 30)
+    told = run(attest, "explain", "--evidence", tmp_path / "cut.bin").output
+    assert "Intel SGX, by how it begins; it does not parse" in told
+    assert "It begins as Intel SGX does" in told
+    (tmp_path / "other.bin").write_bytes(b"nothing that is known")
+    assert "not evidence of any platform" in run(attest, "verify", "--evidence", tmp_path / "other.bin").output
+
+
+def test_show_decodes_a_devices_report_without_its_chain(tmp_path: Path) -> None:
+    path = vectors() / "nvidia/hopper-550-coco.report.hex"
+    shown = json.loads(run(attest, "show", path, "--json").output)
+    assert (shown["tee"], shown["collateral"]) == ("nvidia", None)
+    assert len(shown["quote"]["report"]["nonce"]) == 64
+    verified = json.loads(run(attest, "verify", "--evidence", path, "--json").output)
+    assert (verified["tee"], verified["exit_code"], verified["quote"]) == ("nvidia", 40, shown["quote"])
 
 
 def test_explain_says_in_words_and_in_json_what_verify_says(files: list[object]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from attestation.azure.errors import AzureCode, AzureFinding
+from attestation.cli import attest
+from attestation.collateral.cli import collateral
 from attestation.errors import EvidenceCode, FindingCode
 from attestation.eventlog.errors import EventLogCode
 from attestation.intel.errors import TdxCode, TdxFinding
@@ -76,3 +79,18 @@ def test_every_code_of_ra_tls_certificates_is_explained(code: str) -> None:
 def test_every_field_of_a_policy_is_explained(table: type) -> None:
     page = (DOCS / "policy.md").read_text(encoding="utf-8")
     assert [item.name for item in dataclasses.fields(table) if f"| `{item.name}` |" not in page] == []
+
+
+PAGES = {
+    "attest-verify.md": [attest.commands[name] for name in ("verify", "explain", "show")],
+    "ear.md": [attest.commands[name] for name in ("verify-token", "verifier-key")],
+    "collateral.md": [collateral.commands[name] for name in ("fetch", "import", "status", "bundle")],
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_of_a_command_is_on_its_page(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    options = {max(item.opts, key=len) for command in PAGES[page] for item in command.params}
+    missing = {option for option in options if option.startswith("--") and not re.search(rf"{option}(?![a-z-])", text)}
+    assert missing == set()

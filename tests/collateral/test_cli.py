@@ -131,7 +131,9 @@ def test_collateral_of_another_platform_is_not_filed(service: Service, tmp_path:
     service.replies["/sgx/certification/v4/tcb?fmspc=00906ED50000"] = service.replies[TCB]
     name = "sgx-00906ed50000-processor"
     result = run("fetch", "--name", name, "--output", tmp_path, "--pccs", service.url, "--simulated-root", root)
-    failed(result, FetchCode.MISFILED)
+    error = failed(result, FetchCode.MISFILED)
+    assert (error.expected, error.found) == (name, KEY)
+    assert "service" in str(error.remedy)
     assert list(tmp_path.glob("sgx-*.json")) == []
 
 
@@ -150,8 +152,20 @@ def test_what_to_fetch_is_said_once_and_whole(tmp_path: Path, arguments: list[st
     assert run("fetch", *arguments, "--output", tmp_path).exit_code == 2
 
 
-def test_a_name_that_no_collateral_has_is_refused(tmp_path: Path) -> None:
-    failed(run("fetch", "--name", "../x", "--output", tmp_path), EvidenceCode.COLLATERAL_KEY)
+@pytest.mark.parametrize("typed", [("--name", "../x"), ("--tee", "sgx", "--fmspc", "zz", "--ca", "platform")])
+def test_a_name_that_no_collateral_has_is_a_usage_error(tmp_path: Path, typed: tuple[str, ...]) -> None:
+    result = run("fetch", *typed, "--output", tmp_path)
+    assert (result.exit_code, "platform" in result.output or "12 hex digits" in result.output) == (2, True)
+
+
+def test_a_file_with_a_free_name_says_what_it_is_and_to_import_it(folder: Path, root: Path) -> None:
+    (held,) = folder.glob("*.json")
+    held.rename(folder / "mine.json")
+    result = run("status", folder, "--at", NOW, "--simulated-root", root, "--json")
+    (item,) = json.loads(result.output)["held"]
+    assert (result.exit_code, item["error"]["code"]) == (10, "collateral-misfiled")
+    assert (item["error"]["expected"], item["error"]["found"]) == (f"{KEY}.json", "mine.json")
+    assert "collateral import" in item["error"]["remedy"]
 
 
 # ------------------------------------------------------------------------------------------------ import

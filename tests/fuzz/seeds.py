@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attestation.amd.collateral import SnpCollateral
 from attestation.azure.abi import AzureEvidence, parse_evidence
-from attestation.collateral.held import decode
+from attestation.collateral.kinds import decode
 from attestation.intel.collateral import IntelCollateral
 from attestation.nitro.document import parse_document
 from attestation.tpm.abi import TpmEvidence

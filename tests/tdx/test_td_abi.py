@@ -53,7 +53,7 @@ def test_every_field_shows_in_hex_under_its_name() -> None:
     assert shown["td_report"]["mr_td"] == kit.MRTD.hex()
     assert shown["td_report"]["mr_service_td"] == "00" * 48
     assert "mr_service_td" not in kit.parsed(4).to_dict()["td_report"]
-    assert shown["body_type"] == 3
+    assert (shown["body_type"], kit.parsed(4).to_dict()["body_type"]) == ("0300", None)
 
 
 @pytest.mark.parametrize("layout", [TD_REPORT_10, TD_REPORT_15], ids=["1.0", "1.5"])

@@ -11,7 +11,7 @@ from attestation.amd.errors import SnpCode
 from attestation.amd.tcb import Product
 from attestation.azure.errors import AzureCode
 from attestation.collateral import Collateral
-from attestation.collateral.held import decode
+from attestation.collateral.kinds import decode
 from attestation.errors import EvidenceCode as E
 from attestation.errors import FindingCode as F
 from attestation.validity import rfc3339
@@ -133,10 +133,10 @@ def malformed() -> Iterator[Vector]:
             yield scene.fails("collateral", f"collateral {edge}", comment, E.JSON_MALFORMED, collateral=broken)
     comment = "What is filed under an enclave's platform has the fields of AMD's."
     wrong = stored(sgx.SCENE, snp.SCENE.collateral)
-    yield wrong.fails("collateral", "collateral of amd under intel", comment, E.COLLATERAL_MALFORMED)
+    yield wrong.fails("verify", "collateral of amd under intel", comment, E.COLLATERAL_TEE)
     wrong = stored(snp.SCENE, sgx.SCENE.collateral)
     comment = "What is filed under a chip has the fields of Intel's."
-    yield wrong.fails("collateral", "collateral of intel under amd", comment, E.COLLATERAL_MALFORMED)
+    yield wrong.fails("verify", "collateral of intel under amd", comment, E.COLLATERAL_TEE)
     empty = stored(sgx.SCENE, "{}")
     yield empty.fails("collateral", "an empty object in a folder", "The file has no fields.", E.COLLATERAL_MALFORMED)
 

@@ -10,7 +10,7 @@ from attestation import binding
 from attestation.errors import EvidenceCode as E
 from attestation.errors import FindingCode as F
 from attestation.types import Claims, EvidenceRecord
-from attestation.types.claims import MAX_QUOTE
+from attestation.types.claims import MAX_EVIDENCE, MAX_QUOTE
 from manifests import canonical
 from manifests.errors import ErrorCode
 from manifests.errors import ManifestCode as M
@@ -148,7 +148,7 @@ def records() -> Iterator[Vector]:
         ("with another field", "No other field is known.", M.FIELD_INVALID, with_record(zeal=b"")),
         ("with a hint of 257 characters", "A hint has a bound.", M.FIELD_INVALID, with_record(hint="x" * 257)),
         ("with a hint of two lines", "A hint is printable.", M.FIELD_INVALID, with_record(hint="a\nb")),
-        ("with a quote above its bound", "A quote has at most 16 KiB.", M.FIELD_INVALID,
+        ("with a quote above its bound", "A quote has at most 320 KiB.", M.FIELD_INVALID,
          with_record(quote=bytes(MAX_QUOTE + 1))),
         ("with index 1 of 1", "An index is below the size.", M.FIELD_INVALID, with_record(index=1)),
         ("with size 0", "There is at least one leaf.", M.FIELD_INVALID, with_record(size=0)),
@@ -161,7 +161,7 @@ def records() -> Iterator[Vector]:
         ("with a trailing byte", "A byte follows the record.", M.ENCODING_MALFORMED, ALONE.evidence + b"\0"),
         ("cut", "The record lacks its last byte.", M.ENCODING_MALFORMED, ALONE.evidence[:-1]),
         ("nested too deep", "Values have a greatest depth.", M.ENCODING_TOO_DEEP, b"\x91" * 64 + b"\0"),
-        ("too long", "A record has a bound.", M.ENCODING_TOO_LARGE, bytes(163_841)),
+        ("too long", "A record has a bound.", M.ENCODING_TOO_LARGE, bytes(MAX_EVIDENCE + 1)),
         ("with a quote of nothing", "The quote is empty.", E.EVIDENCE_UNKNOWN, with_record(quote=b"")),
         ("with a quote cut", "The quote lacks its last byte.", E.QUOTE_TRUNCATED,
          with_record(quote=record().quote[:-1])),

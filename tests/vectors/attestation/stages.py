@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attestation.collateral import Collateral, CollateralSource, DirectorySource, FixedSource
-from attestation.collateral.held import decode
+from attestation.collateral.kinds import decode
 from attestation.ear import VerifierId, issue_token
 from attestation.evidence import Roots
 from attestation.findings import Appraisal

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attestation import evidence
 from attestation.appraise import appraise
-from attestation.collateral.held import decode
+from attestation.collateral.kinds import decode
 from attestation.ear import EarCode, issue_token
 from attestation.ear.jws import MAX_TOKEN, decode_base64url, encode_base64url, key_id, sign
 from attestation.ear.token import EXTENSION
