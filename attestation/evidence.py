@@ -18,6 +18,7 @@ from attestation.intel.collateral import IntelCollateral
 from attestation.intel.verify import ValidatedCollateral, prepare
 from attestation.roots import Roots
 from attestation.tees import BY_NAME, TEES
+from attestation.tpm.attest import bare_attest, is_attest
 from attestation.verified import Evidence, Verified
 
 __all__ = [
@@ -43,6 +44,8 @@ def parse(data: bytes) -> Evidence:
     for tee in TEES:
         if tee.recognise(data):
             return tee.parse(data)
+    if is_attest(data):
+        raise bare_attest()
     raise EvidenceError(
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,

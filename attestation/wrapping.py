@@ -31,6 +31,7 @@ from attestation.collateral.bundle import MAX_BUNDLE, Bundle, BundleSource, look
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.abi import strip_padding
 from attestation.tees import BY_NAME, TEES
+from attestation.tpm.attest import bare_attest, is_attest
 from attestation.wrapping_json import find_collateral, find_texts, is_json
 from manifests.errors import StrongroomError
 
@@ -100,7 +101,10 @@ def unwrap(data: bytes) -> Unwrapped:
         inner = unwrap(bundle.evidence)
         return Unwrapped(inner.evidence, ("bundle", *inner.steps), BundleSource(bundle), inner.gpu)
     _check_size(data)
-    candidates = {candidate.data: candidate for candidate in _Search().walk(data)}
+    search = _Search()
+    candidates = {candidate.data: candidate for candidate in search.walk(data)}
+    if not candidates and search.bare_quote:
+        raise bare_attest()
     return _choose(list(candidates.values()), data)
 
 
@@ -140,6 +144,8 @@ class _Search:
         self._bytes = MAX_OPENED
         self._pieces = MAX_PIECES
         self._seen: set[bytes] = set()
+        self.bare_quote = False
+        """Whether anything was the message of a TPM's quote, without what its verification takes."""
 
     def walk(self, data: bytes, steps: Steps = ()) -> Iterator[_Candidate]:
         """Yield everything inside that a TEE recognises; raises EvidenceError `wrapping-too-large`."""
@@ -152,6 +158,8 @@ class _Search:
             yield _unpadded(candidate)
         elif is_device_report(data):
             yield _Candidate(data, (*steps, "device report without certificates"))
+        elif is_attest(data):
+            self.bare_quote = True
         else:
             for step, inner in _opened(data):
                 yield from self.walk(inner, (*steps, step))

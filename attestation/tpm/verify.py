@@ -64,6 +64,17 @@ def verify_evidence(evidence: TpmEvidence, _collateral: object, roots: Roots, no
     )
 
 
+def check_itself(evidence: TpmEvidence) -> None:
+    """Check what takes no trust: that the parts of a container are of one quote, steps 2 and 5 to 7.
+
+    Raises EvidenceError.  That the key is a TPM's, and whose, is left open.
+    """
+    evidence.key.check_attests()  # 2
+    evidence.key.check_made(evidence.quote.signature)  # 5
+    check_quote(evidence.quote, evidence.key.key())  # 5, 7
+    _check_signer(evidence)  # 6
+
+
 def check_quote(quote: SignedQuote, key: PublicKey) -> None:
     """Check a quote's signature under a key that is trusted, and its PCR values: steps 5 and 7.
 
