@@ -14,6 +14,7 @@ from attestation.collateral.document import MAX_COLLATERAL, Collateral, malforme
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.sources import CollateralSource
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import verify as intel
 from attestation.intel.collateral import IntelCollateral
 from attestation.roots import Anchor, Roots
@@ -94,10 +95,16 @@ def inspect(path: Path, roots: Roots) -> Held:
     """Look at one file, whose name says what it should be; what is wrong with it shows in the result."""
     key = None
     try:
-        key = CollateralKey.parse(path.name.removesuffix(SUFFIX))
+        key = _key_of(path)
         authentic, found = identify(decode(read_bounded(path, MAX_COLLATERAL)), roots)
         if found != key:
-            raise _misfiled(found, path.name)
+            raise FetchError(
+                FetchCode.MISFILED,
+                FetchCode.MISFILED.meaning,
+                expected=f"{found}{SUFFIX}",
+                found=path.name,
+                remedy="import the file anew: that files it under its right name",
+            )
     except StrongroomError as problem:
         return Held(path, key, problem)
     return Held(
@@ -125,6 +132,18 @@ def identify(collateral: Collateral, roots: Roots) -> tuple[Authentic, Collatera
         validated = intel.authenticate(collateral, roots)
         return validated, _intel_key(validated)
     raise malformed("it is of a kind that no folder holds")
+
+
+def name_for(key: CollateralKey, collateral: Collateral, roots: Roots) -> CollateralKey:
+    """Return what collateral that was fetched for `key` is filed under: for evidence that names no product, its own.
+
+    Where it does not verify under `roots`, one of the keys under which it is looked for.
+    """
+    try:
+        found = identify(collateral, roots)[1]
+    except StrongroomError:
+        found = key
+    return found if found in key.candidates else key.candidates[0]
 
 
 def decode(data: bytes) -> Collateral:
@@ -165,7 +184,13 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
     def named(collateral: Collateral) -> CollateralKey:
         found = identify(collateral, roots)[1]
         if found not in key.candidates:
-            raise _misfiled(found, f"the answer for {key}")
+            raise FetchError(
+                FetchCode.MISFILED,
+                f"the service answers for another platform than was asked for: {found}",
+                expected=" or ".join(map(str, key.candidates)),
+                found=str(found),
+                remedy="check the address of the service (--pccs, --kds) and what it has cached; nothing was filed",
+            )
         return found
 
     collateral, found = source.fetch_verified(key, named)
@@ -180,14 +205,18 @@ def store(folder: Path, key: CollateralKey, collateral: Collateral) -> Path:
     return path
 
 
-def _misfiled(found: CollateralKey, name: str) -> FetchError:
-    return FetchError(
-        FetchCode.MISFILED,
-        FetchCode.MISFILED.meaning,
-        expected=f"{found}{SUFFIX}",
-        found=name,
-        remedy="import the file anew: that files it under its right name",
-    )
+def _key_of(path: Path) -> CollateralKey:
+    """Return what a file's name says it is; raises EvidenceError `collateral-key`."""
+    try:
+        return CollateralKey.parse(path.name.removesuffix(SUFFIX))
+    except EvidenceError as error:
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_KEY,
+            f"{path.name}: no collateral has this name, so that nothing finds it here",
+            expected=error.expected,
+            found=path.name,
+            remedy=f"file it under its right name: `strongroom collateral import {path} --output {path.parent}`",
+        ) from None
 
 
 def _intel_key(validated: intel.ValidatedCollateral) -> CollateralKey:

@@ -309,12 +309,35 @@ def test_a_chain_without_a_leaf_is_collateral_that_is_missing(tmp_path: Path) ->
     data = (vectors() / "snp/v3-milan-msft.report.bin").read_bytes()
     found = examine(data, collateral=files, now=MARCH_2026)
     assert (codes(found.refused), found.exit_code) == (["collateral-missing"], 40)
+    assert "endorsement key" in found.refused[0].found + str(found.error)
 
 
 def test_a_leaf_without_its_chain_is_collateral_that_is_missing(tmp_path: Path) -> None:
     files = loose(tmp_path, "certs/v3-milan-msft.vcek.pem", "certs/genoa_ask_ark_asvk.pem")
     data = (vectors() / "snp/v3-milan-msft.report.bin").read_bytes()
-    assert codes(examine(data, collateral=files, now=MARCH_2026).refused) == ["collateral-missing"]
+    found = examine(data, collateral=files, now=MARCH_2026)
+    assert codes(found.refused) == ["collateral-missing"]
+    assert found.refused[0].expected == "SEV-Milan and ARK-Milan"
+    assert found.refused[0].found == "ARK-Genoa, SEV-Genoa, SEV-VCEK, SEV-VLEK-Genoa"
+    assert "chain of its product" in str(found.refused[0].remedy)
+
+
+def test_a_leaf_of_another_chip_among_several_is_no_leaf_at_all(tmp_path: Path) -> None:
+    leaves = ("certs/v3-milan-dstack.vcek.pem", "certs/v2-milan-coco.vcek.der")
+    files = loose(tmp_path, *leaves, "certs/milan_ask_ark_asvk.pem")
+    data = (vectors() / "snp/v3-milan-msft.report.bin").read_bytes()
+    (finding,) = examine(data, collateral=files, now=MARCH_2026).refused
+    assert finding.code is EvidenceCode.COLLATERAL_MISSING
+    assert "chip and the TCB version" in str(finding.remedy)
+
+
+@pytest.mark.parametrize("content", [b"", b"version = 1\n[evidence]\n", b"0x00", b"\x89PNG"])
+def test_a_file_given_by_name_that_can_be_no_collateral_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "p1.toml").write_bytes(content)
+    with refused(EvidenceCode.COLLATERAL_MALFORMED) as caught:
+        open_collateral([tmp_path / "p1.toml"], Roots.vendor())
+    assert "p1.toml" in caught.value.message
+    assert open_collateral([tmp_path], Roots.vendor()).contents == (), "in a folder it is passed over"
 
 
 def test_a_device_report_without_its_chain_says_what_is_missing() -> None:
