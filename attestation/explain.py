@@ -167,6 +167,10 @@ def _checked(report: Report) -> Iterator[str]:
     for name, outcome in report.phases.items():
         meaning = _STAGES[name] if outcome is Outcome.PASSED else ""
         yield f"{name}: {outcome}{meaning}{counts if name == 'appraise' and judged else ''}."
+    held = [finding.expected for finding in report.findings if finding.phase is Phase.VERIFY and finding.passed]
+    if held:
+        yield f"Without the collateral, this much holds: {'; '.join(held)}."
+        yield _LEFT_OPEN
     if report.as_of is not None:
         yield f"Dates do not hold at {rfc3339(report.now)}; all else was checked as of {rfc3339(report.as_of)}."
     for finding in report.refused:
@@ -177,6 +181,10 @@ def _checked(report: Report) -> Iterator[str]:
         yield f"Open, for want of a policy: {', '.join(dict.fromkeys(str(each.code) for each in report.open))}."
 
 
+_LEFT_OPEN: Final = (
+    "What takes the collateral was not checked: whether a key was revoked, whether it is the vendor's own code that "
+    "vouches for the evidence, and how current the platform is."
+)
 _STAGES: Final = {
     "parse": ", in the one encoding of its format",
     "verify": "; signatures, chains, revocation and dates hold",

@@ -23,6 +23,7 @@ from attestation.loose import LooseFiles
 from attestation.policy import Policy, roots_for
 from attestation.roots import Roots
 from attestation.tees import BY_NAME
+from attestation.unaided import check_unaided
 from attestation.validity import DateError, rfc3339
 from attestation.verified import Evidence, Verified
 from attestation.wrapping import Unwrapped, is_device_report, unwrap
@@ -236,8 +237,23 @@ class _Examination:
             known["key"] = evidence.collateral_key(found)
             held = self._collateral(found, known["key"], unwrapped)
         except StrongroomError as error:
+            if error.code is EvidenceCode.COLLATERAL_MISSING:
+                return self._without_collateral(found, error, known)
             return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
         return self._judge(found, held, known)
+
+    def _without_collateral(self, found: Evidence, missing: StrongroomError, known: dict[str, Any]) -> Report:
+        """Tell what holds without the collateral that is missing; a forgery is refused for what it is."""
+        unaided = check_unaided(found, self.roots, self.now)
+        error: StrongroomError = unaided.error or missing
+        dates = tuple(_refusal(each, Phase.VERIFY) for each in unaided.dates)
+        findings = (_refusal(error, Phase.VERIFY), *dates, *unaided.held)
+        if known["gpu"] is None or unaided.error is not None:
+            return self._report(**known, error=error, findings=findings)
+        devices, broken, of_devices = self._devices(known["gpu"], self.now)
+        if broken is not None:
+            return self._report(**known, error=broken, findings=(*of_devices, *findings))
+        return self._report(**known, error=error, devices=devices, findings=(*findings, *of_devices))
 
     def _unwrap(self, data: bytes) -> Unwrapped:
         """Unwrap, and put a bare device report together with the certificates that lie beside it."""
@@ -298,16 +314,18 @@ class _Examination:
         if BY_NAME[verified.tee].device and self.session is not None:
             findings = (*findings, _refusal(_device_alone(verified), Phase.SESSION))
         if gpu is not None:
-            try:
-                devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
-            except StrongroomError as error:
-                of_devices = (_refusal(error, Phase.VERIFY),)
-            else:
-                of_devices = self._judged(
-                    devices, moment, None if self.session is None else self.session.asked, beside=True
-                )
+            devices, _, of_devices = self._devices(gpu, moment)
         together = joined(verified, gpu, devices, self.session, decided=self.policy is not None)
         return {"verified": verified, "devices": devices, "findings": (*findings, *together, *of_devices)}
+
+    def _devices(self, gpu: bytes, moment: int) -> tuple[Verified | None, StrongroomError | None, tuple[Finding, ...]]:
+        """Verify and judge evidence of devices that lies beside a processor's: (verified, or the error; findings)."""
+        try:
+            devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
+        except StrongroomError as error:
+            return None, error, (_refusal(error, Phase.VERIFY),)
+        asked = None if self.session is None else self.session.asked
+        return devices, None, self._judged(devices, moment, asked, beside=True)
 
     def _judged(
         self, verified: Verified, moment: int, report_data: bytes | None, *, beside: bool = False

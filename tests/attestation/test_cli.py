@@ -178,7 +178,8 @@ def test_without_a_policy_only_genuineness_is_judged(files: list[object], tmp_pa
 
 def test_evidence_without_its_collateral_ends_with_40_and_says_how_to_get_it(files: list[object]) -> None:
     for command in ("verify", "explain"):
-        result = run(attest, command, *files[:2], "--at", NOW)
+        root = Path(str(files[1])).with_name("root.pem")
+        result = run(attest, command, *files[:2], "--simulated-root", root, "--at", NOW)
         assert result.exit_code == 40
         assert str(EvidenceCode.COLLATERAL_MISSING) in result.output
         assert "sgx-53494d000000-processor" in result.output
