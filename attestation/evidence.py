@@ -11,6 +11,7 @@ from typing import Any
 
 from attestation.amd import verify as amd
 from attestation.amd.collateral import SnpCollateral
+from attestation.azure.abi import AzureEvidence
 from attestation.collateral import Collateral, CollateralKey, CollateralSource
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import verify as intel
@@ -29,6 +30,7 @@ __all__ = [
     "authenticate",
     "collateral_for",
     "collateral_key",
+    "completed",
     "parse",
     "prepare",
     "verify",
@@ -78,6 +80,13 @@ def authenticate(collateral: Collateral | None, roots: Roots) -> Any:
             return intel.authenticate(collateral, roots)
         case SnpCollateral():
             return amd.authenticate(collateral, roots)
+    return collateral
+
+
+def completed(evidence: Evidence, collateral: Collateral) -> Collateral:
+    """Return collateral with what the evidence carries of it: Azure's has the certificate of the processor's key."""
+    if isinstance(evidence, AzureEvidence) and isinstance(collateral, SnpCollateral):
+        return SnpCollateral(vek=evidence.vcek or b"", chain=collateral.chain, crl=collateral.crl)
     return collateral
 
 

@@ -26,7 +26,7 @@ from attestation.collateral import (
 )
 from attestation.collateral.held import identify
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.nvidia.container import pack
+from attestation.nvidia.container import is_container, pack, parse_evidence
 from attestation.nvidia.sdk_json import pem_chain
 from attestation.roots import Roots
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
@@ -92,7 +92,6 @@ class LooseFiles(CollateralSource):
 
         Raises EvidenceError `collateral-missing` where there is not one chain, or as the container does.
         """
-        manifests = [content for content in self.contents if is_manifest(content)]
         chains = [content for content in self.contents if content.count(b"-----BEGIN CERTIFICATE-----") > 1]
         if len(chains) != 1:
             raise EvidenceError(
@@ -102,7 +101,27 @@ class LooseFiles(CollateralSource):
                 found=f"{len(chains)} such files",
                 remedy="add it with --collateral, and the driver's and VBIOS' reference manifests (XML) likewise",
             )
-        return pack([(report, pem_chain(chains[0]))], manifests)
+        return pack([(report, pem_chain(chains[0]))], self.manifests)
+
+    @property
+    def manifests(self) -> list[bytes]:
+        """NVIDIA's reference manifests among the files."""
+        return [content for content in self.contents if is_manifest(content)]
+
+    def with_manifests(self, container: bytes) -> bytes:
+        """Return a container of device evidence with the manifests among the files that it lacks.
+
+        What is no container, or does not parse, is returned as it is: parsing tells why.
+        """
+        if not self.manifests or not is_container(container):
+            return container
+        try:
+            parsed = parse_evidence(container)
+        except StrongroomError:
+            return container
+        held = [rim.raw for rim in parsed.rims]
+        devices = [(device.report.serialize(), device.chain) for device in parsed.devices]
+        return pack(devices, held + [each for each in self.manifests if each not in held])
 
 
 def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:

@@ -9,7 +9,7 @@ do.  Without a policy, `attestation.genuine` judges: that proves genuineness, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -50,7 +50,8 @@ class Report:
 
     now: Unix seconds of the examination.  evidence: None where nothing parses.  verified: None where verification
     failed for another reason than a date.  as_of: the time that everything but dates was judged at, where dates do not
-    hold at `now` and there is such a time.  key: what collateral the evidence asks for.  error: what ended the first
+    hold at `now` and there is such a time.  key: what collateral the evidence asks for.  held: that collateral, to be
+    verified under `roots`.  error: what ended the first
     stage that failed.  gpu: evidence of devices that lies beside that of the processor.  devices: the same, verified.
     session: what ties the two.  findings: all checks, in order; that of `error` comes first.
     """
@@ -62,6 +63,8 @@ class Report:
     devices: Verified | None = field(default=None, repr=False)
     session: SessionClaims | None = field(default=None, repr=False)
     key: CollateralKey | None = None
+    held: Collateral | None = field(default=None, repr=False)
+    roots: Roots | None = field(default=None, repr=False)
     verified: Verified | None = field(default=None, repr=False)
     as_of: int | None = None
     policy: Policy | None = field(default=None, repr=False)
@@ -149,12 +152,14 @@ class Report:
         """Return everything for programs: the same names always, null for what is not known."""
         found, verified = self.evidence, self.verified
         known: dict[str, Any] = dict.fromkeys(_VERIFIED_FIELDS) | {
+            "devices": self._devices_shown(),
             "collateral": {},
             "platform": None,
             "simulated": None,
         }
         known |= verified.to_dict() if verified else {}
-        collateral = {"key": None if self.key is None else str(self.key), "issued": None, "expires": None}
+        collateral: dict[str, Any] = {"key": None if self.key is None else str(self.key)}
+        collateral |= {"issued": None, "expires": None, "documents": self._documents()}
         return (
             {
                 "accepted": self.accepted,
@@ -182,6 +187,23 @@ class Report:
                 "quote": None if found is None else found.to_dict(),
             }
         )
+
+    def _devices_shown(self) -> list[dict[str, Any]] | None:
+        """Return what each device is that lies beside a processor's evidence, with every field of its report."""
+        if self.devices is None:
+            return None
+        of_each = zip(self.devices.details()["devices"], self.devices.parts, strict=True)
+        return [shown | {"quote": part.evidence.to_dict()} for shown, part in of_each]
+
+    def _documents(self) -> list[dict[str, Any]] | None:
+        """Return from when until when each document of the collateral counts; None where none of it is authentic."""
+        if self.held is None or self.roots is None or self.evidence is None:
+            return None
+        try:
+            dated = evidence.authenticate(evidence.completed(self.evidence, self.held), self.roots)
+        except StrongroomError:
+            return None
+        return [validity.to_dict() for validity in dated.validities]
 
 
 _EARLY: Final = frozenset({Phase.PARSE, Phase.VERIFY})
@@ -240,7 +262,7 @@ class _Examination:
             if error.code is EvidenceCode.COLLATERAL_MISSING:
                 return self._without_collateral(found, error, known)
             return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
-        return self._judge(found, held, known)
+        return self._judge(found, held, known | {"held": held, "roots": self.roots})
 
     def _without_collateral(self, found: Evidence, missing: StrongroomError, known: dict[str, Any]) -> Report:
         """Tell what holds without the collateral that is missing; a forgery is refused for what it is."""
@@ -256,12 +278,15 @@ class _Examination:
         return self._report(**known, error=error, devices=devices, findings=(*findings, *of_devices))
 
     def _unwrap(self, data: bytes) -> Unwrapped:
-        """Unwrap, and put a bare device report together with the certificates that lie beside it."""
+        """Unwrap, and put evidence of devices together with the certificates and manifests that lie beside it."""
         unwrapped = unwrap(data)
         if not is_device_report(unwrapped.evidence):
-            return unwrapped
-        files = self.source if isinstance(self.source, LooseFiles) else LooseFiles((), (), self.roots)
-        return Unwrapped(files.complete(unwrapped.evidence), unwrapped.steps)
+            return replace(unwrapped, evidence=self._files.with_manifests(unwrapped.evidence))
+        return Unwrapped(self._files.complete(unwrapped.evidence), unwrapped.steps)
+
+    @property
+    def _files(self) -> LooseFiles:
+        return self.source if isinstance(self.source, LooseFiles) else LooseFiles((), (), self.roots)
 
     def _collateral(self, found: Evidence, key: CollateralKey | None, unwrapped: Unwrapped) -> Collateral | None:
         """Fetch what the evidence needs: from where the caller says, or else from what travelled with it."""
@@ -319,9 +344,13 @@ class _Examination:
         return {"verified": verified, "devices": devices, "findings": (*findings, *together, *of_devices)}
 
     def _devices(self, gpu: bytes, moment: int) -> tuple[Verified | None, StrongroomError | None, tuple[Finding, ...]]:
-        """Verify and judge evidence of devices that lies beside a processor's: (verified, or the error; findings)."""
+        """Verify and judge evidence of devices that lies beside a processor's: (verified, or the error; findings).
+
+        Manifests that the caller has are added for that alone: what claims name is the evidence as it came.
+        """
         try:
-            devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
+            parsed = evidence.parse(self._files.with_manifests(gpu))
+            devices = evidence.verify(parsed, None, self.roots, moment)
         except StrongroomError as error:
             return None, error, (_refusal(error, Phase.VERIFY),)
         asked = None if self.session is None else self.session.asked

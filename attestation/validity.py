@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from attestation.errors import EvidenceCode, EvidenceError
 from manifests.errors import ErrorCode
@@ -41,6 +41,10 @@ class Validity:
         if now >= self.end:
             raise self._refusal(self.late, now, f"before {rfc3339(self.end)}", self.end - 1)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it is and its dates, for programs; times as RFC 3339, and null for no end."""
+        return {"what": self.what, "from": rfc3339(self.start), "until_before": ending(self.end)}
+
     def _refusal(self, code: EvidenceCode, now: int, expected: str, nearest: int) -> DateError:
         remedy = "fetch fresh collateral, and check this machine's clock"
         if code is self.early:
@@ -61,6 +65,15 @@ def rfc3339(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return str(seconds)
+
+
+NO_END: Final = 253_402_300_800
+"""The first second of the year 10000: what ends there, or later, does not end (RFC 5280, 4.1.2.5)."""
+
+
+def ending(seconds: int) -> str | None:
+    """Return the first second at which something no longer counts, for people; None where it always does."""
+    return None if seconds >= NO_END else rfc3339(seconds)
 
 
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")

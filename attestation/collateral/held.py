@@ -83,10 +83,7 @@ class Held:
             "issued": rfc3339(self.issued) if genuine else None,
             "expires": rfc3339(self.expires) if genuine else None,
             "stale": None if not genuine else bool(self.stale(now)),
-            "documents": [
-                {"what": item.what, "from": rfc3339(item.start), "until_before": rfc3339(item.end)}
-                for item in self.validities
-            ],
+            "documents": [item.to_dict() for item in self.validities],
             "error": None if self.problem is None else self.problem.to_dict(),
         }
 

@@ -30,10 +30,7 @@ from attestation.tpm.errors import TpmCode
 from attestation.tpm.public import fingerprint, spki
 from attestation.tpm.signature import PublicKey
 from attestation.tpm.verified import TpmVerified, replay_against
-from attestation.validity import Validity
-
-NO_END = 253_402_300_800
-"""The first second of the year 10000: evidence under a key that the policy itself names does not expire."""
+from attestation.validity import NO_END, Validity
 
 HIERARCHIES = {0x40000001: "owner", 0x4000000B: "endorsement", 0x4000000C: "platform"}
 """Handles of the hierarchies whose primary keys outlive a restart (Part 2, TPM_RH)."""
@@ -57,7 +54,7 @@ def verify_evidence(evidence: TpmEvidence, _collateral: object, roots: Roots, no
         simulated=anchor.simulated,
         root=anchor.fingerprint,
         issued=now,  # no document of a vendor says how the platform stands, so none is old
-        expires=min((validity.end for validity in validities), default=NO_END),
+        expires=min((validity.end for validity in validities), default=NO_END),  # of a key that a policy names: never
         source=evidence,
         key=fingerprint(key),
         replay=None if evidence.log is None else replay_against(evidence.log, evidence.quote),  # 8

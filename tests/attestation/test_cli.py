@@ -63,7 +63,7 @@ def test_json_holds_verdict_findings_and_every_field(files: list[object]) -> Non
     assert shown["tcb_status"] == "UpToDate"
     assert shown["quote"]["report_body"]["mr_enclave"] == kit.MRENCLAVE.hex()
     assert shown["collateral"]["issued"] < shown["collateral"]["expires"]
-    assert {"code", "phase", "passed", "severity", "expected", "found", "remedy"} == shown["findings"][0].keys()
+    assert {"code", "part", "phase", "passed", "severity", "expected", "found", "remedy"} == shown["findings"][0].keys()
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])

@@ -275,6 +275,41 @@ def test_every_tee_that_runs_code_declares_its_identity() -> None:
     assert genuine.TABLES.keys() == {tee.name for tee in TEES} - {"ratls"}
 
 
+# ------------------------------------------------------------------------------------------------ collateral's dates
+
+
+def documents(found: Report) -> dict[str, tuple[str, str]]:
+    shown = found.to_dict()["collateral"]["documents"]
+    return {each["what"]: (each["from"], each["until_before"]) for each in shown}
+
+
+def test_the_dates_of_each_document_of_the_collateral_are_there() -> None:
+    data = kit.real_quote()
+    found = documents(examine(data, now=kit.REAL_NOW, collateral=kit.real_collateral()))
+    assert found["TCB info"][0] == "2025-06-19T10:56:11Z"
+    assert {"QE identity", "revocation list of the root CA", "PCK CA certificate"} <= found.keys()
+    late = examine(data, now=kit.REAL_NOW + 10**8, collateral=kit.real_collateral())
+    assert documents(late) == found, "also where dates do not hold"
+    assert not late.genuine
+    forged = bytearray(data)
+    forged[440] ^= 1
+    assert documents(examine(bytes(forged), now=kit.REAL_NOW, collateral=kit.real_collateral())) == found
+
+
+def test_the_dates_of_collateral_that_azures_evidence_completes_are_there(tmp_path: Path) -> None:
+    data = (vectors() / "azure-snp/coco-evidence-v2.json").read_bytes()
+    found = examine(data, collateral=loose(tmp_path, "certs/milan_ask_ark_asvk.pem"), now=1_748_736_000)
+    assert {"ARK certificate", "ASK certificate", "VCEK certificate"} == documents(found).keys()
+
+
+def test_collateral_that_is_not_authentic_or_not_there_has_no_dates() -> None:
+    assert report().to_dict()["collateral"]["documents"]
+    assert report(collateral=None).to_dict()["collateral"]["documents"] is None
+    edited = (vectors() / "tdx/derived-bad/collateral-b0c06f-tcbinfo-sig.json").read_bytes()
+    found = examine(kit.real_quote(), now=kit.REAL_NOW, collateral=type(kit.real_collateral()).from_json(edited))
+    assert found.to_dict()["collateral"]["documents"] is None
+
+
 # ------------------------------------------------------------------------------------------------ loose files
 
 
