@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from attestation import binding, evidence
@@ -22,7 +22,7 @@ from attestation.policy.tables import ANY
 from attestation.roots import VENDOR_ROOTS, Roots
 from attestation.tees import BY_NAME
 from attestation.types import Claims, EvidenceRecord, PlatformClass
-from attestation.validity import parse_rfc3339, rfc3339
+from attestation.validity import ending, parse_rfc3339, rfc3339
 from attestation.verified import Verified
 
 __all__ = [
@@ -52,7 +52,9 @@ def appraise(
     the caller.  Never raises for a refusal: see `Appraisal.require`.
     """
     findings = [_bare(verified.parts[0].tee, policy, beside=beside)]
-    findings += [finding for part in verified.parts for finding in _part(part, policy, now)]
+    for part in verified.parts:
+        label = part.label if beside or len(verified.parts) > 1 else None
+        findings += [replace(finding, part=label) for finding in _part(part, policy, now)]
     if report_data is not None:
         findings.append(_binding(verified, report_data))
     return Appraisal(verified.simulated, tuple(findings))
@@ -173,9 +175,14 @@ def _collateral(verified: Verified, policy: EvidencePolicy, now: int) -> Iterato
     yield check(
         FindingCode.COLLATERAL_DATES,
         passed=verified.begins <= now < verified.expires,
-        expected=f"from {rfc3339(verified.begins)} until before {rfc3339(verified.expires)}",
+        expected=f"from {rfc3339(verified.begins)} {_until(verified)}",
         found=rfc3339(now),
     )
+
+
+def _until(verified: Verified) -> str:
+    end = ending(verified.expires)
+    return "on" if end is None else f"until before {end}"
 
 
 def _binding(verified: Verified, report_data: bytes) -> Finding:

@@ -18,6 +18,7 @@ from attestation.ear.cli import nonce_bytes, verifier_key, verify_token
 from attestation.given_roots import simulated_roots
 from attestation.moment import Moment
 from attestation.report import Report, examine
+from attestation.tpm.cli import pack_tpm
 from attestation.types import EvidenceRecord
 from attestation.types.claims import MAX_EVIDENCE
 from attestation.wrapping import MAX_INPUT, parse_alone, unwrap
@@ -36,6 +37,7 @@ def attest() -> None:
     """Verify, explain and show attestation evidence."""
 
 
+attest.add_command(pack_tpm)
 attest.add_command(verifier_key)
 attest.add_command(verify_token)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from attestation.amd import verify as amd
 from attestation.amd.collateral import SnpCollateral
+from attestation.azure.abi import AzureEvidence
 from attestation.collateral import Collateral, CollateralKey, CollateralSource
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import verify as intel
@@ -18,6 +19,7 @@ from attestation.intel.collateral import IntelCollateral
 from attestation.intel.verify import ValidatedCollateral, prepare
 from attestation.roots import Roots
 from attestation.tees import BY_NAME, TEES, Tee
+from attestation.tpm.attest import bare_attest, is_attest
 from attestation.verified import Evidence, Verified
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "authenticate",
     "collateral_for",
     "collateral_key",
+    "completed",
     "parse",
     "prepare",
     "recognised",
@@ -44,6 +47,8 @@ def parse(data: bytes) -> Evidence:
     tee = recognised(data)
     if tee is not None:
         return tee.parse(data)
+    if is_attest(data):
+        raise bare_attest()
     raise EvidenceError(
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,
@@ -81,6 +86,13 @@ def authenticate(collateral: Collateral | None, roots: Roots) -> Any:
             return intel.authenticate(collateral, roots)
         case SnpCollateral():
             return amd.authenticate(collateral, roots)
+    return collateral
+
+
+def completed(evidence: Evidence, collateral: Collateral) -> Collateral:
+    """Return collateral with what the evidence carries of it: Azure's has the certificate of the processor's key."""
+    if isinstance(evidence, AzureEvidence) and isinstance(collateral, SnpCollateral):
+        return SnpCollateral(vek=evidence.vcek or b"", chain=collateral.chain, crl=collateral.crl)
     return collateral
 
 

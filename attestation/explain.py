@@ -15,7 +15,7 @@ from attestation.report import Outcome, Report
 from attestation.report_text import NOT_IDENTITY, devices, subject
 from attestation.roots import AMD_ROOTS, AWS_NITRO_ROOT, INTEL_SGX_ROOT, NVIDIA_DEVICE_ROOT
 from attestation.tees import BY_NAME
-from attestation.validity import rfc3339
+from attestation.validity import ending, rfc3339
 from attestation.verified import Verified
 from attestation.whatif import Changes, Preset, least_changes, under_presets
 from manifests.plain import printable
@@ -161,7 +161,7 @@ def _who(report: Report) -> Iterator[str]:
     if verified is None:
         yield "Nobody that can be told: the evidence is not verified, and anyone can write what it says."
         return
-    for part in verified.parts:
+    for part in (*verified.parts, *(report.devices.parts if report.devices else ())):
         name = ROOTS.get(part.root, "a root that the caller or the policy named")
         kind = "a SIMULATED platform, whose maker can forge anything" if part.simulated else "hardware"
         ids = ", ".join(f"{key} {value}" for key, value in part.platform_ids.items()) or "no id"
@@ -174,6 +174,10 @@ def _checked(report: Report) -> Iterator[str]:
     for name, outcome in report.phases.items():
         meaning = _STAGES[name] if outcome is Outcome.PASSED else ""
         yield f"{name}: {outcome}{meaning}{counts if name == 'appraise' and judged else ''}."
+    held = [finding.expected for finding in report.findings if finding.phase is Phase.VERIFY and finding.passed]
+    if held:
+        yield f"Without the collateral, this much holds: {'; '.join(held)}."
+        yield _LEFT_OPEN
     if report.as_of is not None:
         yield f"Dates do not hold at {rfc3339(report.now)}; all else was checked as of {rfc3339(report.as_of)}."
     for finding in report.refused:
@@ -184,6 +188,10 @@ def _checked(report: Report) -> Iterator[str]:
         yield f"Open, for want of a policy: {', '.join(dict.fromkeys(str(each.code) for each in report.open))}."
 
 
+_LEFT_OPEN: Final = (
+    "What takes the collateral was not checked: whether a key was revoked, whether it is the vendor's own code that "
+    "vouches for the evidence, and how current the platform is."
+)
 _STAGES: Final = {
     "parse": ", in the one encoding of its format",
     "verify": "; signatures, chains, revocation and dates hold",
@@ -200,7 +208,8 @@ def _counts(findings: list[Finding]) -> Iterator[str]:
 
 
 def _told(how: str, finding: Finding) -> str:
-    return f"{how}: {finding.code}: {finding.code.meaning}. Expected {finding.expected}; found {finding.found}."
+    of = f" of {finding.part}" if finding.part else ""
+    return f"{how}: {finding.code}{of}: {finding.code.meaning}. Expected {finding.expected}; found {finding.found}."
 
 
 def _currency(report: Report) -> Iterator[str]:
@@ -209,7 +218,9 @@ def _currency(report: Report) -> Iterator[str]:
         return
     for part in verified.parts:
         yield from _standing(part, report)
-    yield f"What the vendor says is from {rfc3339(verified.issued)} and expires at {rfc3339(verified.expires)}."
+    since = f"is from {rfc3339(verified.issued)}" if verified.dated else "has no date of issue"
+    end = ending(verified.expires)
+    yield f"What the vendor says {since} and {'does not expire' if end is None else f'expires at {end}'}."
 
 
 def _standing(part: Verified, report: Report) -> Iterator[str]:

@@ -34,7 +34,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what the policy expected, what the evidence has, and the next step where it failed."""
+    """One check: what the policy expected, what the evidence has, and the next step where it failed.
+
+    part: which part of the evidence it is of, such as a device by its serial number; None where there is but one.
+    """
 
     code: ErrorCode
     phase: Phase
@@ -43,11 +46,13 @@ class Finding:
     expected: str
     found: str
     remedy: str | None = None
+    part: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding for programs."""
         return {
             "code": str(self.code),
+            "part": self.part,
             "phase": str(self.phase),
             "passed": self.passed,
             "severity": str(self.severity),
@@ -141,7 +146,8 @@ def named(allowed: tuple[str, ...] | tuple[bytes, ...]) -> str:
 
 
 def _explained(finding: Finding) -> str:
-    lines = [f"  {finding.code}", f"    expected: {finding.expected}", f"    found: {finding.found}"]
+    of = f" of {finding.part}" if finding.part else ""
+    lines = [f"  {finding.code}{of}", f"    expected: {finding.expected}", f"    found: {finding.found}"]
     return "\n".join([*lines, f"    next: {finding.remedy}"] if finding.remedy else lines)
 
 

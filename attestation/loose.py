@@ -8,16 +8,14 @@ to collateral that does not fit.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from attestation.amd.collateral import SnpCollateral
-from attestation.amd.signatures import split_signed
+from attestation.amd.files import AmdFiles, holds_der
 from attestation.collateral import (
     MAX_COLLATERAL,
     Collateral,
@@ -27,13 +25,10 @@ from attestation.collateral import (
     FileSource,
 )
 from attestation.collateral.held import identify
-from attestation.der import INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.intel import pem
-from attestation.nvidia.container import pack
+from attestation.nvidia.container import is_container, pack, parse_evidence
 from attestation.nvidia.sdk_json import pem_chain
 from attestation.roots import Roots
-from attestation.strict_x509 import Fields, parse_certificate
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import naming, read_bounded
 
@@ -42,17 +37,6 @@ MAX_LOOSE: Final = 1024 * 1024
 """A reference manifest takes 100 KiB."""
 SUFFIXES: Final = frozenset({"", ".crl", ".crt", ".cer", ".der", ".pem", ".xml"})
 """Which files of a folder are looked at; AMD's service names its chain and its list without any."""
-
-_BLOCK = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----([A-Za-z0-9+/=\s]*)-----END \1-----")
-_LEAVES = frozenset({"SEV-VCEK", "SEV-VLEK"})
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """An AMD certificate as it says of itself; nothing is verified."""
-
-    der: bytes
-    fields: Fields
 
 
 @dataclass(frozen=True)
@@ -75,17 +59,26 @@ class LooseFiles(CollateralSource):
         """Return the collateral of the one file of ours, if that is all there is."""
         return self.sources[0].only() if len(self.sources) == 1 and not self.contents else None
 
+    def fetch(self, key: CollateralKey) -> Collateral:
+        """Return the collateral for `key`; raises EvidenceError, which says what of AMD's files is there without it."""
+        try:
+            return super().fetch(key)
+        except EvidenceError as error:
+            there = self.parts.leaves or self.parts.others
+            if error.code is EvidenceCode.COLLATERAL_MISSING and key.tee == "snp" and there:
+                raise self.parts.missing(" or ".join(map(str, key.candidates))) from None
+            raise
+
+    @functools.cached_property
+    def parts(self) -> AmdFiles:
+        """AMD's certificates and lists among the files."""
+        return AmdFiles.sort(self.contents)
+
     def _snp(self, key: CollateralKey) -> SnpCollateral | None:
         """Put the parts for one key together; without a leaf, the chain alone, for evidence that carries its own."""
-        ders = [der for content in self.contents for der in _ders(content)]
-        certificates = [each for each in map(_read_certificate, ders) if each is not None]
-        leaves = [each for each in certificates if each.fields.name in _LEAVES]
-        lists = [(issuer, der) for der in ders if (issuer := _issuer_of_list(der)) is not None]
-        made = [item for leaf in leaves if (item := _with_chain(leaf, certificates, lists)) is not None]
-        if not leaves:
-            vek = _other(ders)
-            signers = [each for each in certificates if each.fields.name.lower() == f"sev-{key.family}"]
-            made = [item for signer in signers if (item := _chain(vek, signer, certificates, lists)) is not None]
+        made = self.parts.collateral()
+        if not self.parts.leaves:
+            made = self.parts.chains(key.family)
         return made[0] if len(made) == 1 else self._fitting(made, key)
 
     def _fitting(self, made: Sequence[SnpCollateral], key: CollateralKey) -> SnpCollateral | None:
@@ -103,7 +96,6 @@ class LooseFiles(CollateralSource):
 
         Raises EvidenceError `collateral-missing` where there is not one chain, or as the container does.
         """
-        manifests = [content for content in self.contents if content.lstrip()[:1] == b"<"]
         chains = [content for content in self.contents if content.count(b"-----BEGIN CERTIFICATE-----") > 1]
         if len(chains) != 1:
             raise EvidenceError(
@@ -113,11 +105,35 @@ class LooseFiles(CollateralSource):
                 found=f"{len(chains)} such files",
                 remedy="add it with --collateral, and the driver's and VBIOS' reference manifests (XML) likewise",
             )
-        return pack([(report, pem_chain(chains[0]))], manifests)
+        return pack([(report, pem_chain(chains[0]))], self.manifests)
+
+    @property
+    def manifests(self) -> list[bytes]:
+        """NVIDIA's reference manifests among the files."""
+        return [content for content in self.contents if is_manifest(content)]
+
+    def with_manifests(self, container: bytes) -> bytes:
+        """Return a container of device evidence with the manifests among the files that it lacks.
+
+        What is no container, or does not parse, is returned as it is: parsing tells why.
+        """
+        if not self.manifests or not is_container(container):
+            return container
+        try:
+            parsed = parse_evidence(container)
+        except StrongroomError:
+            return container
+        held = [rim.raw for rim in parsed.rims]
+        devices = [(device.report.serialize(), device.chain) for device in parsed.devices]
+        return pack(devices, held + [each for each in self.manifests if each not in held])
 
 
 def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
-    """Read the files and folders that hold collateral; raises ManifestError `file-unavailable`."""
+    """Read the files and folders that hold collateral.
+
+    Raises ManifestError `file-unavailable`, or EvidenceError `collateral-malformed` for a file that can be none: a
+    folder may hold other things, but what is named is meant.
+    """
     contents: list[bytes] = []
     sources: list[CollateralSource] = []
     for path in paths:
@@ -140,67 +156,34 @@ def _add(path: Path, contents: list[bytes], sources: list[CollateralSource]) -> 
     data = read_bounded(path, 2 * MAX_COLLATERAL)
     if data.lstrip()[:1] == b"{":
         sources.append(FileSource(path))
-    else:
+    elif _is_loose(data):
         contents.append(data)
+    else:
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_MALFORMED,
+            f"{path} holds no collateral",
+            expected="JSON of `strongroom collateral`, a bundle, certificates or lists (PEM, DER), or a manifest (XML)",
+            found=f"first bytes {data[:8].hex() or '(none)'}",
+            remedy="leave it out, or name the file that was meant",
+        )
+
+
+def is_manifest(content: bytes) -> bool:
+    """Tell whether a file begins as a reference manifest of NVIDIA's does (XML)."""
+    return content.lstrip()[:1] == b"<"
+
+
+def loose_names(folder: Path) -> list[str]:
+    """Return the names of a folder's files that are collateral as vendors publish it; raises ManifestError."""
+    with naming(folder):
+        found = _loose_in(folder)
+        return [path.name for path in found if path.stat().st_size <= MAX_LOOSE and _is_loose(path.read_bytes())]
+
+
+def _is_loose(content: bytes) -> bool:
+    return holds_der(content) or is_manifest(content)
 
 
 def _loose_in(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
     return found[:MAX_FILES]
-
-
-def _ders(content: bytes) -> Iterator[bytes]:
-    """Yield the DER in a file of either form."""
-    blocks = [match[2] for match in _BLOCK.finditer(content)]
-    if not blocks:
-        yield content
-    for block in blocks:
-        try:
-            yield base64.b64decode(b"".join(block.split()), validate=True)
-        except binascii.Error:
-            continue
-
-
-def _read_certificate(der: bytes) -> Certificate | None:
-    try:
-        tbs, algorithm, _ = split_signed(der, EvidenceCode.CERTIFICATE_MALFORMED)
-        return Certificate(der, parse_certificate(tbs, algorithm))
-    except EvidenceError:
-        return None
-
-
-def _issuer_of_list(der: bytes) -> bytes | None:
-    """Return the DER name of a revocation list's issuer (RFC 5280, 5.1.2); None where it is none of AMD's."""
-    try:
-        tbs, _, _ = split_signed(der, EvidenceCode.CRL_MALFORMED)
-        reader = DerReader(tbs, EvidenceCode.CRL_MALFORMED).inside(SEQUENCE)
-        reader.content(INTEGER)
-        reader.element(SEQUENCE)
-        issuer = reader.element(SEQUENCE)
-    except EvidenceError:
-        return None
-    return issuer
-
-
-def _other(ders: Sequence[bytes]) -> bytes:
-    """Return what is neither certificate nor list, for verification to tell what is wrong; empty if there is none."""
-    found = [der for der in ders if der[:1] == b"\x30" and not (_read_certificate(der) or _issuer_of_list(der))]
-    return found[0] if len(found) == 1 else b""
-
-
-def _with_chain(
-    leaf: Certificate, certificates: Sequence[Certificate], lists: Sequence[tuple[bytes, bytes]]
-) -> SnpCollateral | None:
-    signers = [each for each in certificates if each.fields.subject == leaf.fields.issuer]
-    return _chain(leaf.der, signers[0], certificates, lists) if signers else None
-
-
-def _chain(
-    leaf: bytes, signer: Certificate, certificates: Sequence[Certificate], lists: Sequence[tuple[bytes, bytes]]
-) -> SnpCollateral | None:
-    """Return the collateral of a leaf whose signer is known, if its root is there, too."""
-    roots = [each for each in certificates if each.fields.subject == signer.fields.issuer]
-    if not roots:
-        return None
-    crl = next((der for issuer, der in lists if issuer == signer.fields.issuer), b"")
-    return SnpCollateral(vek=leaf, chain=pem.encode_chain(signer.der, roots[0].der), crl=crl)

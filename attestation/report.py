@@ -24,6 +24,7 @@ from attestation.policy import Policy, roots_for
 from attestation.refused import refusal, refusals
 from attestation.roots import Roots
 from attestation.tees import BY_NAME
+from attestation.unaided import check_unaided
 from attestation.validity import DateError, rfc3339
 from attestation.verified import Evidence, Verified
 from attestation.wrapping import Unwrapped, is_device_report, parse_alone, unwrap
@@ -51,9 +52,10 @@ class Report:
     now: Unix seconds of the examination.  recognised: the TEE that the evidence begins as, whether it parses or not;
     None where it is none's, or could not be unwrapped.  evidence: None where nothing parses.  verified: None where
     verification failed for another reason than a date.  as_of: the time that everything but dates was judged at, where
-    dates do not hold at `now` and there is such a time.  key: what collateral the evidence asks for.  error: what
-    ended the first stage that failed.  gpu: evidence of devices that lies beside that of the processor.  devices: the
-    same, verified.  session: what ties the two.  findings: all checks, in order; that of `error` comes first.
+    dates do not hold at `now` and there is such a time.  key: what collateral the evidence asks for.  held: that
+    collateral, to be verified under `roots`.  error: what ended the first stage that failed.  gpu: evidence of devices
+    that lies beside that of the processor.  devices: the same, verified.  session: what ties the two.  findings: all
+    checks, in order; that of `error` comes first.
     """
 
     now: int
@@ -64,6 +66,8 @@ class Report:
     devices: Verified | None = field(default=None, repr=False)
     session: SessionClaims | None = field(default=None, repr=False)
     key: CollateralKey | None = None
+    held: Collateral | None = field(default=None, repr=False)
+    roots: Roots | None = field(default=None, repr=False)
     verified: Verified | None = field(default=None, repr=False)
     as_of: int | None = None
     policy: Policy | None = field(default=None, repr=False)
@@ -156,13 +160,14 @@ class Report:
         """Return everything for programs: the same names always, null for what is not known."""
         found, verified = self.evidence, self.verified
         known: dict[str, Any] = dict.fromkeys(_VERIFIED_FIELDS) | {
+            "devices": self._devices_shown(),
             "collateral": {},
             "platform": None,
             "simulated": None,
         }
         known |= verified.to_dict() if verified else {}
-        collateral: dict[str, Any] = {"issued": None, "expires": None, "documents": []}
-        collateral["key"] = None if self.key is None else str(self.key)
+        collateral: dict[str, Any] = {"key": None if self.key is None else str(self.key)}
+        collateral |= {"issued": None, "expires": None, "documents": self._documents() if verified is None else []}
         return (
             {
                 "accepted": self.accepted,
@@ -190,6 +195,23 @@ class Report:
                 "quote": None if found is None else found.to_dict(),
             }
         )
+
+    def _devices_shown(self) -> list[dict[str, Any]] | None:
+        """Return what each device is that lies beside a processor's evidence, with every field of its report."""
+        if self.devices is None:
+            return None
+        of_each = zip(self.devices.details()["devices"], self.devices.parts, strict=True)
+        return [shown | {"quote": part.evidence.to_dict()} for shown, part in of_each]
+
+    def _documents(self) -> list[dict[str, Any]] | None:
+        """Return from when until when each document of the collateral counts; None where none of it is authentic."""
+        if self.held is None or self.roots is None or self.evidence is None:
+            return None
+        try:
+            dated = evidence.authenticate(evidence.completed(self.evidence, self.held), self.roots)
+        except StrongroomError:
+            return None
+        return [validity.to_dict() for validity in dated.validities]
 
 
 _EARLY: Final = frozenset({Phase.PARSE, Phase.VERIFY})
@@ -242,17 +264,39 @@ class _Examination:
             return self._report(**known, error=error, findings=refusals(error, Phase.PARSE))
         try:
             found = known["evidence"] = self._completed(known["evidence"], unwrapped.evidence)
-            held = self._collateral(found, unwrapped, known)
         except StrongroomError as error:
             return self._report(**known, error=error, findings=refusals(error, Phase.VERIFY))
-        return self._judge(found, held, known)
+        try:
+            held = self._collateral(found, unwrapped, known)
+        except StrongroomError as error:
+            if error.code is EvidenceCode.COLLATERAL_MISSING:
+                return self._without_collateral(found, error, known)
+            return self._report(**known, error=error, findings=refusals(error, Phase.VERIFY))
+        return self._judge(found, held, known | {"held": held, "roots": self.roots})
+
+    def _without_collateral(self, found: Evidence, missing: StrongroomError, known: dict[str, Any]) -> Report:
+        """Tell what holds without the collateral that is missing; a forgery is refused for what it is."""
+        unaided = check_unaided(found, self.roots, self.now)
+        error: StrongroomError = unaided.error or missing
+        dates = tuple(finding for each in unaided.dates for finding in refusals(each, Phase.VERIFY))
+        findings = (*refusals(error, Phase.VERIFY), *dates, *unaided.held)
+        if known["gpu"] is None or unaided.error is not None:
+            return self._report(**known, error=error, findings=findings)
+        devices, broken, of_devices = self._devices(known["gpu"], self.now)
+        if broken is not None:
+            return self._report(**known, error=broken, findings=(*of_devices, *findings))
+        return self._report(**known, error=error, devices=devices, findings=(*findings, *of_devices))
 
     def _completed(self, found: Evidence, data: bytes) -> Evidence:
-        """Put a bare device report together with the certificates that lie beside it."""
-        if not is_device_report(data):
-            return found
-        files = self.source if isinstance(self.source, LooseFiles) else LooseFiles((), (), self.roots)
-        return evidence.parse(files.complete(data))
+        """Put evidence of devices together with the certificates and manifests that lie beside it."""
+        if is_device_report(data):
+            return evidence.parse(self._files.complete(data))
+        completed = self._files.with_manifests(data)
+        return found if completed == data else evidence.parse(completed)
+
+    @property
+    def _files(self) -> LooseFiles:
+        return self.source if isinstance(self.source, LooseFiles) else LooseFiles((), (), self.roots)
 
     def _collateral(self, found: Evidence, unwrapped: Unwrapped, known: dict[str, Any]) -> Collateral | None:
         """Fetch what the evidence needs: from where the caller says, or else from what travelled with it.
@@ -315,16 +359,22 @@ class _Examination:
         if BY_NAME[verified.tee].device and self.session is not None:
             findings = (*findings, refusal(_device_alone(verified), Phase.SESSION))
         if gpu is not None:
-            try:
-                devices = evidence.verify(evidence.parse(gpu), None, self.roots, moment)
-            except StrongroomError as error:
-                of_devices = refusals(error, Phase.VERIFY)
-            else:
-                of_devices = self._judged(
-                    devices, moment, None if self.session is None else self.session.asked, beside=True
-                )
+            devices, _, of_devices = self._devices(gpu, moment)
         together = joined(verified, gpu, devices, self.session, decided=self.policy is not None)
         return {"verified": verified, "devices": devices, "findings": (*findings, *together, *of_devices)}
+
+    def _devices(self, gpu: bytes, moment: int) -> tuple[Verified | None, StrongroomError | None, tuple[Finding, ...]]:
+        """Verify and judge evidence of devices that lies beside a processor's: (verified, or the error; findings).
+
+        Manifests that the caller has are added for that alone: what claims name is the evidence as it came.
+        """
+        try:
+            parsed = evidence.parse(self._files.with_manifests(gpu))
+            devices = evidence.verify(parsed, None, self.roots, moment)
+        except StrongroomError as error:
+            return None, error, refusals(error, Phase.VERIFY)
+        asked = None if self.session is None else self.session.asked
+        return devices, None, self._judged(devices, moment, asked, beside=True)
 
     def _judged(
         self, verified: Verified, moment: int, report_data: bytes | None, *, beside: bool = False

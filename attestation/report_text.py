@@ -12,7 +12,7 @@ from attestation.errors import EvidenceCode, FindingCode, SessionFinding
 from attestation.findings import Finding
 from attestation.report import Report
 from attestation.tees import BY_NAME
-from attestation.validity import rfc3339
+from attestation.validity import ending, rfc3339
 from manifests.plain import printable
 from manifests.show import print_rows
 
@@ -28,10 +28,12 @@ def print_report(report: Report) -> None:
     click.echo(f"{click.style(word, fg=color, bold=True)}  {printable(subject(report))}")
     for line in facts(report):
         click.echo(printable(line))
-    rows = [_row(finding) for finding in report.findings]
-    print_rows([("", "check", "expected", "found"), *rows], _COLORS)
-    for finding in report.refused:
-        click.echo(f"{click.style(str(finding.code), fg='red')}: {printable(str(finding.remedy))}")
+    parts = any(finding.part for finding in report.findings)
+    rows = [_row(finding, parts=parts) for finding in report.findings]
+    print_rows([("", "check", *(["of"] if parts else []), "expected", "found"), *rows], _COLORS)
+    told = (f"{click.style(str(each.code), fg='red')}: {printable(str(each.remedy))}" for each in report.refused)
+    for line in dict.fromkeys(told):
+        click.echo(line)
     if report.policy is None and report.genuine:
         click.secho(NOT_IDENTITY, fg="yellow", bold=True)
 
@@ -67,7 +69,8 @@ def facts(report: Report) -> Iterator[str]:
         yield f"dates do not hold at {rfc3339(report.now)}; everything else is as of {rfc3339(report.as_of)} (--at)"
     if verified is not None:
         status = "" if verified.tcb_status is None else f"TCB {verified.tcb_status}; "
-        yield f"{status}the collateral expires at {rfc3339(verified.expires)}"
+        end = ending(verified.expires)
+        yield status + ("nothing of it expires" if end is None else f"the collateral expires at {end}")
 
 
 def devices(report: Report) -> str:
@@ -91,8 +94,9 @@ def flatten(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _row(finding: Finding) -> tuple[str, str, str, str]:
-    return _MARKS[finding.severity], str(finding.code), _short(finding.expected), _short(finding.found)
+def _row(finding: Finding, *, parts: bool) -> tuple[str, ...]:
+    of = (finding.part or "",) if parts else ()
+    return (_MARKS[finding.severity], str(finding.code), *of, _short(finding.expected), _short(finding.found))
 
 
 def _short(text: str) -> str:

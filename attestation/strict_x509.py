@@ -87,7 +87,7 @@ def parse_certificate(tbs: bytes, algorithm: bytes) -> Fields:
     extensions = _extensions(outer.inside(SEQUENCE))
     outer.finish()
     reader.finish()
-    return Fields(serial, issuer, start, end, subject, _common_name(subject), key, extensions)
+    return Fields(serial, issuer, start, end, subject, common_name(subject), key, extensions)
 
 
 def _time(reader: DerReader) -> int:
@@ -106,7 +106,7 @@ def _time(reader: DerReader) -> int:
         raise reader.refuse("a date is none") from None
 
 
-def _common_name(name: bytes) -> str:
+def common_name(name: bytes) -> str:
     """Return the common name of a DER name; an empty text where it has none or several."""
     reader = DerReader(name, _MALFORMED).inside(SEQUENCE)
     found = []

@@ -17,7 +17,7 @@ FETCH: Final = "fetch fresh collateral, and check this machine's clock"
 """What to do about a document that the vendor's service renews."""
 
 NO_END: Final = 253_402_300_800
-"""The first second of the year 10000: the end of what does not expire."""
+"""The first second of the year 10000: what ends there, or later, does not end (RFC 5280, 4.1.2.5)."""
 
 
 class DateError(EvidenceError):
@@ -73,9 +73,9 @@ class Validity:
         """Return the code of a time outside the span."""
         return self.early if now < self.start else self.late
 
-    def to_dict(self) -> dict[str, str]:
-        """Return the span for programs, as RFC 3339."""
-        return {"what": self.what, "from": rfc3339(self.start), "until_before": rfc3339(self.end)}
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it is and its dates, for programs; times as RFC 3339, and null for no end."""
+        return {"what": self.what, "from": rfc3339(self.start), "until_before": ending(self.end)}
 
     def refusal(self, now: int, failing: tuple[Validity, ...] = ()) -> DateError:
         """Return the error for a time outside the span; `failing`: all that fail with this one."""
@@ -134,6 +134,11 @@ def rfc3339(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return str(seconds)
+
+
+def ending(seconds: int) -> str | None:
+    """Return the first second at which something no longer counts, for people; None where it always does."""
+    return None if seconds >= NO_END else rfc3339(seconds)
 
 
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")

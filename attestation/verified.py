@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from attestation.types import PlatformClass
-from attestation.validity import Validity, rfc3339
+from attestation.validity import Validity, ending, rfc3339
 
 
 class Evidence(Protocol):
@@ -98,6 +98,16 @@ class Verified(ABC):
         """Everything to appraise, each under its own table: more than itself where evidence wraps other evidence."""
         return (self,)
 
+    @property
+    def label(self) -> str:
+        """What findings call this part where it is one of several."""
+        return self.tee
+
+    @property
+    def dated(self) -> bool:
+        """Whether `issued` is of a document; without one, it is the time of verification."""
+        return True
+
     def bound(self, report_data: bytes) -> bytes:
         """Return what this evidence's `report_data` must be in order to carry these 64 bytes."""
         return report_data
@@ -140,8 +150,8 @@ class Verified(ABC):
             "tcb_evaluation_data_number": self.evaluation_number,
             "advisories": list(self.advisories),
             "collateral": {
-                "issued": rfc3339(self.issued),
-                "expires": rfc3339(self.expires),
+                "issued": rfc3339(self.issued) if self.dated else None,
+                "expires": ending(self.expires),
                 "documents": [validity.to_dict() for validity in self.validities],
             },
             "platform_ids": self.platform_ids,

@@ -33,6 +33,7 @@ from attestation.intel.abi import strip_padding
 from attestation.nvidia.container import DeviceEvidence
 from attestation.nvidia.spdm import parse_report
 from attestation.tees import BY_NAME, TEES
+from attestation.tpm.attest import bare_attest, is_attest
 from attestation.verified import Evidence
 from attestation.wrapping_json import MAX_ITEMS, count_items, find_collateral, find_texts, is_json
 from manifests.errors import StrongroomError
@@ -109,7 +110,10 @@ def unwrap(data: bytes) -> Unwrapped:
         inner = unwrap(bundle.evidence)
         return Unwrapped(inner.evidence, ("bundle", *inner.steps), BundleSource(bundle), inner.gpu)
     _check_size(data)
-    candidates = {candidate.data: candidate for candidate in _Search().walk(data)}
+    search = _Search()
+    candidates = {candidate.data: candidate for candidate in search.walk(data)}
+    if not candidates and search.bare_quote:
+        raise bare_attest()
     return _choose(list(candidates.values()), data)
 
 
@@ -158,6 +162,8 @@ class _Search:
         self._pieces = MAX_PIECES
         self._items = MAX_ITEMS
         self._seen: set[bytes] = set()
+        self.bare_quote = False
+        """Whether anything was the message of a TPM's quote, without what its verification takes."""
 
     def walk(self, data: bytes, steps: Steps = ()) -> Iterator[_Candidate]:
         """Yield everything inside that a TEE recognises; raises EvidenceError `wrapping-too-large`."""
@@ -170,6 +176,8 @@ class _Search:
             yield _unpadded(candidate)
         elif is_device_report(data):
             yield _Candidate(data, (*steps, "device report without certificates"))
+        elif is_attest(data):
+            self.bare_quote = True
         else:
             self._count_items(data)
             for step, inner in _opened(data):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,20 @@ from attestation import evidence
 from attestation.collateral.bundle import Bundle
 from attestation.collateral.cache import Cache
 from attestation.collateral.fetcher import DAY, Fetcher
-from attestation.collateral.held import Held, fetch_into, file_into, inspect, inspect_folder
+from attestation.collateral.filing import Imported, import_files
+from attestation.collateral.held import SUFFIX, Held, fetch_into, inspect, inspect_folder, name_for
 from attestation.collateral.http import HttpClient
-from attestation.collateral.key import CollateralKey
-from attestation.collateral.sources import open_source
+from attestation.collateral.key import NAMES, CollateralKey
 from attestation.collateral.vendors import VendorSource
 from attestation.errors import EvidenceError
 from attestation.given_roots import simulated_roots
+from attestation.loose import loose_names, open_collateral
 from attestation.moment import Moment
 from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
 from attestation.validity import rfc3339
 from attestation.wrapping import MAX_INPUT, unwrap
-from manifests.errors import Fault
+from manifests.errors import Fault, StrongroomError
 from manifests.files import concerning, read_bounded, write_atomically
 from manifests.plain import printable
 from manifests.show import print_rows
@@ -101,10 +104,23 @@ def fetch_command(
 @_simulated
 @_json
 def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path, ...], as_json: bool) -> None:
-    """Verify collateral files or bundles, and file each under the name that its content says."""
+    """Verify collateral files or bundles, and file each under the name that its content says.
+
+    AMD's own files (VCEK or VLEK, chain, list) are filed together. What cannot be filed is named, and keeps nothing
+    else from it; the exit status is then that of the first such file.
+    """
     roots = _roots(simulated)
-    filed = [place for file in files for _, place in file_into(output, file, roots)]
-    _report([inspect(place, roots) for place in dict.fromkeys(filed)], int(time.time()), as_json=as_json)
+    imported = import_files(output, files, roots)
+    if not imported.filed:
+        raise _none_filed(imported)
+    held = [inspect(place, roots) for place in imported.filed]
+    failed = [{"file": str(file), "error": error.to_dict()} for file, error in imported.failed]
+    _report(held, int(time.time()), as_json=as_json, not_imported=failed)
+    if not as_json:
+        for file, error in imported.failed:
+            click.echo(f"{click.style('not imported', fg='red')}: {file}: {_problem(error)}")
+    if imported.failed:
+        sys.exit(imported.failed[0][1].exit_code)
 
 
 @collateral.command()
@@ -120,21 +136,34 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
     """
     now = int(time.time()) if at is None else at
     held = inspect_folder(folder, _roots(simulated))
-    _report(held, now, as_json=as_json)
+    unfiled = loose_names(folder)
+    _report(held, now, as_json=as_json, unfiled=unfiled)
+    if not as_json:
+        for line in _what_is_not_held(folder, held, unfiled):
+            click.echo(line)
     if not held or not all(item.usable(now) and item.usable(now + within * DAY) for item in held):
         sys.exit(int(Fault.REFUSED))
 
 
 @collateral.command("bundle")
 @click.option("--evidence", "path", type=_PATH, required=True, help="The evidence.")
-@click.option("--collateral", "held", type=_PATH, required=True, help="A collateral file, or a folder of them.")
+@click.option(
+    "--collateral",
+    "held",
+    type=_PATH,
+    multiple=True,
+    required=True,
+    help="Collateral, as `attest verify` takes it: a file, or a folder of them; several times.",
+)
 @click.option("--output", type=_PATH, required=True, help="The bundle to write; an existing file is kept.")
-def bundle_command(path: Path, held: Path, output: Path) -> None:
-    """Put evidence and the collateral that it needs into one file that travels; verifies nothing."""
+@_simulated
+def bundle_command(path: Path, held: tuple[Path, ...], output: Path, simulated: tuple[Path, ...]) -> None:
+    """Put evidence and the collateral that it needs into one file that travels; verifies nothing of the evidence."""
     data = _evidence(path)
     parsed = evidence.parse(data)
-    key, found = evidence.collateral_key(parsed), evidence.collateral_for(parsed, open_source(held))
-    content = {} if key is None or found is None else {key: found}
+    roots = _roots(simulated)
+    key, found = evidence.collateral_key(parsed), evidence.collateral_for(parsed, open_collateral(held, roots))
+    content = {} if key is None or found is None else {name_for(key, found, roots): found}
     write_atomically(output, Bundle(data, content).to_json().encode("utf-8"), replace=False)
 
 
@@ -143,21 +172,42 @@ def _key(path: Path | None, tee: str | None, fmspc: str | None, ca: str | None, 
     if sum((path is not None, name is not None, any(family))) != 1 or (any(family) and not all(family)):
         raise click.UsageError("say what to fetch: --evidence, or --name, or --tee with --fmspc and --ca")
     if name is not None:
-        return _typed(name, "--name", "a name is as `collateral status` shows it, such as sgx-00906ed50000-platform")
+        with _as_usage("--name", name, NAMES):
+            return CollateralKey.parse(name.removesuffix(SUFFIX))
     if path is None:
-        return _typed(f"{tee}-{(fmspc or '').lower()}-{ca}", "--fmspc", "a family is 12 hex digits")
+        with _as_usage("--fmspc", fmspc or "", "12 hex digits"):
+            return CollateralKey(tee or "", (fmspc or "").lower(), ca or "")
     key = evidence.collateral_key(evidence.parse(_evidence(path)))
     if key is None:
         raise click.UsageError(f"{path} needs no collateral: all that its verification takes travels with it")
     return key
 
 
-def _typed(name: str, option: str, form: str) -> CollateralKey:
-    """Return the key of a name that was typed; raises click.BadParameter."""
+@contextlib.contextmanager
+def _as_usage(option: str, typed: str, expected: str) -> Iterator[None]:
+    """Have a key that no collateral has be a fault of the command line, and of no evidence."""
     try:
-        return CollateralKey.parse(name)
+        yield
     except EvidenceError:
-        raise click.BadParameter(form, param_hint=option) from None
+        raise click.BadParameter(f"{typed!r} is none of {expected}", param_hint=option) from None
+
+
+def _none_filed(imported: Imported) -> StrongroomError:
+    """Return the error of the first file, which names the others, too."""
+    (_, error), *others = imported.failed
+    if others:
+        error.message += f"; nor was imported: {', '.join(str(file) for file, _ in others)}"
+    return error
+
+
+def _what_is_not_held(folder: Path, held: list[Held], unfiled: list[str]) -> Iterator[str]:
+    if unfiled:
+        yield (
+            f"not filed, and found by no name: {', '.join(unfiled)}\n"
+            f"  next: strongroom collateral import {folder}/... --output {folder}"
+        )
+    elif not held:
+        yield f"{folder} holds no collateral: no file is named as `import` and `fetch` name them (docs/collateral.md)"
 
 
 def _evidence(path: Path) -> bytes:
@@ -188,18 +238,25 @@ def _roots(simulated: tuple[Path, ...]) -> Roots:
     return simulated_roots(simulated)
 
 
-def _report(held: list[Held], now: int, *, as_json: bool) -> None:
+def _report(held: list[Held], now: int, *, as_json: bool, **more: Any) -> None:
+    """Print what is held; `more`: what else JSON has."""
     if as_json:
-        click.echo(json.dumps({"at": rfc3339(now), "held": [item.to_dict(now) for item in held]}, indent=2))
+        shown = {"at": rfc3339(now), "held": [item.to_dict(now) for item in held]}
+        click.echo(json.dumps(shown | more, indent=2))
+        return
+    if not held:
         return
     colors = {"valid": "green", "stale": "red", "refused": "red"}
     rows = [_row(item, now) for item in held]
     print_rows([("", "for", "platform", "issued", "stale from", "first of all"), *rows], colors)
     for item in held:
         if item.problem is not None:
-            remedy = f"\n  next: {printable(item.problem.remedy)}" if item.problem.remedy else ""
-            message = printable(item.problem.message)
-            click.echo(f"{click.style(str(item.problem.code), fg='red')}: {message}{remedy}")
+            click.echo(_problem(item.problem))
+
+
+def _problem(error: StrongroomError) -> str:
+    remedy = f"\n  next: {printable(error.remedy)}" if error.remedy else ""
+    return f"{click.style(str(error.code), fg='red')}: {printable(error.message)}{remedy}"
 
 
 def _row(item: Held, now: int) -> tuple[str, ...]:

@@ -128,6 +128,18 @@ def identify(collateral: Collateral, roots: Roots) -> tuple[Authentic, Collatera
     raise malformed("it is of a kind that no folder holds")
 
 
+def name_for(key: CollateralKey, collateral: Collateral, roots: Roots) -> CollateralKey:
+    """Return what collateral that was fetched for `key` is filed under: for evidence that names no product, its own.
+
+    Where it does not verify under `roots`, one of the keys under which it is looked for.
+    """
+    try:
+        found = identify(collateral, roots)[1]
+    except StrongroomError:
+        found = key
+    return found if found in key.candidates else key.candidates[0]
+
+
 def file_into(folder: Path, path: Path, roots: Roots) -> list[tuple[CollateralKey, Path]]:
     """Verify what a file holds, collateral or a bundle, and file it under its right name; replaces what is there.
 
@@ -156,10 +168,10 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
         if found not in key.candidates:
             raise FetchError(
                 FetchCode.MISFILED,
-                "the service's answer is of another platform than was asked for",
+                f"the service answers for another platform than was asked for: {found}",
                 expected=" or ".join(map(str, key.candidates)),
                 found=str(found),
-                remedy="ask the vendor's own service, or check the address: this one answers for another platform",
+                remedy="check the address of the service (--pccs, --kds) and what it has cached; nothing was filed",
             )
         return found
 
@@ -189,7 +201,7 @@ def _misfiled(found: CollateralKey, path: Path) -> FetchError:
         FetchCode.MISFILED.meaning,
         expected=f"{found}{SUFFIX}",
         found=path.name,
-        remedy=f"`strongroom collateral import {path} --output FOLDER` files it under its right name",
+        remedy=f"`strongroom collateral import {path} --output {path.parent}` files it under its right name",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from attestation.errors import EvidenceCode, EvidenceError
 
@@ -13,6 +14,9 @@ _FORMS = {
     "snp": (r"milan|genoa|turin|unnamed", r"vcek-(?:[0-9a-f]{16}|[0-9a-f]{128})-[0-9a-f]{16}|vlek-[0-9a-f]{16}"),
 }
 """By TEE, the form of family and unit.  Both become parts of a file's name, so each is closed."""
+
+NAMES: Final = "sgx-<FMSPC>-<processor|platform>, tdx-..., snp-<product>-vcek-<chip id>-<TCB version>, snp-...-vlek-..."
+"""How collateral is named, for people."""
 
 _UNNAMED = "unnamed"
 _BEFORE_NAMES = ("milan", "genoa")
@@ -37,12 +41,13 @@ class CollateralKey:
         """Refuse a key that no vendor's collateral has; raises EvidenceError `collateral-key`."""
         family, unit = _FORMS.get(self.tee, ("$.", "$."))
         if re.fullmatch(family, self.family) is None or re.fullmatch(unit, self.unit) is None:
-            found = " ".join(repr(part[:32]) for part in (self.tee, self.family, self.unit))
+            found = "-".join(part[:32] for part in (self.tee, self.family, self.unit) if part) or "an empty name"
             raise EvidenceError(
                 EvidenceCode.COLLATERAL_KEY,
-                "the key names no collateral",
-                expected="sgx or tdx, 12 hex digits, processor or platform; or snp, a product, a key's chip and TCB",
+                "no collateral has this name",
+                expected=NAMES,
                 found=found,
+                remedy="name the platform as docs/collateral.md does",
             )
 
     @classmethod

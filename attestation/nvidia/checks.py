@@ -129,7 +129,7 @@ def _manifest(code: NvidiaFinding, rim: Rim | None, wanted: str, *, pinned: bool
         passed=pinned or rim is not None,
         expected=f"the manifest of {wanted}",
         found=f"{found}, but the policy names the whole record" if rim is None and pinned else found,
-        remedy=f"add the manifest that NVIDIA's RIM service has for {wanted} to the evidence",
+        remedy=f"give NVIDIA's manifest (XML, from its RIM service) of {wanted} with --collateral, or in the evidence",
     )
 
 
@@ -138,12 +138,21 @@ def _measurements(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Fi
     wrong, records = verified.mismatches, policy.measurements
     counted = sum(len(rim.golden) for rim in verified.rims)
     pinned = verified.measurement in records
+    expected = f"{counted} reference values{f' and the record {one_of(records)}' if records else ''}"
+    found = f"mismatches: {_indices(wrong)}"
+    remedy = "do not use this device: its firmware or state is none that NVIDIA or the policy vouches for"
+    if not counted and not records:  # nothing was compared, and nothing is known to be wrong
+        expected = "reference values of a manifest, or a record that the policy names"
+        found = "neither a manifest nor a named record, so that nothing was compared"
+        remedy = (
+            "give the manifests of its driver and VBIOS with --collateral, or name the record in [nvidia] measurements"
+        )
     yield check(
         NvidiaFinding.MEASUREMENTS,
         passed=not wrong and (pinned if records else bool(counted)),
-        expected=f"{counted} reference values{f' and the record {one_of(records)}' if records else ''}",
-        found=f"mismatches: {_indices(wrong)}; record {verified.measurement.hex()}",
-        remedy="do not use this device: its firmware or state is none that NVIDIA or the policy vouches for",
+        expected=expected,
+        found=f"{found}; record {verified.measurement.hex()}",
+        remedy=remedy,
     )
 
 

@@ -73,6 +73,16 @@ class DeviceVerified(Verified):
         return ids if self.firmware is None else ids | {"fwid": self.firmware.fwid.hex()}
 
     @property
+    def label(self) -> str:
+        """The device by its serial number."""
+        return f"{self.product.kind} {self.serial.hex()}"
+
+    @property
+    def dated(self) -> bool:
+        """Return False: no document of NVIDIA's has a date of issue."""
+        return False
+
+    @property
     def rims(self) -> tuple[Rim, ...]:
         """The manifests that are there."""
         return tuple(rim for rim in (self.driver_rim, self.vbios_rim) if rim is not None)
@@ -136,6 +146,16 @@ class NvidiaVerified(Verified):
         if len(self.devices) == 1:
             return self.devices[0].measurement
         return hashlib.sha384(b"".join(device.measurement for device in self.devices)).digest()
+
+    @property
+    def platform_ids(self) -> dict[str, str]:
+        """The ids of a single device; of several, each has its own among `devices`."""
+        return self.devices[0].platform_ids if len(self.devices) == 1 else {}
+
+    @property
+    def dated(self) -> bool:
+        """Return False: no document of NVIDIA's has a date of issue."""
+        return False
 
     @property
     def parts(self) -> tuple[Verified, ...]:

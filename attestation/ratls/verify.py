@@ -105,7 +105,7 @@ def verify_certificate(certificate: RatlsCertificate, collateral: Any, roots: Ro
     verified = [verify_quote(each.quote, collateral, roots, now) for each in certificate.bound]  # 2
     for each in certificate.bound:  # 3
         each.check_binding()
-    _check_same(*(each.quote for each in certificate.bound))  # 4
+    check_same(*(each.quote for each in certificate.bound))  # 4
     inner = verified[0]
     return RatlsVerified(
         simulated=inner.simulated,
@@ -118,7 +118,7 @@ def verify_certificate(certificate: RatlsCertificate, collateral: Any, roots: Ro
     )
 
 
-def _check_same(first: Quote, *others: Quote) -> None:
+def check_same(first: Quote, *others: Quote) -> None:
     """Refuse quotes that differ in more than their report data, so that one verdict covers all."""
     for other in others:
         if type(other) is not type(first) or _without_report_data(other) != _without_report_data(first):

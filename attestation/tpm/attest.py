@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from attestation.errors import EvidenceError
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.tpm.algorithms import Hash, known
 from attestation.tpm.errors import TpmCode
 from attestation.tpm.marshal import U8, U16, U32, U64, Reader, Sized, Structure
@@ -134,6 +134,22 @@ class Attest:
 
     def _values(self) -> dict[str, Any]:
         return {"magic": MAGIC, "type": QUOTE} | vars(self)
+
+
+def is_attest(data: bytes) -> bool:
+    """Tell whether bytes begin as what a TPM signs does: by itself, it is a message and no evidence."""
+    return data.startswith(MAGIC.to_bytes(4, "big"))
+
+
+def bare_attest() -> EvidenceError:
+    """Return the error for a message without the signature, the key and the PCR values that its verification takes."""
+    return EvidenceError(
+        EvidenceCode.EVIDENCE_UNKNOWN,
+        "this is the message of a TPM's quote (TPMS_ATTEST) and no evidence by itself",
+        expected="the container of TPM evidence: message, signature, PCR values and public area in one",
+        found=f"a bare message, which begins with {MAGIC:08x}",
+        remedy="put it together with the rest of the quote: `strongroom attest pack-tpm` (docs/attestation-tpm.md)",
+    )
 
 
 def _check_kind(data: bytes) -> None:

@@ -130,6 +130,23 @@ class TpmCode(ErrorCode):
     )
 
 
+class PackCode(ErrorCode):
+    """Codes of making a container from what a TPM's tools have written."""
+
+    PCR_FILE = (
+        "tpm-pcr-file",
+        Fault.MALFORMED,
+        "the file of PCR values is in neither of the forms that tpm2-tools write",
+        "write it with `tpm2_quote ... -o FILE`, or `tpm2_pcrread -o FILE` of what the quote selects",
+    )
+    KEY_BARE = (
+        "tpm-key-bare",
+        Fault.UNSUPPORTED,
+        "the key comes without its public area, and nothing tells what else it may sign",
+        "write the public area instead: `tpm2_readpublic -c KEY -f tss -o FILE`",
+    )
+
+
 class TpmFinding(ErrorCode):
     """Codes of the checks of an appraisal of TPM evidence; each shows as passed or failed."""
 

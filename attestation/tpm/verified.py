@@ -58,6 +58,11 @@ class TpmVerified(Verified):
         """The attestation key, which one TPM alone has."""
         return {"ak": self.key.hex()}
 
+    @property
+    def dated(self) -> bool:
+        """Return False, but where a processor's evidence vouches for the key, whose dates it then has."""
+        return not isinstance(self.source, TpmEvidence)
+
     def bound(self, report_data: bytes) -> bytes:
         """Return SHA-256 of the report data: a TPM's qualifying data has no room for 64 bytes."""
         return hashlib.sha256(report_data).digest()

@@ -53,12 +53,23 @@ def verify_evidence(evidence: TpmEvidence, _collateral: object, roots: Roots, no
         simulated=anchor.simulated,
         root=anchor.fingerprint,
         issued=now,  # no document of a vendor says how the platform stands, so none is old
-        expires=min((validity.end for validity in validities), default=NO_END),
+        expires=min((validity.end for validity in validities), default=NO_END),  # of a key that a policy names: never
         validities=validities,
         source=evidence,
         key=fingerprint(key),
         replay=None if evidence.log is None else replay_against(evidence.log, evidence.quote),  # 8
     )
+
+
+def check_itself(evidence: TpmEvidence) -> None:
+    """Check what takes no trust: that the parts of a container are of one quote, steps 2 and 5 to 7.
+
+    Raises EvidenceError.  That the key is a TPM's, and whose, is left open.
+    """
+    evidence.key.check_attests()  # 2
+    evidence.key.check_made(evidence.quote.signature)  # 5
+    check_quote(evidence.quote, evidence.key.key())  # 5, 7
+    _check_signer(evidence)  # 6
 
 
 def check_quote(quote: SignedQuote, key: PublicKey) -> None:

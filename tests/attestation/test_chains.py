@@ -345,6 +345,11 @@ def signed(builder: x509.CertificateRevocationListBuilder) -> bytes:
     return builder.sign(PKI.pck_ca.key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
+def altered(data: bytes) -> bytes:
+    """The same but for its last byte, whatever that is."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
 def test_a_list_gives_its_serial_numbers() -> None:
     crl = read_crl(revocation_list(PKI.pck_ca, [1, 2**150], NOW, NOW + 9), ca_certificate())
     assert crl.revoked == {1, 2**150}
@@ -358,7 +363,7 @@ def test_a_list_gives_its_serial_numbers() -> None:
         (lambda: b"\x30\x00", EvidenceCode.CRL_MALFORMED),
         (lambda: bytes(MAX_CRL + 1), EvidenceCode.CRL_MALFORMED),
         (lambda: signed(crl_builder()) + b"\0", EvidenceCode.CRL_MALFORMED),
-        (lambda: signed(crl_builder())[:-1] + b"\0", EvidenceCode.CRL_SIGNATURE),
+        (lambda: altered(signed(crl_builder())), EvidenceCode.CRL_SIGNATURE),
         (lambda: revocation_list(PKI.root, [], NOW, NOW + 9), EvidenceCode.CRL_SIGNATURE),
         (lambda: signed(crl_builder(PKI.root)), EvidenceCode.CRL_ISSUER),
         (lambda: signed(crl_builder().add_extension(x509.DeltaCRLIndicator(1), True)), EvidenceCode.CRL_MALFORMED),

@@ -116,7 +116,7 @@ def test_json_holds_verdict_findings_and_every_field(files: list[object]) -> Non
     assert shown["tcb_status"] == "UpToDate"
     assert shown["quote"]["report_body"]["mr_enclave"] == kit.MRENCLAVE.hex()
     assert shown["collateral"]["issued"] < shown["collateral"]["expires"]
-    assert {"code", "phase", "passed", "severity", "expected", "found", "remedy"} == shown["findings"][0].keys()
+    assert {"code", "part", "phase", "passed", "severity", "expected", "found", "remedy"} == shown["findings"][0].keys()
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -231,7 +231,8 @@ def test_without_a_policy_only_genuineness_is_judged(files: list[object], tmp_pa
 
 def test_evidence_without_its_collateral_ends_with_40_and_says_how_to_get_it(files: list[object]) -> None:
     for command in ("verify", "explain"):
-        result = run(attest, command, *files[:2], "--at", NOW)
+        root = Path(str(files[1])).with_name("root.pem")
+        result = run(attest, command, *files[:2], "--simulated-root", root, "--at", NOW)
         assert result.exit_code == 40
         assert str(EvidenceCode.COLLATERAL_MISSING) in result.output
         assert "sgx-53494d000000-processor" in result.output

@@ -283,6 +283,42 @@ def test_every_tee_that_runs_code_declares_its_identity() -> None:
     assert genuine.TABLES.keys() == {tee.name for tee in TEES} - {"ratls"}
 
 
+# ------------------------------------------------------------------------------------------------ collateral's dates
+
+
+def documents(found: Report) -> dict[str, tuple[str, str]]:
+    shown = found.to_dict()["collateral"]["documents"]
+    return {each["what"]: (each["from"], each["until_before"]) for each in shown}
+
+
+def test_the_dates_of_each_document_of_the_collateral_are_there() -> None:
+    data = kit.real_quote()
+    found = documents(examine(data, now=kit.REAL_NOW, collateral=kit.real_collateral()))
+    assert found["TCB info"][0] == "2025-06-19T10:56:11Z"
+    assert {"QE identity", "revocation list of the root CA", "PCK CA certificate"} <= found.keys()
+    late = examine(data, now=kit.REAL_NOW + 10**8, collateral=kit.real_collateral())
+    assert documents(late) == found, "also where dates do not hold"
+    assert not late.genuine
+    forged = bytearray(data)
+    forged[440] ^= 1
+    del found["PCK certificate"]  # which stands in the evidence that is not verified
+    assert documents(examine(bytes(forged), now=kit.REAL_NOW, collateral=kit.real_collateral())) == found
+
+
+def test_the_dates_of_collateral_that_azures_evidence_completes_are_there(tmp_path: Path) -> None:
+    data = (vectors() / "azure-snp/coco-evidence-v2.json").read_bytes()
+    found = examine(data, collateral=loose(tmp_path, "certs/milan_ask_ark_asvk.pem"), now=1_748_736_000)
+    assert {"ARK certificate", "ASK certificate", "VCEK certificate"} == documents(found).keys()
+
+
+def test_collateral_that_is_not_authentic_or_not_there_has_no_dates() -> None:
+    assert report().to_dict()["collateral"]["documents"]
+    assert report(collateral=None).to_dict()["collateral"]["documents"] is None
+    edited = (vectors() / "tdx/derived-bad/collateral-b0c06f-tcbinfo-sig.json").read_bytes()
+    found = examine(kit.real_quote(), now=kit.REAL_NOW, collateral=type(kit.real_collateral()).from_json(edited))
+    assert found.to_dict()["collateral"]["documents"] is None
+
+
 # ------------------------------------------------------------------------------------------------ loose files
 
 
@@ -317,12 +353,35 @@ def test_a_chain_without_a_leaf_is_collateral_that_is_missing(tmp_path: Path) ->
     data = (vectors() / "snp/v3-milan-msft.report.bin").read_bytes()
     found = examine(data, collateral=files, now=MARCH_2026)
     assert (codes(found.refused), found.exit_code) == (["collateral-missing"], 40)
+    assert "endorsement key" in found.refused[0].found + str(found.error)
 
 
 def test_a_leaf_without_its_chain_is_collateral_that_is_missing(tmp_path: Path) -> None:
     files = loose(tmp_path, "certs/v3-milan-msft.vcek.pem", "certs/genoa_ask_ark_asvk.pem")
     data = (vectors() / "snp/v3-milan-msft.report.bin").read_bytes()
-    assert codes(examine(data, collateral=files, now=MARCH_2026).refused) == ["collateral-missing"]
+    found = examine(data, collateral=files, now=MARCH_2026)
+    assert codes(found.refused) == ["collateral-missing"]
+    assert found.refused[0].expected == "SEV-Milan and ARK-Milan"
+    assert found.refused[0].found == "ARK-Genoa, SEV-Genoa, SEV-VCEK, SEV-VLEK-Genoa"
+    assert "chain of its product" in str(found.refused[0].remedy)
+
+
+def test_a_leaf_of_another_chip_among_several_is_no_leaf_at_all(tmp_path: Path) -> None:
+    leaves = ("certs/v3-milan-dstack.vcek.pem", "certs/v2-milan-coco.vcek.der")
+    files = loose(tmp_path, *leaves, "certs/milan_ask_ark_asvk.pem")
+    data = (vectors() / "snp/v3-milan-msft.report.bin").read_bytes()
+    (finding,) = examine(data, collateral=files, now=MARCH_2026).refused
+    assert finding.code is EvidenceCode.COLLATERAL_MISSING
+    assert "chip and the TCB version" in str(finding.remedy)
+
+
+@pytest.mark.parametrize("content", [b"", b"version = 1\n[evidence]\n", b"0x00", b"\x89PNG"])
+def test_a_file_given_by_name_that_can_be_no_collateral_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "p1.toml").write_bytes(content)
+    with refused(EvidenceCode.COLLATERAL_MALFORMED) as caught:
+        open_collateral([tmp_path / "p1.toml"], Roots.vendor())
+    assert "p1.toml" in caught.value.message
+    assert open_collateral([tmp_path], Roots.vendor()).contents == (), "in a folder it is passed over"
 
 
 def test_a_device_report_without_its_chain_says_what_is_missing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from click.testing import CliRunner, Result
 from attestation import evidence
 from attestation.amd.tcb import Product
 from attestation.collateral import DirectorySource, open_source
+from attestation.collateral.bundle import Bundle
 from attestation.collateral.cli import collateral
 from attestation.collateral.errors import FetchCode
 from attestation.ear.keys import write_verifier_key
 from attestation.errors import EvidenceCode, PolicyCode
 from attestation.policy.feed import open_feed
+from attestation.report import examine
 from attestation.validity import rfc3339
 from manifests import keyfile
 from manifests.errors import ErrorCode, ManifestCode, StrongroomError
@@ -26,6 +29,9 @@ from tests.attestation.kit import NOW, platform
 from tests.collateral.kit import DAY, FMSPC, KEY, TCB, serve_amd, serve_intel, snp, write_quote
 from tests.collateral.service import Reply, Service
 from tests.policy.kit import STRANGER, entry, feed
+from tests.shared import vectors
+
+JANUARY_2024, JUNE_2025 = 1_704_067_200, 1_748_736_000
 
 
 def run(*arguments: object) -> Result:
@@ -133,7 +139,8 @@ def test_collateral_of_another_platform_is_not_filed(service: Service, tmp_path:
     result = run("fetch", "--name", name, "--output", tmp_path, "--pccs", service.url, "--simulated-root", root)
     error = failed(result, FetchCode.MISFILED)
     assert (error.expected, error.found) == (name, KEY)
-    assert "service" in str(error.remedy)
+    assert "answers for another platform" in error.message
+    assert "import" not in str(error.remedy)
     assert list(tmp_path.glob("sgx-*.json")) == []
 
 
@@ -152,10 +159,23 @@ def test_what_to_fetch_is_said_once_and_whole(tmp_path: Path, arguments: list[st
     assert run("fetch", *arguments, "--output", tmp_path).exit_code == 2
 
 
-@pytest.mark.parametrize("typed", [("--name", "../x"), ("--tee", "sgx", "--fmspc", "zz", "--ca", "platform")])
-def test_a_name_that_no_collateral_has_is_a_usage_error(tmp_path: Path, typed: tuple[str, ...]) -> None:
-    result = run("fetch", *typed, "--output", tmp_path)
-    assert (result.exit_code, "platform" in result.output or "12 hex digits" in result.output) == (2, True)
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--name", "../x"], "sgx-<FMSPC>-<processor|platform>"),
+        (["--name", "foo"], "sgx-<FMSPC>-<processor|platform>"),
+        (["--tee", "sgx", "--fmspc", "zz", "--ca", "processor"], "12 hex digits"),
+    ],
+    ids=str,
+)
+def test_a_platform_that_no_collateral_has_is_a_fault_of_the_command_line(
+    tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    result = run("fetch", *arguments, "--output", tmp_path)
+    assert result.exit_code == 2
+    assert expected in " ".join(result.output.split())
+    assert arguments[1] in result.output or arguments[3] in result.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_with_a_free_name_says_what_it_is_and_to_import_it(folder: Path, root: Path) -> None:
@@ -210,6 +230,114 @@ def test_what_cannot_be_filed_names_the_file(tmp_path: Path, content: bytes, cod
     error = failed(run("import", tmp_path / "download", "--output", tmp_path / "new"), code)
     assert "download" in error.message
     assert not (tmp_path / "new").exists()
+
+
+def test_one_file_that_cannot_be_filed_keeps_no_other_from_it(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "first").write_text("{}", encoding="utf-8")
+    (tmp_path / "second").write_text(platform().collateral(NOW).to_json(), encoding="utf-8")
+    files = [tmp_path / "first", tmp_path / "missing", tmp_path / "second"]
+    options = ["--output", tmp_path / "new", "--simulated-root", root]
+    result = run("import", *files, *options)
+    assert result.exit_code == 30, "of the first that failed"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{KEY}.json"]
+    for name, code in (("first", "collateral-malformed"), ("missing", "file-unavailable")):
+        assert re.search(f"not imported: {tmp_path}/{name}: {code}", result.output)
+    shown = json.loads(run("import", *files, *options, "--json").output)
+    assert [item["verified"] for item in shown["held"]] == [True]
+    assert [Path(item["file"]).name for item in shown["not_imported"]] == ["first", "missing"]
+    assert [item["error"]["code"] for item in shown["not_imported"]] == ["collateral-malformed", "file-unavailable"]
+
+
+def test_where_nothing_can_be_filed_every_file_is_named(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    result = run("import", tmp_path / "first", tmp_path / "second", "--output", tmp_path / "new")
+    message = failed(result, EvidenceCode.COLLATERAL_MALFORMED).message
+    assert message.startswith(f"{tmp_path}/first: ")
+    assert message.endswith(f"nor was imported: {tmp_path}/second")
+
+
+# ------------------------------------------------------------------------------------------------ files of AMD's
+
+SNP = vectors() / "snp"
+VCEK, CHAIN = SNP / "certs/v2-milan-coco.vcek.der", SNP / "certs/milan_ask_ark_asvk.pem"
+OTHER_CHAIN = SNP / "certs/genoa_ask_ark_asvk.pem"
+
+
+def test_amds_own_files_are_filed_together(tmp_path: Path) -> None:
+    vlek = SNP / "certs/v3-milan-vlek-coco.vlek.der"
+    result = run("import", CHAIN, vlek, VCEK, "--output", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.output)
+    assert [(item["family"], item["unit"][:4]) for item in shown["held"]] == [("milan", "vlek"), ("milan", "vcek")]
+    assert shown["not_imported"] == []
+    for name in ("v2-milan-coco", "v3-milan-vlek-coco"):
+        parsed = evidence.parse((SNP / f"{name}.report.bin").read_bytes())
+        assert evidence.collateral_for(parsed, DirectorySource(tmp_path)) is not None
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "told"),
+    [
+        ([VCEK], EvidenceCode.COLLATERAL_MISSING, "SEV-Milan and ARK-Milan"),
+        ([VCEK, OTHER_CHAIN], EvidenceCode.COLLATERAL_MISSING, "SEV-Milan and ARK-Milan"),
+        ([CHAIN], EvidenceCode.COLLATERAL_MISSING, "a VCEK or VLEK certificate"),
+        ([SNP / "derived-bad/v2-milan-coco-vcek-b42.der", CHAIN], EvidenceCode.CERTIFICATE_MALFORMED, "a VCEK"),
+    ],
+    ids=["no chain", "another product's chain", "no leaf", "a leaf that is none"],
+)
+def test_parts_of_amds_files_are_refused_for_what_is_missing(
+    tmp_path: Path, files: list[Path], code: ErrorCode, told: str
+) -> None:
+    error = failed(run("import", *files, "--output", tmp_path / "new"), code)
+    assert files[0].name in error.message
+    assert told in str(error.expected)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_forged_certificate_of_amds_is_not_filed(tmp_path: Path) -> None:
+    forged = SNP / "bad/vcek-invalid-legacy.der"
+    error = failed(run("import", forged, CHAIN, "--output", tmp_path / "new"), EvidenceCode.CHAIN_SIGNATURE)
+    assert forged.name in error.message
+    assert not (tmp_path / "new").exists()
+
+
+def test_der_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.der").write_bytes(b"\x30\x82\x01\x00" + bytes(256))
+    result = run("import", tmp_path / "x.der", VCEK, CHAIN, "--output", tmp_path / "new")
+    assert result.exit_code == 30
+    assert "x.der" in result.output
+    assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_a_bundle_takes_what_verification_takes(tmp_path: Path) -> None:
+    """A folder of AMD's files, or the files themselves; and for Azure's evidence the chain alone."""
+    folder = tmp_path / "kds"
+    folder.mkdir()
+    for file in (VCEK, CHAIN):
+        (folder / file.name).write_bytes(file.read_bytes())
+    for name, given in (("folder", [folder]), ("files", [VCEK, CHAIN])):
+        options = [word for path in given for word in ("--collateral", path)]
+        report = SNP / "v2-milan-coco.report.bin"
+        result = run("bundle", "--evidence", report, *options, "--output", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert examine((tmp_path / name).read_bytes(), now=JANUARY_2024).accepted
+    (key,) = Bundle.from_json((tmp_path / "folder").read_bytes()).collateral
+    assert key.family == "milan", "which the report does not name"
+    azure = vectors() / "azure-snp/coco-evidence-v2.json"
+    assert run("bundle", "--evidence", azure, "--collateral", CHAIN, "--output", tmp_path / "azure").exit_code == 0
+    assert examine((tmp_path / "azure").read_bytes(), now=JUNE_2025).accepted
+
+
+def test_a_folder_of_amds_files_is_told_what_to_do_with_them(tmp_path: Path) -> None:
+    (tmp_path / "vcek.der").write_bytes(VCEK.read_bytes())
+    (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
+    result = run("status", tmp_path)
+    assert result.exit_code == 10
+    assert "vcek.der" in result.output
+    assert "notes" not in result.output
+    assert "collateral import" in result.output
+    assert json.loads(run("status", tmp_path, "--json").output)["unfiled"] == ["vcek.der"]
 
 
 # ------------------------------------------------------------------------------------------------ status
@@ -273,6 +401,8 @@ def test_what_is_not_genuine_is_shown_as_such(folder: Path, root: Path) -> None:
     assert all(item["verified"] is False and item["expires"] is None for item in held)
     result = run("status", folder, "--simulated-root", root, "--at", NOW)
     assert "collateral-misfiled" in result.output
+    assert "move it out of the folder" in result.output
+    assert f"strongroom collateral import {folder}/sgx-00906ed50000-processor.json --output {folder}" in result.output
 
 
 def test_simulated_collateral_is_genuine_under_no_vendors_root(folder: Path) -> None:
@@ -290,7 +420,9 @@ def test_a_revoked_authority_makes_collateral_useless(tmp_path: Path, root: Path
 
 def test_a_folder_that_holds_nothing_ends_with_10(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
-    assert run("status", tmp_path).exit_code == 10
+    result = run("status", tmp_path)
+    assert result.exit_code == 10
+    assert f"{tmp_path} holds no collateral" in result.output
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,228 @@
+"""What tpm2-tools write, put into one file of evidence: by the commands of the documentation, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attestation import evidence
+from attestation.cli import attest
+from attestation.errors import EvidenceCode, EvidenceError
+from attestation.eventlog.errors import EventLogCode
+from attestation.report import examine
+from attestation.sim.tpm import SimulatedTpm
+from attestation.tpm.abi import parse_evidence
+from attestation.tpm.algorithms import Scheme
+from attestation.tpm.attest import Attest
+from attestation.tpm.errors import PackCode, TpmCode
+from attestation.tpm.pack import Parts, pack, read_pcrs, read_signature
+from manifests.errors import ErrorCode, ManifestCode, StrongroomError
+from tests.attestation.kit import NOW, REPORT_DATA, SEED, refused
+from tests.shared import vectors
+from tests.tpm import kit
+from tests.tpm.swtpm import SoftwareTpm
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "attestation-tpm.md"
+KEYLIME = vectors() / "tpm"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(attest, [str(argument) for argument in arguments])
+
+
+def failed(result: Result, code: ErrorCode) -> StrongroomError:
+    assert isinstance(result.exception, StrongroomError), result.output
+    assert result.exception.code is code
+    return result.exception
+
+
+def documented() -> list[list[str]]:
+    """The commands of the page's section on packing, as words."""
+    section = DOCS.read_text(encoding="utf-8").split("## From tpm2-tools", 1)[1].split("\n## ", 1)[0]
+    block = re.search(r"```\n(tpm2_.*?)```", section, re.DOTALL)
+    assert block is not None
+    lines = block[1].replace("\\\n", " ").splitlines()
+    return [line.split("#")[0].split() for line in lines if line.split("#")[0].strip()]
+
+
+def parts(**changes: Any) -> Parts:
+    """The simulated TPM's quote as tpm2-tools would write its parts."""
+    opened = kit.opened()
+    names = ("message", "signature", "key")
+    made: dict[str, Any] = {name: opened[name] for name in names} | {"pcrs": b"".join(opened["pcrs"])}
+    return Parts(**made | changes)
+
+
+def test_the_documented_commands_make_evidence_that_a_policy_accepts(tpm: SoftwareTpm, tmp_path: Path) -> None:
+    """With a real TPM, from the making of its keys to the verdict."""
+    *made, packing, verifying = documented()
+    tpm.extend(7, "sha256", bytes([7]) * 32)  # a software TPM has booted nothing
+    for program, *words in made:
+        tpm.run(program, *words)
+        if program != "tpm2_flushcontext":
+            tpm.free()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tpm.folder)
+        packed = run(*packing[2:], "--json")
+        assert packed.exit_code == 0, packed.output
+        shown = json.loads(packed.stdout)
+        policy = (
+            "version = 1\n[evidence]\ntcb_status = ['UpToDate']\n"
+            f"[tpm]\nak = ['{shown['ak']}']\n[tpm.pcrs.sha256]\npcr7 = ['{shown['pcrs']['sha256']['7']}']\n"
+        )
+        Path("policy.toml").write_text(policy, encoding="utf-8")
+        accepted = run(*verifying[2:])
+    assert accepted.exit_code == 0, accepted.output
+    assert shown["report_data"] == "00" * 16 + "11" * 16
+    assert "ACCEPTED" in accepted.output
+
+
+@pytest.mark.parametrize("kind", [("rsa", "rsassa"), ("rsa", "rsapss"), ("ecc", "ecdsa")])
+@pytest.mark.parametrize("form", ["tss", "plain"])
+@pytest.mark.parametrize("pcrs", ["values", "serialized"])
+def test_every_form_of_the_tools_gives_the_same_evidence(
+    tpm: SoftwareTpm, kind: tuple[str, str], form: str, pcrs: str
+) -> None:
+    """Twelve PCRs of two banks take two lists of digests."""
+    key = tpm.key(*kind)
+    tpm.run(
+        *("tpm2_quote", "-c", key.context, "-l", "sha256:0,1,2,3,4,5,6,7,16,23+sha384:7,16", "-q", "ab", "-m", "m"),
+        *("-s", "s", "-f", form, "-o", "p", "-F", pcrs, "-g", key.hash, "--scheme", key.scheme),
+    )
+    tpm.free()
+    packed = pack(Parts(tpm.read("m"), tpm.read("s"), tpm.read("p"), key.public, key.parent))
+    assert packed.quote.pcrs.values == tuple(tpm.pcrs(tpm.read("m")))
+    assert parse_evidence(packed.serialize()) == packed
+
+
+def test_the_hierarchy_of_a_primary_key_is_found(tpm: SoftwareTpm) -> None:
+    key = tpm.primary_key(
+        "ecc256:ecdsa-sha256:null", "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign"
+    )
+    message, signature = tpm.quote(key, "sha256:7", b"")
+    packed = pack(Parts(message, signature, b"".join(tpm.pcrs(message)), key.public))
+    assert packed.parent.hex() == "40000001"
+
+
+def test_a_key_below_another_needs_its_parents_name(tpm: SoftwareTpm) -> None:
+    key = tpm.key("ecc", "ecdsa")
+    message, signature = tpm.quote(key, "sha256:7", b"")
+    with refused(TpmCode.SIGNER_NAME) as caught:
+        pack(Parts(message, signature, b"".join(tpm.pcrs(message)), key.public))
+    assert "tpm2_readpublic -c PARENT -q FILE" in str(caught.value.remedy)
+    with refused(TpmCode.SIGNER_NAME):
+        pack(Parts(message, signature, b"".join(tpm.pcrs(message)), key.public, b"\0\x0b" + bytes(32)))
+
+
+def test_chain_and_log_travel_with_the_quote(tmp_path: Path) -> None:
+    sim, opened = kit.sim(), kit.opened()
+    made = parts()
+    for name in ("message", "signature", "pcrs", "key"):
+        (tmp_path / name).write_bytes(getattr(made, name))
+    (tmp_path / "log").write_bytes(opened["log"])
+    (tmp_path / "ak.der").write_bytes(sim.chain[0])
+    (tmp_path / "root.pem").write_bytes(sim.root_pem)
+    options = [word for name in ("message", "signature", "pcrs", "key") for word in (f"--{name}", tmp_path / name)]
+    options += ["--certificate", tmp_path / "ak.der", "--certificate", tmp_path / "root.pem"]
+    options += ["--event-log", tmp_path / "log", "--output", tmp_path / "evidence"]
+    shown = run("pack-tpm", *options)
+    assert shown.exit_code == 0, shown.output
+    assert sim.ak_fingerprint.hex() in shown.stdout
+    assert (tmp_path / "evidence").read_bytes() == kit.healthy()
+    failed(run("pack-tpm", *options), ManifestCode.FILE_EXISTS)
+
+
+def test_keylimes_quote_holds_under_its_bare_key_which_makes_no_evidence(tmp_path: Path) -> None:
+    """Catalogue TPM-1: a valid signature over PCRs 15, 16 and 22, and no root of trust."""
+    files = {"message": "quote.out", "signature": "quotesig.out", "pcrs": "quotepcr.out", "key": "akpub.pem"}
+    options = [word for name, file in files.items() for word in (f"--{name}", KEYLIME / f"keylime-sim.{file}")]
+    error = failed(run("pack-tpm", *options, "--output", tmp_path / "evidence"), PackCode.KEY_BARE)
+    assert error.exit_code == 20
+    assert "signature over the quote holds" in error.message
+    assert "tpm2_readpublic -c KEY -f tss" in str(error.remedy)
+    assert not (tmp_path / "evidence").exists()
+
+
+def keylime(**changes: bytes) -> Parts:
+    read = {
+        name: (KEYLIME / f"keylime-sim.{file}").read_bytes()
+        for name, file in (("message", "quote.out"), ("signature", "quotesig.out"), ("pcrs", "quotepcr.out"))
+    }
+    return Parts(**read | {"key": (KEYLIME / "keylime-sim.akpub.pem").read_bytes()} | changes)
+
+
+def test_a_forged_keylime_quote_is_told_from_the_genuine_one() -> None:
+    genuine = keylime()
+    with refused(TpmCode.SIGNATURE):
+        pack(keylime(message=genuine.message[:-1] + bytes([genuine.message[-1] ^ 1])))
+    with refused(TpmCode.PCR_DIGEST):
+        pack(keylime(pcrs=genuine.pcrs.replace(b"\xff" * 32, b"\xfe" * 32)))
+    with refused(TpmCode.KEY_INVALID):
+        pack(keylime(key=b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"))
+
+
+REFUSED = {
+    "the message of another quote": (
+        {"message": kit.opened(kit.sim().evidence(bytes(64)))["message"]},
+        TpmCode.SIGNATURE,
+    ),
+    "a message that is cut short": ({"message": kit.opened()["message"][:-1]}, TpmCode.TRUNCATED),
+    "the key of another TPM": ({"key": SimulatedTpm(SEED[::-1], NOW).public.serialize()}, TpmCode.SIGNER_NAME),
+    "a key for another scheme": (
+        {"key": SimulatedTpm(SEED, NOW, Scheme.RSASSA).public.serialize(), "parent": bytes.fromhex("40000001")},
+        TpmCode.SCHEME,
+    ),
+    "other values of PCRs": ({"pcrs": bytes(32) * len(kit.opened()["pcrs"])}, TpmCode.PCR_DIGEST),
+    "one PCR too few": ({"pcrs": b"".join(kit.opened()["pcrs"][1:])}, PackCode.PCR_FILE),
+    "no PCRs": ({"pcrs": b""}, PackCode.PCR_FILE),
+    "a log that is none": ({"log": b"not a log"}, EventLogCode.MALFORMED),
+    "a signature that is cut short": ({"signature": kit.opened()["signature"][:-1]}, TpmCode.TRUNCATED),
+    "a plain signature that is no DER": ({"signature": b"\x30\x01"}, TpmCode.SIZE),
+    "too many certificates": ({"chain": (b"0",) * 9}, TpmCode.EVIDENCE_MALFORMED),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_parts_that_are_not_of_one_quote_make_no_evidence(name: str) -> None:
+    changes, code = REFUSED[name]
+    with refused(code):
+        pack(parts(**changes))
+
+
+@given(data=st.binary(max_size=2048), size=st.sampled_from([0, 132 + 4 + 532, 132 + 4 + 2 * 532]))
+def test_no_file_of_pcrs_or_signature_fails_in_another_way(data: bytes, size: int) -> None:
+    attest = Attest.parse(kit.opened()["message"])
+    raw = (data + bytes(max(0, size - len(data))))[: size or None]
+    for read in (lambda: read_pcrs(raw, attest), lambda: read_signature(raw, kit.sim().public)):
+        with contextlib.suppress(EvidenceError):
+            read()
+
+
+@pytest.mark.parametrize(
+    "wrapped", [lambda raw: raw, lambda raw: raw.hex().encode(), lambda raw: json.dumps({"quote": raw.hex()}).encode()]
+)
+def test_a_bare_message_is_recognised_and_told_what_to_do(wrapped: Any) -> None:
+    message = keylime().message
+    assert message.hex().startswith("ff544347")
+    report = examine(wrapped(message), now=NOW)
+    assert (report.exit_code, report.accepted) == (20, False)
+    (finding,) = report.findings
+    assert finding.code is EvidenceCode.EVIDENCE_UNKNOWN
+    assert "ff544347" in finding.found
+    assert "strongroom attest pack-tpm" in str(finding.remedy)
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN) as caught:
+        evidence.parse(message)
+    assert "pack-tpm" in str(caught.value.remedy)
+
+
+def test_a_bare_message_beside_whole_evidence_is_passed_over() -> None:
+    text = json.dumps({"quote": keylime().message.hex(), "tpm_evidence": kit.healthy().hex()})
+    assert examine(text.encode(), now=NOW, roots=kit.roots(), report_data=REPORT_DATA).genuine
