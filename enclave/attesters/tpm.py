@@ -7,6 +7,7 @@ docs/attestation-tpm.md describes, without an event log: a session's evidence ha
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -55,16 +56,31 @@ class Tpm(Protocol):
 
 
 class DeviceTpm:
-    """The kernel's TPM device: one write is a command, one read its answer."""
+    """The kernel's TPM device: one write is a command, and what is read after it the answer."""
 
     def __init__(self, path: Path = DEVICE) -> None:
         """Open the device for the process's life; raises OSError."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def exchange(self, command: bytes) -> bytes:
-        """Return the answer; raises OSError."""
-        os.write(self._descriptor, command)
-        return os.read(self._descriptor, MAX_ANSWER)
+        """Return the answer; raises OSError, EIO where the kernel took a part of the command.
+
+        The kernel may give an answer in pieces; the size in its head says when it is whole.
+        """
+        if os.write(self._descriptor, command) != len(command):
+            raise OSError(errno.EIO, "a part of the command was written")
+        answer = os.read(self._descriptor, MAX_ANSWER)
+        while len(answer) < min(_declared(answer), MAX_ANSWER):
+            piece = os.read(self._descriptor, MAX_ANSWER - len(answer))
+            if not piece:
+                break
+            answer += piece
+        return answer
+
+
+def _declared(answer: bytes) -> int:
+    """Return the size that an answer's head claims; that of a head where not even that has come."""
+    return int.from_bytes(answer[2:6], "big") if len(answer) >= _HEAD.size else _HEAD.size * bool(answer)
 
 
 class TpmAttester(Attester):
