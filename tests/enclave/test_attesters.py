@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from attestation.types import PlatformClass
+from attestation.types.claims import MAX_QUOTE
 from enclave.attesters import ATTESTERS, open_attester
 from enclave.attesters.files import KernelFiles
 from enclave.attesters.gramine import GramineAttester
 from enclave.attesters.nitro import NSM_IOCTL_RAW, NitroAttester
 from enclave.attesters.tpm import TpmAttester
-from enclave.attesters.tsm import TsmAttester, exact_quote
+from enclave.attesters.tsm import MAX_OUTBLOB, PROVIDERS, TsmAttester, exact_quote
 from enclave.errors import EnclaveError
 from manifests import canonical
 from manifests.gramine import settings
@@ -194,6 +195,20 @@ def test_a_driver_that_fails_costs_one_quote_and_leaves_nothing() -> None:
     kernel.interfere = fail
     assert str(failed(lambda: attester.quote(REPORT_DATA)).code) == "quote-unavailable"
     assert kernel.reports == {}
+
+
+@pytest.mark.parametrize("tee", ["snp", "tdx"])
+@pytest.mark.parametrize("size", [0, MAX_QUOTE + 1, MAX_OUTBLOB])
+def test_evidence_that_no_record_has_room_for_is_refused_and_not_cut(tee: str, size: int) -> None:
+    kernel = FakeTsm(PROVIDERS[tee], lambda _data: b"\1" * size)
+    error = failed(lambda: TsmAttester(tee, kernel).quote(REPORT_DATA))
+    assert str(error.code) == "quote-unavailable"
+    assert error.message == "the platform's quote is empty or too long"
+
+
+def test_the_longest_evidence_that_a_record_has_room_for_is_given_whole() -> None:
+    longest = b"\1" * MAX_QUOTE
+    assert TsmAttester("snp", FakeTsm(b"sev_guest", lambda _data: longest)).quote(REPORT_DATA) == longest
 
 
 def tdx_quote(version: int, size: int = 100) -> bytes:
