@@ -42,7 +42,7 @@ _PERMANENT = 0x40
 _TRIES = 3
 """A PCR that is extended between reading and quoting makes both anew; more often, something is wrong."""
 
-_TRY_AGAIN = {0x908, 0x90A, 0x922}
+TRY_AGAIN = {0x908, 0x90A, 0x922}
 """TPM_RC_YIELDED, TPM_RC_TESTING and TPM_RC_RETRY (Part 2, section 6.6): send the same command once more."""
 _RETRIES, _PAUSE = 50, 0.02
 """A TPM that tests itself takes up to a second."""
@@ -171,7 +171,7 @@ class TpmAttester(Attester):
         for _ in range(_RETRIES):
             answer = self._tpm.exchange(_HEAD.pack(tag, _HEAD.size + len(body), code) + body)
             status = int.from_bytes(answer[6:10], "big")
-            if status not in _TRY_AGAIN:
+            if status not in TRY_AGAIN:
                 break
             time.sleep(_PAUSE)
         if status:
