@@ -36,9 +36,10 @@ _VERIFIED_FIELDS: Final = ("root", "measurement", "tcb_evaluation_data_number", 
 
 
 class Outcome(StrEnum):
-    """How far a stage came."""
+    """How far a stage came.  `open`: nothing refused, but without a policy the question whose code it is stays open."""
 
     PASSED = "passed"
+    OPEN = "open"
     FAILED = "failed"
     NOT_REACHED = "not reached"
 
@@ -137,7 +138,9 @@ class Report:
         """How far each stage came."""
         parsed = Outcome.FAILED if self.evidence is None else Outcome.PASSED
         verified = Outcome.PASSED if self.genuine else Outcome.FAILED
-        judged = Outcome.FAILED if any(each.phase not in _EARLY for each in self.refused) else Outcome.PASSED
+        judged = Outcome.OPEN if self.policy is None else Outcome.PASSED
+        if any(each.phase not in _EARLY for each in self.refused):
+            judged = Outcome.FAILED
         return {
             "parse": parsed,
             "verify": Outcome.NOT_REACHED if self.evidence is None else verified,
