@@ -21,30 +21,35 @@ from attestation.amd.certificates import ASK, ASVK, VCEK, VLEK, Certificate, rea
 from attestation.amd.endorsement import endorsement_of
 from attestation.amd.signatures import split_signed
 from attestation.amd.tcb import Product
+from attestation.azure.hcl import HARDWARE_REPORT
 from attestation.azure.td_report import check_td_report
 from attestation.collateral import documents
 from attestation.collateral.cache import Entry
 from attestation.collateral.errors import FetchError
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import pem
-from attestation.intel.td_abi import TdQuote
+from attestation.intel.td_abi import TdQuote, parse_td_quote
 from attestation.loose import LooseFiles
 from attestation.nvidia.container import parse_evidence
 from attestation.nvidia.fwid import COMPOSITE_DEVICE_ID, TCB_INFO, read_firmware
 from attestation.roots import Roots
+from attestation.sim.azure import td_report_of
 from attestation.sim.chains import Authority384
 from attestation.sim.nvidia import Device, SimulatedNvidia
 from attestation.sim.snp import SimulatedSnp
+from attestation.sim.tdx import SimulatedTdx
 from attestation.validity import Validity
 from manifests.errors import ManifestError
 from tests.fuzz import seeds
 from tests.fuzz.target import Target
-from tests.vectors.attestation import snp
+from tests.vectors.attestation import sgx, snp
 from tests.vectors.attestation.scene import CREATED, NOW
 
 URL: Final = "https://service.example/document"
 _SPAN: Final = Validity("fuzzed", 0, NOW, EvidenceCode.CERTIFICATE_EARLY, EvidenceCode.CERTIFICATE_EXPIRED)
 _MILAN: Final = snp.MILAN.collateral(NOW)
+_INTEL: Final = sgx.publish(sgx.MACHINE.platform)
+_HEADER: Final = {"issuers": urllib.parse.quote(_INTEL.tcb_info_issuer_chain.decode())}
 
 # ---------------------------------------------------------------------------- answers of services
 
@@ -53,30 +58,25 @@ ISSUED_LIST: Final = documents.revocation_list(URL, "Issuers")
 SIGNED: Final = documents.signed_json(URL, "tcbInfo", "Issuers")
 
 
-@functools.lru_cache(maxsize=1)
-def _header() -> dict[str, str]:
-    return {"issuers": urllib.parse.quote(seeds.intel_collateral().tcb_info_issuer_chain.decode())}
-
-
 def _issuers(data: bytes) -> documents.Fetched:
-    return ISSUED_LIST.read(seeds.intel_collateral().pck_crl, {"issuers": data.decode("utf-8", "replace")})
+    return ISSUED_LIST.read(_INTEL.pck_crl, {"issuers": data.decode("utf-8", "replace")})
 
 
 def _lists() -> list[bytes]:
-    crl = seeds.intel_collateral().pck_crl
+    crl = _INTEL.pck_crl
     text = b"-----BEGIN X509 CRL-----\n%s-----END X509 CRL-----\n" % base64.encodebytes(crl)
     return [crl, crl.hex().encode(), text, _MILAN.crl]
 
 
 def _signed_texts() -> list[bytes]:
-    held = seeds.intel_collateral()
+    held = _INTEL
     return [b'{"tcbInfo":%s,"signature":"%s"}' % (held.tcb_info, held.tcb_info_signature.hex().encode())]
 
 
 def _entries() -> list[bytes]:
     return [
         Entry(URL, NOW, {"etag": '"1"'}, b"body").serialize(),
-        Entry(URL, NOW, {}, seeds.intel_collateral().pck_crl).serialize(),
+        Entry(URL, NOW, {}, _INTEL.pck_crl).serialize(),
     ]
 
 
@@ -161,10 +161,9 @@ def _dice(*devices: Device) -> list[bytes]:
 
 @functools.lru_cache(maxsize=1)
 def _td() -> tuple[TdQuote, bytes]:
-    """A TD quote, and the report that it was made from."""
-    found = next(each for each in seeds.azure() if isinstance(each.inner, TdQuote))
-    assert isinstance(found.inner, TdQuote)
-    return found.inner, found.hcl.hardware_report
+    """A TD quote, and the report that it was made from, as the paravisor's report has it."""
+    quote = SimulatedTdx(bytes(32), CREATED).evidence(bytes(48), bytes(64))
+    return parse_td_quote(quote), td_report_of(quote).ljust(HARDWARE_REPORT, b"\0")
 
 
 _FETCH: Final = (FetchError,)
@@ -175,8 +174,8 @@ TARGETS: Final = (
            lambda: [_MILAN.vek, pem.encode_chain(_MILAN.vek), *seeds.captured("vek")], _FETCH),
     Target("fetched-chain", lambda data: documents.certificate_chain(URL).read(data, {}), lambda: [_MILAN.chain],
            _FETCH),
-    Target("fetched-json", lambda data: SIGNED.read(data, _header()), _signed_texts, _FETCH),
-    Target("fetched-issuers", _issuers, lambda: [_header()["issuers"].encode()], _FETCH),
+    Target("fetched-json", lambda data: SIGNED.read(data, _HEADER), _signed_texts, _FETCH),
+    Target("fetched-issuers", _issuers, lambda: [_HEADER["issuers"].encode()], _FETCH),
     Target("cached-answer", Entry.parse, _entries, (EvidenceError, ManifestError)),
     Target("loose-files", _loose, lambda: [_MILAN.vek, pem.encode_chain(_MILAN.vek), _MILAN.crl],
            (EvidenceError, ManifestError, FetchError)),
