@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -140,6 +141,7 @@ def _what(report: Report) -> Iterator[str]:
         yield "The bytes do not parse, so that nothing more can be said of them."
         return
     yield f"{BY_NAME[found.tee].title}, format version {found.version}: {WHAT[found.tee]}."
+    yield from _logged(report)
     if report.verified is None:
         yield "It is not verified: all that it says, it only claims."
         return
@@ -147,6 +149,18 @@ def _what(report: Report) -> Iterator[str]:
     if report.gpu is not None:
         yield f"Evidence of devices came with it and was judged, too; {devices(report)}."
     yield f"It is of code that measures {report.verified.measurement.hex()}."
+
+
+def _logged(report: Report) -> Iterator[str]:
+    """Yield what the event log says; the data of an event is vouched for where its digest is that of the data."""
+    if report.event_log is None:
+        return
+    events, banks = report.event_log.extending, report.event_log.banks
+    described = sum(any(event.describes(bank) for bank in banks) for event in events)
+    counts = Counter(event.register for event in events)
+    registers = ", ".join(f"{counts[register]} for register {register}" for register in sorted(counts)) or "none"
+    yield f"Its event log has {len(events)} events that extend registers: {registers}."
+    yield f"{described} of them have the digest of the data that they log; what the others say, nothing vouches for."
 
 
 def _who(report: Report) -> Iterator[str]:

@@ -9,7 +9,7 @@ do.  Without a policy, `attestation.genuine` judges: that proves genuineness, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -18,7 +18,9 @@ from attestation.appraise import appraise
 from attestation.collateral import Collateral, CollateralKey, CollateralSource, FixedSource
 from attestation.composite import SessionClaims, joined
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.eventlog.log import EventLog
 from attestation.findings import Appraisal, Finding, Phase, Severity
+from attestation.log_checks import log_checks, read_log, with_log
 from attestation.loose import LooseFiles
 from attestation.policy import Policy, roots_for
 from attestation.roots import Roots
@@ -52,7 +54,8 @@ class Report:
     failed for another reason than a date.  as_of: the time that everything but dates was judged at, where dates do not
     hold at `now` and there is such a time.  key: what collateral the evidence asks for.  error: what ended the first
     stage that failed.  gpu: evidence of devices that lies beside that of the processor.  devices: the same, verified.
-    session: what ties the two.  findings: all checks, in order; that of `error` comes first.
+    session: what ties the two.  event_log: the one that was given beside it, where it parses.
+    findings: all checks, in order; that of `error` comes first.
     """
 
     now: int
@@ -61,6 +64,7 @@ class Report:
     gpu: bytes | None = field(default=None, repr=False)
     devices: Verified | None = field(default=None, repr=False)
     session: SessionClaims | None = field(default=None, repr=False)
+    event_log: EventLog | None = field(default=None, repr=False)
     key: CollateralKey | None = None
     verified: Verified | None = field(default=None, repr=False)
     as_of: int | None = None
@@ -137,7 +141,8 @@ class Report:
     def phases(self) -> dict[str, Outcome]:
         """How far each stage came."""
         parsed = Outcome.FAILED if self.evidence is None else Outcome.PASSED
-        verified = Outcome.PASSED if self.genuine else Outcome.FAILED
+        late = any(each.phase is Phase.VERIFY for each in self.refused)
+        verified = Outcome.FAILED if late or not self.genuine else Outcome.PASSED
         judged = Outcome.OPEN if self.policy is None else Outcome.PASSED
         if any(each.phase not in _EARLY for each in self.refused):
             judged = Outcome.FAILED
@@ -178,6 +183,7 @@ class Report:
                 "tcb_date": None if self.tcb_date is None else rfc3339(self.tcb_date),
                 "tcb_age_seconds": self.tcb_age,
                 "advisories": list(self.advisories),
+                "event_log": None if self.event_log is None else self.event_log.to_dict(),
                 "gpu": None if self.gpu is None else self.gpu.hex(),
                 "error": None if self.error is None else self.error.to_dict(),
                 "findings": [finding.to_dict() for finding in self.findings],
@@ -198,20 +204,22 @@ def examine(
     report_data: bytes | None = None,
     roots: Roots | None = None,
     session: SessionClaims | None = None,
+    event_log: bytes | None = None,
 ) -> Report:
     """Examine evidence of any TEE, wrapped or not, at `now` (Unix seconds); never raises for what it finds.
 
     collateral: what the vendor says, or where to look for it; None: what travels with the evidence.  policy: None
     judges only what holds for everybody.  report_data (64 bytes): what the evidence must be bound to.  roots: those of
     the policy, or the vendors'.  session: the claims that the evidence must cover, instead of `report_data`; only they
-    say whether evidence of a processor and of devices in one file belongs together.  Raises ValueError for both.
+    say whether evidence of a processor and of devices in one file belongs together.  event_log: a log of measured boot
+    that must replay to the evidence's registers.  Raises ValueError for `session` with `report_data`.
     """
     if session is not None and report_data is not None:
         raise ValueError("the session says what the evidence must be bound to: leave out report_data")
     report_data = report_data if session is None else session.report_data
     source = FixedSource(collateral) if isinstance(collateral, Collateral) else collateral
     roots = roots or (roots_for(policy) if policy is not None else Roots.vendor())
-    return _Examination(now, source, policy, report_data, roots, session).run(data)
+    return _Examination(now, source, policy, report_data, roots, session, event_log).run(data)
 
 
 @dataclass(frozen=True)
@@ -224,6 +232,7 @@ class _Examination:
     report_data: bytes | None
     roots: Roots
     session: SessionClaims | None
+    event_log: bytes | None
 
     def run(self, data: bytes) -> Report:
         """Take the evidence through all stages, as far as they go."""
@@ -235,6 +244,23 @@ class _Examination:
         except StrongroomError as error:
             return self._report(wrapping=wrapping, error=error, findings=(_refusal(error, Phase.PARSE),))
         known: dict[str, Any] = {"wrapping": wrapping, "evidence": found, "gpu": unwrapped.gpu}
+        replayed: tuple[Finding, ...] = ()
+        if self.event_log is not None:
+            known["event_log"], replayed = self._replayed(self.event_log, found)
+        report = self._verified(found, unwrapped, known)
+        return replace(report, findings=(*report.findings, *replayed))
+
+    def _replayed(self, data: bytes, found: Evidence) -> tuple[EventLog | None, tuple[Finding, ...]]:
+        """Read the event log and hold it against the evidence's registers."""
+        log = None
+        try:
+            log = read_log(data)
+            return log, log_checks(log, found, self.policy)
+        except EvidenceError as error:
+            return log, (_refusal(error, Phase.VERIFY),)
+
+    def _verified(self, found: Evidence, unwrapped: Unwrapped, known: dict[str, Any]) -> Report:
+        """Fetch collateral, verify and judge."""
         try:
             known["key"] = evidence.collateral_key(found)
             held = self._collateral(found, known["key"], unwrapped)
@@ -273,7 +299,7 @@ class _Examination:
             return self._judge_as_of(found, held, error, known)
         except StrongroomError as error:
             return self._report(**known, error=error, findings=(_refusal(error, Phase.VERIFY),))
-        return self._report(**known, **self._found(verified, self.now, known["gpu"]))
+        return self._report(**known, **self._found(verified, self.now, known))
 
     def _judge_as_of(self, found: Evidence, held: Collateral | None, error: DateError, known: dict[str, Any]) -> Report:
         """Refuse for a date, and tell what else there is to say as of the nearest time at which all dates hold."""
@@ -289,13 +315,15 @@ class _Examination:
                 findings: tuple[Finding, ...] = (refusal, _refusal(other, Phase.VERIFY))
                 return self._report(**known, error=error, findings=findings, as_of=moment)
             else:
-                made = self._found(verified, moment, known["gpu"])
+                made = self._found(verified, moment, known)
                 made["findings"] = (refusal, *made["findings"])
                 return self._report(**known, **made, error=error, as_of=moment)
         return self._report(**known, error=error, findings=(refusal,))
 
-    def _found(self, verified: Verified, moment: int, gpu: bytes | None) -> dict[str, Any]:
+    def _found(self, verified: Verified, moment: int, known: dict[str, Any]) -> dict[str, Any]:
         """Judge the evidence, that of devices beside it, and whether the two belong together."""
+        gpu: bytes | None = known["gpu"]
+        verified = _logged(verified, known.get("event_log"))
         devices, findings = None, self._judged(verified, moment, self.report_data)
         of_devices: tuple[Finding, ...] = ()
         if BY_NAME[verified.tee].device and self.session is not None:
@@ -321,6 +349,14 @@ class _Examination:
 
     def _report(self, **known: Any) -> Report:
         return Report(now=self.now, policy=self.policy, report_data=self.report_data, session=self.session, **known)
+
+
+def _logged(verified: Verified, log: EventLog | None) -> Verified:
+    """Return a TPM's evidence with the log that was given; what cannot be replayed has been refused by then."""
+    try:
+        return verified if log is None else with_log(verified, log)
+    except EvidenceError:
+        return verified
 
 
 def _device_alone(verified: Verified) -> EvidenceError:

@@ -141,6 +141,8 @@ GROUPS: Final = (
             "tpm-pcr",
             "tpm-event-log",
             "tpm-event-log-pcrs",
+            "eventlog-registers",
+            "eventlog-replay",
         ),
     ),
     Group(  # is it set up as is meant
