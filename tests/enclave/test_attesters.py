@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from attestation.intel.abi import strip_padding
+from attestation.tpm import abi
 from attestation.types import PlatformClass
 from attestation.types.claims import MAX_QUOTE
-from enclave.attesters import ATTESTERS, open_attester
+from enclave.attesters import ATTESTERS, open_attester, tpm
 from enclave.attesters.files import KernelFiles
 from enclave.attesters.gramine import GramineAttester
 from enclave.attesters.nitro import NitroAttester
@@ -23,6 +25,7 @@ from manifests.gramine import settings
 from manifests.gramine.errors import GramineError
 from manifests.gramine.settings import EnclaveSettings, TpmSettings, parse_settings
 from tests.enclave.fakes import PUBLIC, QUOTE, FakeGramine, FakeNsm, FakeTpm, FakeTsm, answer, pcrs, sized, tdx_quote
+from tests.shared import vectors
 
 REPORT_DATA = bytes(range(64))
 TPM = TpmSettings(key=0x81010002, parent=0x81010001, pcrs=(0, 7))
@@ -160,6 +163,26 @@ def test_zeros_behind_a_tdx_quote_are_left_out(version: int, padding: int) -> No
     assert TsmAttester("tdx", kernel).quote(REPORT_DATA) == quote
 
 
+def padded_quotes() -> list[bytes]:
+    quotes = [tdx_quote(version, size) for version in (4, 5) for size in (0, 1, 100)]
+    padded = [quote + bytes(size) for quote in quotes for size in (0, 1, 70, 3065)]
+    return [*padded, *(quote[:-1] for quote in quotes[1:]), *(quote + b"\0\1" for quote in quotes)]
+
+
+@pytest.mark.parametrize("data", padded_quotes(), ids=range(35))
+def test_the_attester_and_the_verifier_cut_the_same_zeros(data: bytes) -> None:
+    """The enclave must not import the verifier, so the rule stands twice: this holds the two equal."""
+    assert exact_quote(data) == strip_padding(data)[0]
+
+
+def test_captured_quotes_are_cut_alike() -> None:
+    paths = sorted((vectors() / "tdx").rglob("*.quote.bin"))
+    assert paths
+    for path in paths:
+        data = path.read_bytes()
+        assert exact_quote(data) == strip_padding(data)[0], path.name
+
+
 @pytest.mark.parametrize("data", [b"", b"\4", tdx_quote(4)[:-1], tdx_quote(4) + b"\0\1", tdx_quote(5)[:50]])
 def test_what_is_no_quote_with_zeros_behind_it_stays_as_it_is(data: bytes) -> None:
     assert exact_quote(data) == data
@@ -218,6 +241,11 @@ def test_a_module_that_fails_costs_one_quote(device: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------ TPM
+
+
+def test_the_attesters_container_is_the_verifiers() -> None:
+    """The enclave must not import the verifier, so the names stand twice: this holds the two equal."""
+    assert (tpm.FORMAT, tpm.VERSION) == (abi.FORMAT, abi.VERSION)
 
 
 def test_pcrs_that_are_extended_meanwhile_are_quoted_anew() -> None:
