@@ -327,3 +327,13 @@ def test_the_captured_cca_token_ends_with_20_and_its_name() -> None:
     with refused(EvidenceCode.EVIDENCE_UNKNOWN) as caught:
         evidence.parse(path.read_bytes())
     assert "Arm CCA" in str(caught.value.found)
+
+
+def test_what_is_captured_besides_evidence_is_not_taken_for_any() -> None:
+    """Tokens of NVIDIA's service, and the trust anchors and reference values of another verifier of CCA."""
+    paths = [*(vectors() / "nvidia" / "tokens").iterdir(), *(vectors() / "cca").glob("*.json")]
+    assert len(paths) == 7
+    for path in paths:
+        result = CliRunner().invoke(attest, ["verify", "--evidence", str(path)])
+        assert result.exit_code == 20, path.name
+        assert "evidence-unknown" in result.output, path.name
