@@ -1,12 +1,12 @@
 """CBOR in one encoding: a strict reader and writer of the subset that COSE and attestation tokens use.
 
-Source: RFC 8949, sections 3 (encoding) and 4.2.1 (core deterministic encoding).
+Source: RFC 8949, section 3 (encoding), and of section 4.2.1 (core deterministic encoding) all but the order of keys.
 
 The subset is integers of 64 bits, byte strings, UTF-8 text, arrays, maps with integer or text keys, tags, booleans
 and null.  Heads take their shortest form, lengths are definite, and no key comes twice, so that whatever decodes
-encodes to the very same bytes; the order of a map's keys is kept.  Two relaxations have to be asked for:
+encodes to the very same bytes; the order of a map's keys is kept.  One relaxation has to be asked for:
 `indefinite` admits arrays and maps that end with a break, as AWS writes them, and then the bytes cannot be made again
-from the value: keep them.  `ordered` goes the other way, and also demands the key order of section 4.2.1.
+from the value: keep them.
 
 Libraries in use (cbor2 among them) accept long heads, indefinite strings, repeated keys and trailing bytes, and have
 no switch that refuses them; that is why this reader is our own.
@@ -48,13 +48,13 @@ class Tag:
     value: Value
 
 
-def decode(data: bytes, *, max_size: int, indefinite: bool = False, ordered: bool = False) -> Value:
+def decode(data: bytes, *, max_size: int, indefinite: bool = False) -> Value:
     """Decode one value that uses up `data`; raises EvidenceError `cbor-malformed`, and nothing else."""
     if len(data) > max_size:
         raise EvidenceError(
             EvidenceCode.CBOR_MALFORMED, "the CBOR value is too large", expected=max_size, found=len(data)
         )
-    reader = _Reader(bytes(data), indefinite=indefinite, ordered=ordered)
+    reader = _Reader(bytes(data), indefinite=indefinite)
     value = reader.value(MAX_DEPTH)
     if reader.at != len(data):
         reader.refuse("bytes follow the value")
@@ -81,11 +81,6 @@ def encode(value: Value) -> bytes:
     raise ValueError(f"{type(value).__name__} is outside the subset of CBOR")
 
 
-def encode_ordered(value: dict[int | str, Value]) -> bytes:
-    """Encode a map with its own keys in the order of section 4.2.1."""
-    return encode({key: value[key] for key in sorted(value, key=encode)})
-
-
 def _head(major: int, argument: int) -> bytes:
     if argument < 24:
         return bytes([major << 5 | argument])
@@ -98,11 +93,10 @@ def _head(major: int, argument: int) -> bytes:
 class _Reader:
     """Reads values from front to back."""
 
-    def __init__(self, data: bytes, *, indefinite: bool, ordered: bool) -> None:
+    def __init__(self, data: bytes, *, indefinite: bool) -> None:
         self.at = 0
         self._data = data
         self._indefinite = indefinite
-        self._ordered = ordered
         self._left = MAX_ITEMS
 
     def refuse(self, why: str) -> NoReturn:
@@ -176,14 +170,10 @@ class _Reader:
 
     def _map(self, count: int, depth: int) -> dict[int | str, Value]:
         result: dict[int | str, Value] = {}
-        last = b""
         for _ in self._counted(count):
-            start = self.at
             key = self.value(0)
-            encoded = self._data[start : self.at]
-            if type(key) not in {int, str} or key in result or (self._ordered and encoded <= last):
-                self.refuse("a key is repeated, out of order, or neither an integer nor text")
-            last = encoded
+            if type(key) not in {int, str} or key in result:
+                self.refuse("a key is repeated, or neither an integer nor text")
             result[key] = self.value(depth - 1)
         return result
 

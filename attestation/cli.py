@@ -15,6 +15,7 @@ import click
 from attestation import evidence
 from attestation.composite import SessionClaims
 from attestation.ear.cli import nonce_bytes, verifier_key, verify_token
+from attestation.eventlog.log import MAX_LOG
 from attestation.given_roots import simulated_roots
 from attestation.moment import Moment
 from attestation.report import Report, examine
@@ -54,6 +55,7 @@ class Request:
     report_data: str | None
     claims: Path | None
     handshake_hash: str | None
+    event_log: Path | None
 
     def examine(self) -> Report:
         """Read the files, and examine the evidence; raises ManifestError, PolicyError, or EvidenceError for a root."""
@@ -77,6 +79,7 @@ class Request:
             report_data=_bytes_64(self.report_data, "--report-data"),
             roots=roots,
             session=session,
+            event_log=None if self.event_log is None else read_bounded(self.event_log, MAX_LOG),
         )
 
     def _session(self) -> SessionClaims | None:
@@ -94,6 +97,11 @@ class Request:
 def _requesting(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what to examine."""
     for option in (
+        click.option(
+            "--event-log",
+            type=_PATH,
+            help="Log of measured boot (CCEL, or of a TPM's firmware) that must replay to the evidence's registers.",
+        ),
         click.option("--handshake-hash", metavar="HEX", help="Hash of the handshake of that session, 64 bytes."),
         click.option(
             "--claims", type=_PATH, help="Evidence record of a session, whose claims the evidence must cover."

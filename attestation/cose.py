@@ -17,9 +17,7 @@ from typing import Final
 from attestation import cbor
 from attestation.errors import EvidenceCode, EvidenceError
 
-ES256: Final = -7
 ES384: Final = -35
-EDDSA: Final = -8
 
 _TAG: Final = 18
 _ALGORITHM: Final = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attestation import unhandled
 from attestation.amd import verify as amd
 from attestation.amd.collateral import SnpCollateral
 from attestation.azure.abi import AzureEvidence
@@ -53,7 +54,7 @@ def parse(data: bytes) -> Evidence:
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,
         expected=" or ".join(tee.title for tee in TEES),
-        found=f"first bytes {data[:4].hex() or '(none)'}",
+        found=unhandled.describe(data) or f"first bytes {data[:4].hex() or '(none)'}",
     )
 
 

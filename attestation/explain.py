@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +12,7 @@ from attestation.amd.verified import OUT_OF_DATE, UP_TO_DATE
 from attestation.errors import EvidenceCode
 from attestation.findings import Finding, Phase, Severity
 from attestation.intel.tcb import TcbStatus
+from attestation.refused import refusals
 from attestation.report import Outcome, Report
 from attestation.report_text import NOT_IDENTITY, devices, subject
 from attestation.roots import AMD_ROOTS, AWS_NITRO_ROOT, INTEL_SGX_ROOT, NVIDIA_DEVICE_ROOT
@@ -141,6 +143,7 @@ def _what(report: Report) -> Iterator[str]:
         yield from _unparsed(report)
         return
     yield f"{BY_NAME[found.tee].title}, format version {found.version}: {WHAT[found.tee]}."
+    yield from _logged(report)
     if report.verified is None:
         yield "It is not verified: all that it says, it only claims."
         return
@@ -154,6 +157,18 @@ def _unparsed(report: Report) -> Iterator[str]:
     if report.tee is not None:
         yield f"It begins as {BY_NAME[report.tee].title} does: {WHAT[report.tee]}. But it does not parse as such."
     yield "The bytes do not parse, and are not looked into any further: nothing in them could be relied on."
+
+
+def _logged(report: Report) -> Iterator[str]:
+    """Yield what the event log says; the data of an event is vouched for where its digest is that of the data."""
+    if report.event_log is None:
+        return
+    events, banks = report.event_log.extending, report.event_log.banks
+    described = sum(any(event.describes(bank) for bank in banks) for event in events)
+    counts = Counter(event.register for event in events)
+    registers = ", ".join(f"{counts[register]} for register {register}" for register in sorted(counts)) or "none"
+    yield f"Its event log has {len(events)} events that extend registers: {registers}."
+    yield f"{described} of them have the digest of the data that they log; what the others say, nothing vouches for."
 
 
 def _who(report: Report) -> Iterator[str]:
@@ -239,9 +254,16 @@ def _age(part: Verified, report: Report) -> str:
     return f"{days} days before {rfc3339(report.now)}" if days >= 0 else f"{-days} days after {rfc3339(report.now)}"
 
 
+def _but_for_dates(report: Report, verified: Verified) -> list[Finding]:
+    """Return the refusals that stay at `as_of`: all but those for the dates of the evidence itself."""
+    late = tuple(each for each in verified.validities if not each.holds(report.now))
+    dates = () if report.error is None else refusals(report.error, Phase.VERIFY, late)
+    return [finding for finding in report.refused if finding not in dates]
+
+
 def _what_if(report: Report, presets: tuple[Preset, ...], changes: Changes | None) -> Iterator[str]:
     if report.as_of is not None and report.verified is not None:
-        codes = dict.fromkeys(str(each.code) for each in report.refused if each.phase is not Phase.VERIFY)
+        codes = dict.fromkeys(str(each.code) for each in _but_for_dates(report, report.verified))
         verdict = f"would be refused: {', '.join(codes)}" if codes else "would pass"
         yield f"At {rfc3339(report.as_of)}, which --at takes, it {verdict}. That says nothing of now."
     suffix = " (but for what only a policy can say)" if report.policy is None else ""

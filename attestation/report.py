@@ -9,7 +9,7 @@ do.  Without a policy, `attestation.genuine` judges: that proves genuineness, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -18,14 +18,17 @@ from attestation.appraise import appraise
 from attestation.collateral import Collateral, CollateralKey, CollateralSource, FixedSource
 from attestation.composite import SessionClaims, joined
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.eventlog.log import EventLog
 from attestation.findings import Appraisal, Finding, Phase, Severity
+from attestation.log_checks import replay_given, with_log
 from attestation.loose import LooseFiles
 from attestation.policy import Policy, roots_for
 from attestation.refused import refusal, refusals
+from attestation.report_json import report_map
 from attestation.roots import Roots
 from attestation.tees import BY_NAME
 from attestation.unaided import check_unaided
-from attestation.validity import DateError, rfc3339
+from attestation.validity import DateError
 from attestation.verified import Evidence, Verified
 from attestation.wrapping import Unwrapped, is_device_report, parse_alone, unwrap
 from manifests.errors import Fault, StrongroomError
@@ -33,14 +36,12 @@ from manifests.errors import Fault, StrongroomError
 _MAX_MOVES: Final = 16
 """Each move of the time satisfies one more document; a chain with its collateral has about ten."""
 
-_VERIFIED_FIELDS: Final = ("root", "measurement", "tcb_evaluation_data_number", "platform_ids")
-"""What only verified evidence has, beside its TCB's standing."""
-
 
 class Outcome(StrEnum):
-    """How far a stage came."""
+    """How far a stage came.  `open`: nothing refused, but without a policy the question whose code it is stays open."""
 
     PASSED = "passed"
+    OPEN = "open"
     FAILED = "failed"
     NOT_REACHED = "not reached"
 
@@ -54,8 +55,9 @@ class Report:
     verification failed for another reason than a date.  as_of: the time that everything but dates was judged at, where
     dates do not hold at `now` and there is such a time.  key: what collateral the evidence asks for.  held: that
     collateral, to be verified under `roots`.  error: what ended the first stage that failed.  gpu: evidence of devices
-    that lies beside that of the processor.  devices: the same, verified.  session: what ties the two.  findings: all
-    checks, in order; that of `error` comes first.
+    that lies beside that of the processor.  devices: the same, verified.  session: what ties the two.  event_log: the
+    one that was given beside the evidence, where both parse.  findings: all checks, in order; that of `error` comes
+    first.
     """
 
     now: int
@@ -65,6 +67,7 @@ class Report:
     gpu: bytes | None = field(default=None, repr=False)
     devices: Verified | None = field(default=None, repr=False)
     session: SessionClaims | None = field(default=None, repr=False)
+    event_log: EventLog | None = field(default=None, repr=False)
     key: CollateralKey | None = None
     held: Collateral | None = field(default=None, repr=False)
     roots: Roots | None = field(default=None, repr=False)
@@ -148,8 +151,11 @@ class Report:
     def phases(self) -> dict[str, Outcome]:
         """How far each stage came."""
         parsed = Outcome.FAILED if self.evidence is None else Outcome.PASSED
-        verified = Outcome.PASSED if self.genuine else Outcome.FAILED
-        judged = Outcome.FAILED if any(each.phase not in _EARLY for each in self.refused) else Outcome.PASSED
+        late = any(each.phase is Phase.VERIFY for each in self.refused)
+        verified = Outcome.FAILED if late or not self.genuine else Outcome.PASSED
+        judged = Outcome.OPEN if self.policy is None else Outcome.PASSED
+        if any(each.phase not in _EARLY for each in self.refused):
+            judged = Outcome.FAILED
         return {
             "parse": parsed,
             "verify": Outcome.NOT_REACHED if self.evidence is None else verified,
@@ -158,60 +164,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for programs: the same names always, null for what is not known."""
-        found, verified = self.evidence, self.verified
-        known: dict[str, Any] = dict.fromkeys(_VERIFIED_FIELDS) | {
-            "devices": self._devices_shown(),
-            "collateral": {},
-            "platform": None,
-            "simulated": None,
-        }
-        known |= verified.to_dict() if verified else {}
-        collateral: dict[str, Any] = {"key": None if self.key is None else str(self.key)}
-        collateral |= {"issued": None, "expires": None, "documents": self._documents() if verified is None else []}
-        return (
-            {
-                "accepted": self.accepted,
-                "genuine": self.genuine,
-                "exit_code": self.exit_code,
-                "at": rfc3339(self.now),
-                "as_of": None if self.as_of is None else rfc3339(self.as_of),
-                "tee": self.tee,
-                "version": None if found is None else found.version,
-                "wrapping": list(self.wrapping),
-                "phases": {name: str(outcome) for name, outcome in self.phases.items()},
-                "policy": None if self.policy is None else self.policy.digest.hex(),
-                "report_data": None if found is None else found.report_data.hex(),
-            }
-            | known
-            | {
-                "collateral": collateral | known["collateral"],
-                "tcb_status": self.tcb_status,
-                "tcb_date": None if self.tcb_date is None else rfc3339(self.tcb_date),
-                "tcb_age_seconds": self.tcb_age,
-                "advisories": list(self.advisories),
-                "gpu": None if self.gpu is None else self.gpu.hex(),
-                "error": None if self.error is None else self.error.to_dict(),
-                "findings": [finding.to_dict() for finding in self.findings],
-                "quote": None if found is None else found.to_dict(),
-            }
-        )
-
-    def _devices_shown(self) -> list[dict[str, Any]] | None:
-        """Return what each device is that lies beside a processor's evidence, with every field of its report."""
-        if self.devices is None:
-            return None
-        of_each = zip(self.devices.details()["devices"], self.devices.parts, strict=True)
-        return [shown | {"quote": part.evidence.to_dict()} for shown, part in of_each]
-
-    def _documents(self) -> list[dict[str, Any]] | None:
-        """Return from when until when each document of the collateral counts; None where none of it is authentic."""
-        if self.held is None or self.roots is None or self.evidence is None:
-            return None
-        try:
-            dated = evidence.authenticate(evidence.completed(self.evidence, self.held), self.roots)
-        except StrongroomError:
-            return None
-        return [validity.to_dict() for validity in dated.validities]
+        return report_map(self)
 
 
 _EARLY: Final = frozenset({Phase.PARSE, Phase.VERIFY})
@@ -226,20 +179,22 @@ def examine(
     report_data: bytes | None = None,
     roots: Roots | None = None,
     session: SessionClaims | None = None,
+    event_log: bytes | None = None,
 ) -> Report:
     """Examine evidence of any TEE, wrapped or not, at `now` (Unix seconds); never raises for what it finds.
 
     collateral: what the vendor says, or where to look for it; None: what travels with the evidence.  policy: None
     judges only what holds for everybody.  report_data (64 bytes): what the evidence must be bound to.  roots: those of
     the policy, or the vendors'.  session: the claims that the evidence must cover, instead of `report_data`; only they
-    say whether evidence of a processor and of devices in one file belongs together.  Raises ValueError for both.
+    say whether evidence of a processor and of devices in one file belongs together.  event_log: a log of measured boot
+    that must replay to the evidence's registers.  Raises ValueError for `session` with `report_data`.
     """
     if session is not None and report_data is not None:
         raise ValueError("the session says what the evidence must be bound to: leave out report_data")
     report_data = report_data if session is None else session.report_data
     source = FixedSource(collateral) if isinstance(collateral, Collateral) else collateral
     roots = roots or (roots_for(policy) if policy is not None else Roots.vendor())
-    return _Examination(now, source, policy, report_data, roots, session).run(data)
+    return _Examination(now, source, policy, report_data, roots, session, event_log).run(data)
 
 
 @dataclass(frozen=True)
@@ -252,6 +207,7 @@ class _Examination:
     report_data: bytes | None
     roots: Roots
     session: SessionClaims | None
+    event_log: bytes | None
 
     def run(self, data: bytes) -> Report:
         """Take the evidence through all stages, as far as they go."""
@@ -262,6 +218,14 @@ class _Examination:
             known |= {"evidence": parse_alone(unwrapped.evidence), "gpu": unwrapped.gpu}
         except StrongroomError as error:
             return self._report(**known, error=error, findings=refusals(error, Phase.PARSE))
+        replayed: tuple[Finding, ...] = ()
+        if self.event_log is not None:
+            known["event_log"], replayed = replay_given(self.event_log, known["evidence"], self.policy)
+        report = self._verified(unwrapped, known)
+        return replace(report, findings=(*report.findings, *replayed))
+
+    def _verified(self, unwrapped: Unwrapped, known: dict[str, Any]) -> Report:
+        """Fetch collateral, verify and judge."""
         try:
             found = known["evidence"] = self._completed(known["evidence"], unwrapped.evidence)
         except StrongroomError as error:
@@ -331,7 +295,7 @@ class _Examination:
             return self._judge_as_of(found, held, error, known)
         except StrongroomError as error:
             return self._report(**known, error=error, findings=refusals(error, Phase.VERIFY))
-        return self._report(**known, **self._found(verified, self.now, known["gpu"]))
+        return self._report(**known, **self._found(verified, self.now, known))
 
     def _judge_as_of(self, found: Evidence, held: Collateral | None, error: DateError, known: dict[str, Any]) -> Report:
         """Refuse for every date, and tell what else there is to say as of the nearest time at which all hold."""
@@ -346,14 +310,16 @@ class _Examination:
                 findings = (*refusals(error, Phase.VERIFY), *refusals(other, Phase.VERIFY))
                 return self._report(**known, error=error, findings=findings, as_of=moment)
             else:
-                made = self._found(verified, moment, known["gpu"])
+                made = self._found(verified, moment, known)
                 dates = tuple(each for each in verified.validities if not each.holds(self.now))
                 made["findings"] = (*refusals(error, Phase.VERIFY, dates), *made["findings"])
                 return self._report(**known, **made, error=error, as_of=moment)
         return self._report(**known, error=error, findings=refusals(error, Phase.VERIFY))
 
-    def _found(self, verified: Verified, moment: int, gpu: bytes | None) -> dict[str, Any]:
+    def _found(self, verified: Verified, moment: int, known: dict[str, Any]) -> dict[str, Any]:
         """Judge the evidence, that of devices beside it, and whether the two belong together."""
+        gpu: bytes | None = known["gpu"]
+        verified = with_log(verified, known.get("event_log"))
         devices, findings = None, self._judged(verified, moment, self.report_data)
         of_devices: tuple[Finding, ...] = ()
         if BY_NAME[verified.tee].device and self.session is not None:

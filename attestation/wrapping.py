@@ -34,6 +34,7 @@ from attestation.nvidia.container import DeviceEvidence
 from attestation.nvidia.spdm import parse_report
 from attestation.tees import BY_NAME, TEES
 from attestation.tpm.attest import bare_attest, is_attest
+from attestation.unhandled import describe
 from attestation.verified import Evidence
 from attestation.wrapping_json import MAX_ITEMS, count_items, find_collateral, find_texts, is_json
 from manifests.errors import StrongroomError
@@ -114,6 +115,8 @@ def unwrap(data: bytes) -> Unwrapped:
     candidates = {candidate.data: candidate for candidate in search.walk(data)}
     if not candidates and search.bare_quote:
         raise bare_attest()
+    if not candidates:
+        raise _unknown(data, search.unhandled)
     return _choose(list(candidates.values()), data)
 
 
@@ -141,8 +144,6 @@ def _choose(candidates: list[_Candidate], data: bytes) -> Unwrapped:
         return Unwrapped(others[0].data, others[0].steps, collateral, gpu)
     if len(devices) == 1 and not others:
         return Unwrapped(devices[0].data, devices[0].steps, collateral)
-    if not candidates:
-        raise _unknown(data)
     raise EvidenceError(
         EvidenceCode.WRAPPING_AMBIGUOUS,
         EvidenceCode.WRAPPING_AMBIGUOUS.meaning,
@@ -155,9 +156,11 @@ class _Search:
     """One walk through everything that is inside of some bytes, with one budget for all of it.
 
     Small bytes can hold much: a text may repeat what inflates, and that again.  What was seen is not opened again.
+    unhandled: what was recognised as evidence that nothing here handles; None where nothing was.
     """
 
     def __init__(self) -> None:
+        self.unhandled: str | None = None
         self._bytes = MAX_OPENED
         self._pieces = MAX_PIECES
         self._items = MAX_ITEMS
@@ -179,6 +182,7 @@ class _Search:
         elif is_attest(data):
             self.bare_quote = True
         else:
+            self.unhandled = self.unhandled or describe(data)
             self._count_items(data)
             for step, inner in _opened(data):
                 yield from self.walk(inner, (*steps, step))
@@ -277,10 +281,10 @@ def _too_large(expected: str, found: str) -> EvidenceError:
     )
 
 
-def _unknown(data: bytes) -> EvidenceError:
+def _unknown(data: bytes, unhandled: str | None) -> EvidenceError:
     return EvidenceError(
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,
         expected=" or ".join(tee.title for tee in TEES) + "; raw, or in hex, base64, armour or JSON",
-        found=f"first bytes {data[:8].hex() or '(none)'}",
+        found=unhandled or f"first bytes {data[:8].hex() or '(none)'}",
     )

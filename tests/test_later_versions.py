@@ -80,7 +80,7 @@ BYTES = canonical.encode(VALUE)
 JSON = json.dumps(VALUE)
 TOML = 'version = 2\nunheard = "of"\n'
 
-FETCHED_ANEW = {"attestation.collateral.cache._decode"}
+FETCHED_ANEW = {"attestation.collateral.cache.Entry.parse"}
 """What is only a copy of something else is no loss: one of a later version is as good as none."""
 
 Read = Callable[[Path], object]

@@ -10,18 +10,21 @@ import binascii
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.amd.signatures import split_signed
 from attestation.collateral.answers import Request
 from attestation.collateral.errors import FetchCode, FetchError
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import pem
 from attestation.roots import X509_ERRORS
-from attestation.validity import certificate_dates, crl_dates, parse_rfc3339
+from attestation.strict_x509 import parse_certificate
+from attestation.validity import crl_dates, parse_rfc3339
 
 T = TypeVar("T")
 
@@ -32,7 +35,9 @@ MAX_CERTIFICATE: Final = 16 * 1024
 MAX_JSON: Final = 1024 * 1024
 
 _JSON: Final = frozenset({"application/json"})
-_PARSE_ERRORS: Final = (*X509_ERRORS, KeyError, OverflowError, RecursionError, AttributeError)
+_PEM_BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*+)-----END CERTIFICATE-----")
+_PEM: Final = re.compile(rb"(?:" + _PEM_BLOCK.pattern + rb"\s*+)+")
+_PARSE_ERRORS: Final = (*X509_ERRORS, EvidenceError, KeyError, OverflowError, RecursionError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,12 @@ def revocation_list(url: str, chain_header: str | None = None) -> Document:
 
 
 def certificate(url: str) -> Document:
-    """Describe one certificate in DER or PEM."""
+    """Describe one certificate of AMD's in DER or PEM."""
     return Document(Request(url, MAX_CERTIFICATE), lambda body, _: _certificates(url, body, 1))
 
 
 def certificate_chain(url: str) -> Document:
-    """Describe a chain of two certificates in PEM; `body` is PEM in its one form."""
+    """Describe a chain of two certificates of AMD's in PEM; `body` is PEM in its one form."""
     return Document(Request(url, MAX_CHAIN), lambda body, _: _certificates(url, body, 2))
 
 
@@ -102,22 +107,31 @@ def _crl_der(body: bytes) -> bytes:
 
 
 def _certificates(url: str, body: bytes, count: int) -> Fetched:
-    found = _reading(url, lambda: _load_certificates(body))
+    """Read certificates by AMD's own profile: VCEKs have the serial number 0, which general readers refuse soon."""
+    found = _reading(url, lambda: _split_certificates(body))
     if len(found) != count:
         raise _content(url, f"{len(found)} certificates instead of {count}")
-    spans = _reading(url, lambda: [certificate_dates(item) for item in found])
-    data = found[0].public_bytes(Encoding.DER) if count == 1 else _encode_chain(found)
-    return Fetched(data, max(start for start, _ in spans), min(end for _, end in spans) + 1)
+    spans = _reading(url, lambda: [_span(der) for der in found])
+    data = found[0] if count == 1 else pem.encode_chain(*found)
+    return Fetched(data, max(start for start, _ in spans), min(end for _, end in spans))
 
 
-def _load_certificates(body: bytes) -> list[x509.Certificate]:
-    if body.lstrip().startswith(b"-----BEGIN"):
-        return x509.load_pem_x509_certificates(body)
-    return [x509.load_der_x509_certificate(body)]
+def _split_certificates(body: bytes) -> list[bytes]:
+    """Return the DER of the certificates in PEM, in lines of any length; anything else counts as one DER."""
+    text = body.strip()
+    if not text.startswith(b"-----BEGIN"):
+        return [body]
+    if _PEM.fullmatch(text) is None:
+        raise ValueError("the text is not of certificates alone")
+    blocks = (b"".join(block.split()) for block in _PEM_BLOCK.findall(text))
+    return [binascii.a2b_base64(block, strict_mode=True) for block in blocks]
 
 
-def _encode_chain(certificates: Iterable[x509.Certificate]) -> bytes:
-    return pem.encode_chain(*(item.public_bytes(Encoding.DER) for item in certificates))
+def _span(der: bytes) -> tuple[int, int]:
+    """Return the Unix seconds from which, and up to before which, a certificate of AMD's is valid."""
+    tbs, algorithm, _ = split_signed(der, EvidenceCode.CERTIFICATE_MALFORMED)
+    fields = parse_certificate(tbs, algorithm)
+    return fields.start, fields.end + 1
 
 
 def _chain(url: str, header: str | None) -> bytes:
@@ -125,7 +139,8 @@ def _chain(url: str, header: str | None) -> bytes:
     if header is None:
         raise _content(url, "the header with its issuers is missing")
     text = urllib.parse.unquote_to_bytes(header)
-    return _reading(url, lambda: _encode_chain(_bounded(x509.load_pem_x509_certificates(text))))
+    found = _reading(url, lambda: _bounded(x509.load_pem_x509_certificates(text)))
+    return pem.encode_chain(*(item.public_bytes(Encoding.DER) for item in found))
 
 
 def _bounded(found: list[x509.Certificate]) -> list[x509.Certificate]:

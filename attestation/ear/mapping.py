@@ -152,6 +152,8 @@ GROUPS: Final = (
             "tpm-pcr",
             "tpm-event-log",
             "tpm-event-log-pcrs",
+            "eventlog-registers",
+            "eventlog-replay",
         ),
     ),
     Group(  # is it set up as is meant

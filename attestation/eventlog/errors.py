@@ -38,3 +38,10 @@ class EventLogCode(ErrorCode):
         "an event is for a register that does not exist",
         "carry the log of the machine that made the quote",
     )
+
+
+class EventLogFinding(ErrorCode):
+    """Codes of the checks of an event log that is given beside evidence; each shows as passed or failed."""
+
+    REPLAY = "eventlog-replay", Fault.REFUSED, "the event log replays to a register of the evidence"
+    REGISTERS = "eventlog-registers", Fault.REFUSED, "the evidence has registers that the event log extends"

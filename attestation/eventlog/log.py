@@ -145,6 +145,21 @@ class EventLog:
         """The banks that can be replayed here."""
         return tuple(hash_ for hash_ in Hash if hash_ in dict(self.algorithms))
 
+    @property
+    def extending(self) -> tuple[Event, ...]:
+        """The events that were extended into their register: all but EV_NO_ACTION."""
+        return tuple(event for event in self.events if event.kind != EventType.EV_NO_ACTION)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every event, for people and programs, with the banks whose digest is the hash of the event's data."""
+        return {
+            "banks": [bank.bank for bank in self.banks],
+            "events": [event.to_dict() | {"described": self._describing(event)} for event in self.events],
+        }
+
+    def _describing(self, event: Event) -> list[str]:
+        return [bank.bank for bank in self.banks if dict(event.digests).keys() >= {int(bank)} and event.describes(bank)]
+
     def serialize(self) -> bytes:
         """Return the log's bytes; `parse_event_log` is the inverse."""
         return self.header + b"".join(event.serialize() for event in self.events) + self.padding

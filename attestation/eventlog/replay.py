@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from attestation.errors import EvidenceError
 from attestation.eventlog.errors import EventLogCode
-from attestation.eventlog.log import Event, EventLog, EventType
+from attestation.eventlog.log import EventLog, EventType
 from attestation.tpm.algorithms import Hash
 
 RTMRS = 4
@@ -54,19 +54,14 @@ def extend(bank: Hash, value: bytes, digests: Iterable[bytes]) -> bytes:
 
 def _replay(log: EventLog, bank: Hash, start: dict[int, bytes]) -> dict[int, bytes]:
     values: dict[int, bytes] = {}
-    for event in _extending(log):
+    for event in log.extending:
         before = values.get(event.register, start.get(event.register, bytes(bank.size)))
         values[event.register] = extend(bank, before, (event.digest(bank),))
     return values
 
 
-def _extending(log: EventLog) -> Iterable[Event]:
-    """Return the events that were extended: all but EV_NO_ACTION."""
-    return (event for event in log.events if event.kind != EventType.EV_NO_ACTION)
-
-
 def _check_registers(log: EventLog, known: range) -> None:
-    for event in _extending(log):
+    for event in log.extending:
         if event.register not in known:
             raise EvidenceError(
                 EventLogCode.REGISTER,

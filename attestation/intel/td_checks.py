@@ -22,10 +22,10 @@ _JUDGED = UNDER_DEBUG | TdAttributes.SEPT_VE_DISABLE | TdAttributes.MIGRATABLE
 
 _REMEDIES = {
     TdxFinding.MRTD: "compare the firmware and its configuration with the measured ones; a changed byte changes MRTD",
-    TdxFinding.RTMR0: "replay the event log: RTMR0 is the firmware's configuration, such as ACPI tables and variables",
-    TdxFinding.RTMR1: "replay the event log: RTMR1 is what was booted, such as boot loader and kernel",
-    TdxFinding.RTMR2: "replay the event log: RTMR2 is what the boot loader loaded, such as command line and initrd",
-    TdxFinding.RTMR3: "replay the event log: RTMR3 is what the running system extended",
+    TdxFinding.RTMR0: "replay --event-log: RTMR0 is the firmware's configuration, such as ACPI tables and variables",
+    TdxFinding.RTMR1: "replay --event-log: RTMR1 is what was booted, such as boot loader and kernel",
+    TdxFinding.RTMR2: "replay --event-log: RTMR2 is what the boot loader loaded, such as command line and initrd",
+    TdxFinding.RTMR3: "replay --event-log: RTMR3 is what the running system extended",
     TdxFinding.MRCONFIGID: "name the configuration in [tdx] mrconfigid",
     TdxFinding.MROWNER: "name the owner in [tdx] mrowner",
     TdxFinding.MROWNERCONFIG: "name the owner's configuration in [tdx] mrownerconfig",

@@ -193,7 +193,7 @@ def collateral_key(quote: Quote) -> CollateralKey:
 def verify_quote(
     quote: QuoteV3 | TdQuote, collateral: Collateral | ValidatedCollateral | None, roots: Roots, now: int
 ) -> IntelVerified:
-    """Verify a quote at `now` (Unix seconds), steps C1 to C8 and 2 to 10.
+    """Verify a quote at `now` (Unix seconds), steps C1 to C8 and 2 to 11.
 
     Raises EvidenceError at the first signature, chain, date or level that does not hold.  Prepared collateral must
     have been prepared under the same roots (`collateral-roots`).

@@ -85,11 +85,6 @@ class EvidencePolicy(Table):
             return None
         return open_feed(self.broken_hardware, self.broken_hardware_key)
 
-    @property
-    def replacement_roots(self) -> frozenset[bytes]:
-        """SHA-256 of every root that stands in the place of a vendor's."""
-        return frozenset(root for _, roots in self.dangerous_replacement_roots for root in roots)
-
     def check(self, given: frozenset[str]) -> None:
         """Refuse what no policy accepts, a simulated platform without its name, and a list that anyone can write."""
         if TcbStatus.REVOKED in self.tcb_status:

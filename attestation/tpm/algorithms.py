@@ -47,8 +47,6 @@ class Hash(IntEnum):
 STRONG: Final = (Hash.SHA256, Hash.SHA384, Hash.SHA512)
 """Hashes that a signature, a name or a policy may rest on."""
 
-BANKS: Final = {hash_.bank: hash_ for hash_ in Hash}
-
 SIGNING_HASHES: Final[dict[Hash, hashes.HashAlgorithm]] = {
     Hash.SHA256: hashes.SHA256(),
     Hash.SHA384: hashes.SHA384(),

@@ -8,6 +8,7 @@ docs/attestation-tpm.md describes, with the firmware's event log where the setti
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -46,7 +47,7 @@ _PERMANENT = 0x40
 _TRIES = 3
 """A PCR that is extended between reading and quoting makes both anew; more often, something is wrong."""
 
-_TRY_AGAIN = {0x908, 0x90A, 0x922}
+TRY_AGAIN = {0x908, 0x90A, 0x922}
 """TPM_RC_YIELDED, TPM_RC_TESTING and TPM_RC_RETRY (Part 2, section 6.6): send the same command once more."""
 _RETRIES, _PAUSE = 50, 0.02
 """A TPM that tests itself takes up to a second."""
@@ -60,16 +61,31 @@ class Tpm(Protocol):
 
 
 class DeviceTpm:
-    """The kernel's TPM device: one write is a command, one read its answer."""
+    """The kernel's TPM device: one write is a command, and what is read after it the answer."""
 
     def __init__(self, path: Path = DEVICE) -> None:
         """Open the device for the process's life; raises OSError."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def exchange(self, command: bytes) -> bytes:
-        """Return the answer; raises OSError."""
-        os.write(self._descriptor, command)
-        return os.read(self._descriptor, MAX_ANSWER)
+        """Return the answer; raises OSError, EIO where the kernel took a part of the command.
+
+        The kernel may give an answer in pieces; the size in its head says when it is whole.
+        """
+        if os.write(self._descriptor, command) != len(command):
+            raise OSError(errno.EIO, "a part of the command was written")
+        answer = os.read(self._descriptor, MAX_ANSWER)
+        while len(answer) < min(_declared(answer), MAX_ANSWER):
+            piece = os.read(self._descriptor, MAX_ANSWER - len(answer))
+            if not piece:
+                break
+            answer += piece
+        return answer
+
+
+def _declared(answer: bytes) -> int:
+    """Return the size that an answer's head claims; that of a head where not even that has come."""
+    return int.from_bytes(answer[2:6], "big") if len(answer) >= _HEAD.size else _HEAD.size * bool(answer)
 
 
 class TpmAttester(Attester):
@@ -171,7 +187,7 @@ class TpmAttester(Attester):
         for _ in range(_RETRIES):
             answer = self._tpm.exchange(_HEAD.pack(tag, _HEAD.size + len(body), code) + body)
             status = int.from_bytes(answer[6:10], "big")
-            if status not in _TRY_AGAIN:
+            if status not in TRY_AGAIN:
                 break
             time.sleep(_PAUSE)
         if status:

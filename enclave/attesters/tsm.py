@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from attestation.types import PlatformClass
-from enclave.attesters.base import MAX_QUOTE, Attester, missing
+from enclave.attesters.base import Attester, missing
 from enclave.attesters.files import KernelFiles
 from enclave.errors import EnclaveCode, EnclaveError
 
@@ -70,7 +70,7 @@ class TsmAttester(Attester):
             evidence = report.read("outblob", MAX_OUTBLOB)
             if report.read("generation", 32) != written or report.read("provider", 64).strip() != self._provider:
                 raise EnclaveError(EnclaveCode.QUOTE_UNAVAILABLE, "another process has changed the report's options")
-        return exact_quote(evidence) if self.hint == "tdx" else evidence[:MAX_QUOTE]
+        return exact_quote(evidence) if self.hint == "tdx" else evidence
 
 
 class _Report:

@@ -112,12 +112,8 @@ def test_indefinite_lengths_are_read_where_they_are_asked_for() -> None:
             cbor.decode(bytes.fromhex(cut), max_size=LIMIT, indefinite=True)
 
 
-def test_the_order_of_keys_is_held_where_it_is_asked_for() -> None:
-    ordered = cbor.encode_ordered({"b": 1, "a": 2, -1: 3, 10: 4, 100: 5})
-    assert list(cbor.decode(ordered, max_size=LIMIT, ordered=True)) == [10, 100, -1, "a", "b"]
+def test_keys_keep_their_order() -> None:
     assert list(cbor.decode(bytes.fromhex("a26162016161 02"), max_size=LIMIT)) == ["b", "a"]
-    with refused(EvidenceCode.CBOR_MALFORMED):
-        cbor.decode(bytes.fromhex("a2616201616102"), max_size=LIMIT, ordered=True)
 
 
 @given(values)
@@ -131,7 +127,7 @@ def test_every_value_comes_back_with_the_same_bytes(value: Any) -> None:
 def test_decoding_is_total_and_what_decodes_encodes_to_itself(data: bytes) -> None:
     value = outcome(lambda: cbor.decode(data, max_size=LIMIT))
     assert value is EvidenceCode.CBOR_MALFORMED or cbor.encode(value) == data
-    outcome(lambda: cbor.decode(data, max_size=LIMIT, indefinite=True, ordered=True))
+    outcome(lambda: cbor.decode(data, max_size=LIMIT, indefinite=True))
 
 
 @pytest.mark.parametrize("value", [1.5, 2**64, -(2**64) - 1, object(), {1: 2.0}])
@@ -140,12 +136,14 @@ def test_what_is_outside_the_subset_cannot_be_encoded(value: object) -> None:
         cbor.encode(value)
 
 
-MESSAGE = cose.Sign1(cose.EDDSA, b"payload", b"signature")
+ES256, EDDSA = -7, -8
+"""Algorithms of COSE (RFC 9053, section 2) that nothing here signs or verifies with."""
+MESSAGE = cose.Sign1(EDDSA, b"payload", b"signature")
 
 
 @pytest.mark.parametrize("tagged", [False, True])
 def test_a_cose_message_comes_back_as_it_was(tagged: bool) -> None:
-    message = cose.Sign1(cose.ES256, b"payload", b"signature", tagged)
+    message = cose.Sign1(ES256, b"payload", b"signature", tagged)
     assert cose.parse(message.serialize(), max_size=LIMIT) == message
 
 

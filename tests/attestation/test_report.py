@@ -62,6 +62,21 @@ def test_accepted_evidence_has_a_report_that_says_so() -> None:
     assert found.tcb_age == NOW - kit.verify_sim().tcb_date
 
 
+def test_without_a_policy_nothing_is_appraised_to_its_end() -> None:
+    """That the evidence is genuine passes no appraisal: whose code it is stays open."""
+    found = report(policy=None, roots=kit.sim_roots())
+    assert (found.accepted, bool(found.open)) == (True, True)
+    assert found.phases == {"parse": Outcome.PASSED, "verify": Outcome.PASSED, "appraise": Outcome.OPEN}
+    assert "appraise: open: of" in explanation(found).text()
+    assert report(policy=None).phases["appraise"] is Outcome.NOT_REACHED
+    debugged = kit.platform(debug=True)
+    refused_ = report(
+        debugged.quote(debugged.report_body(kit.MRENCLAVE), bytes(64)), policy=None, roots=kit.sim_roots()
+    )
+    assert codes(refused_.refused) == ["sgx-debug"]
+    assert refused_.phases["appraise"] is Outcome.FAILED
+
+
 def test_every_name_of_the_json_is_there_whatever_the_outcome() -> None:
     shown = report().to_dict()
     for other in (report(b"nothing"), report(now=NOW + 10**9), report(policy=None, collateral=None)):

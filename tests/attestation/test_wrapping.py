@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attestation import evidence, wrapping, wrapping_json
+from attestation.cli import attest
 from attestation.collateral.bundle import Bundle
 from attestation.collateral.errors import FetchCode
 from attestation.errors import EvidenceCode
@@ -353,3 +355,44 @@ def test_a_piece_that_stands_in_many_places_is_opened_once() -> None:
     text = base64.b64encode(gzip.compress(b"A" * (2 << 20), mtime=0)).decode()
     with refused(EvidenceCode.EVIDENCE_UNKNOWN):
         unwrap(json.dumps({"x": [{"body": text}] * 100}).encode())
+
+
+# ------------------------------------------------------------------------------------------------ recognised, unhandled
+
+CCA = b"\xd9\x01\x8f\xa2\x19\xac\xca\x41\x00\x19\xac\xd1\x41\x00"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        CCA,
+        CCA.hex().encode(),
+        base64.b64encode(CCA),
+        json.dumps({"evidence": base64.b64encode(CCA).decode()}).encode(),
+    ],
+    ids=["raw", "hex", "base64", "JSON"],
+)
+def test_an_arm_cca_token_is_called_by_its_name(data: bytes) -> None:
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN) as caught:
+        unwrap(data)
+    assert "Arm CCA" in str(caught.value.found)
+
+
+def test_the_captured_cca_token_ends_with_20_and_its_name() -> None:
+    path = vectors() / "cca" / "example-token.cbor"
+    result = CliRunner().invoke(attest, ["verify", "--evidence", str(path)])
+    assert result.exit_code == 20
+    assert "Arm CCA token" in result.output
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN) as caught:
+        evidence.parse(path.read_bytes())
+    assert "Arm CCA" in str(caught.value.found)
+
+
+def test_what_is_captured_besides_evidence_is_not_taken_for_any() -> None:
+    """Tokens of NVIDIA's service, and the trust anchors and reference values of another verifier of CCA."""
+    paths = [*(vectors() / "nvidia" / "tokens").iterdir(), *(vectors() / "cca").glob("*.json")]
+    assert len(paths) == 7
+    for path in paths:
+        result = CliRunner().invoke(attest, ["verify", "--evidence", str(path)])
+        assert result.exit_code == 20, path.name
+        assert "evidence-unknown" in result.output, path.name

@@ -16,12 +16,15 @@ from attestation.appraise import appraise
 from attestation.azure.errors import AzureCode
 from attestation.azure.verify import check_vtpm, collateral_key
 from attestation.errors import EvidenceCode
+from attestation.intel import pem
+from attestation.intel.abi import strip_padding
 from attestation.policy import load_policy
 from attestation.roots import Roots
 from attestation.tpm.algorithms import Hash
 from attestation.tpm.errors import TpmCode
 from attestation.validity import parse_rfc3339
 from manifests.errors import ErrorCode
+from tests.amd import kit as amd
 from tests.attestation.kit import REAL_NOW, refused
 from tests.azure import kit
 from tests.shared import vectors
@@ -158,3 +161,43 @@ def test_a_policy_names_processor_vtpm_and_vm() -> None:
     )
     failed = appraise(verified, policy, REAL_NOW).failed
     assert [str(finding.code) for finding in failed] == []
+
+
+# ------------------------------------------------------------------------------------------------ evidence in parts
+
+
+def assembled(tee: str, name: str, **endorsement: bytes) -> bytes:
+    """Evidence of version 1, put together from files as a guest reads them: paravisor's report, quote, endorsement."""
+    folder = vectors() / tee
+    value: dict[str, Any] = {
+        "version": 1,
+        "tpm_quote": json.loads((folder / f"{name}.tpm-quote-v1.json").read_text(encoding="utf-8")),
+        "hcl_report": _base64url((folder / f"{name}.hcl-report.bin").read_bytes()),
+    }
+    return json.dumps(value | {key: _base64url(item) for key, item in endorsement.items()}).encode()
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def test_captured_parts_over_snp_make_evidence_that_verifies() -> None:
+    """Azure's metadata service gives the VCEK with its chain, which must be AMD's own."""
+    vcek, *chain = amd.certificates("../azure-snp/parts-v2-milan.vcek.pem")
+    assert pem.encode_chain(*chain) == kit.milan().chain
+    verified = kit.verify_captured(assembled("azure-snp", "parts-v2-milan", vcek=vcek), "2024-01-01T00:00:00Z")
+    assert (verified.report_data, verified.tcb_status) == (b"challenge", "UpToDate")
+    other = kit.parsed(kit.captured("coco-evidence-v1.json")).vcek
+    assert other is not None
+    with refused(SnpCode.VEK_CHIP):
+        kit.verify_captured(assembled("azure-snp", "parts-v2-milan", vcek=other))
+
+
+def test_captured_parts_over_tdx_hold_together() -> None:
+    quote = (vectors() / "tdx" / "v4-azure-coco.quote.bin").read_bytes()
+    found = kit.parsed(assembled("azure-tdx", "parts-coco", td_quote=quote))
+    assert found.report_data == b"challenge"
+    assert check_vtpm(found).configuration["secure-boot"] is True
+    stranger = (vectors() / "tdx" / "v4-dcapqvl.quote.bin").read_bytes()
+    with refused(AzureCode.RUNTIME_DATA):
+        check_vtpm(kit.parsed(assembled("azure-tdx", "parts-coco", td_quote=strip_padding(stranger)[0])))

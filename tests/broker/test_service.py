@@ -460,7 +460,7 @@ def test_a_broken_connection_is_opened_anew_and_counted(made: Deployment) -> Non
     with made.serving():
         until(made.enclave.leases, "the model")
         made.enclave.hang_up()
-        until(lambda: len(made.enclave.grants) + len(made.said(EventName.RELEASED)) >= 4, "the second release")
+        until(lambda: len(made.enclave.grants) + len(made.said(EventName.RELEASED)) >= 3, "the second release")
     with made.ledger() as ledger:
         (row,) = ledger.look(lambda state: state.enclaves())
     assert (row.sessions, row.provisions) == (2, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from binascii import b2a_base64
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.amd.signatures import split_signed
 from attestation.collateral.answers import check_address
 from attestation.collateral.documents import (
     Document,
@@ -23,15 +26,21 @@ from attestation.collateral.documents import (
     signed_json,
 )
 from attestation.collateral.errors import FetchCode
+from attestation.errors import EvidenceCode
 from attestation.intel import pem
-from attestation.sim.pki import Profile, certify
 from attestation.sim.pki import revocation_list as crl_of_pki
+from attestation.strict_x509 import parse_certificate
+from tests.amd import kit as amd
 from tests.attestation.kit import FAR, NOW, in_the_year_0, outcome, platform, refused
 from tests.collateral.kit import DAY, signed
+from tests.shared import vectors
+from tests.vectors.attestation import snp
 
 URL = "https://service.example/document"
 HELD = platform().collateral(NOW)
 CHAIN = {"issuers": quote(HELD.tcb_info_issuer_chain.decode())}
+AMD = snp.MILAN.collateral(NOW)
+ASK, ARK = pem.decode_chain(AMD.chain, 2)
 
 LIST = revocation_list(URL)
 LISTED = revocation_list(URL, "Issuers")
@@ -72,29 +81,78 @@ def test_signed_json_is_kept_bit_for_bit_with_its_signature_and_issuers() -> Non
     assert JSON.read(spaced, CHAIN) == fetched
 
 
+def span(der: bytes) -> tuple[int, int]:
+    """Return when a certificate is valid, by the reader that verification has."""
+    tbs, algorithm, _ = split_signed(der, EvidenceCode.CERTIFICATE_MALFORMED)
+    fields = parse_certificate(tbs, algorithm)
+    return fields.start, fields.end + 1
+
+
 def test_certificates_are_read_from_der_and_pem_into_one_form() -> None:
-    der, root = pem.decode_chain(HELD.tcb_info_issuer_chain, 2)
-    assert ONE.read(der, {}).body == der
-    assert ONE.read(pem.encode_chain(der), {}).body == der
-    windows = HELD.tcb_info_issuer_chain.replace(b"\n", b"\r\n")
-    for chain in (HELD.tcb_info_issuer_chain, windows, b"\n\n" + HELD.tcb_info_issuer_chain):
+    for form in (AMD.vek, pem.encode_chain(AMD.vek), b"\n" + pem.encode_chain(AMD.vek).strip()):
+        fetched = ONE.read(form, {})
+        assert fetched.body == AMD.vek
+        assert (fetched.issued, fetched.expires) == span(AMD.vek)
+    windows = AMD.chain.replace(b"\n", b"\r\n")
+    wide = b"".join(
+        b"-----BEGIN CERTIFICATE-----\n%s-----END CERTIFICATE-----\n" % b2a_base64(der) for der in (ASK, ARK)
+    )
+    for chain in (AMD.chain, windows, wide, b"\n\n" + AMD.chain):
         fetched = TWO.read(chain, {})
-        assert fetched.body == HELD.tcb_info_issuer_chain == pem.encode_chain(der, root)
-    leaf = x509.load_der_x509_certificate(der)
-    assert fetched.expires == int(leaf.not_valid_after_utc.timestamp()) + 1
+        assert fetched.body == AMD.chain == pem.encode_chain(ASK, ARK)
+        assert fetched.issued == max(span(ASK)[0], span(ARK)[0])
+        assert fetched.expires == min(span(ASK)[1], span(ARK)[1])
 
 
-def lately(sign: str) -> bytes:
-    """A certificate and a list of the simulated PKI, which end in 2060."""
-    pki = platform().pki
-    if sign == "list":
-        return crl_of_pki(pki.root, [], NOW, FAR)
-    return certify(Profile("PCK Processor CA"), pki.root.key, pki.root, serial=7, start=NOW, end=FAR).der
+SNP = "snp/certs"
+REAL_KEYS = (
+    *("v2-milan-coco.vcek.der", "v2-milan-gosev.vcek.der", "v2-milan-sevcrate.vcek.der", "v3-genoa-msft.vcek.pem"),
+    *("v3-milan-dstack.vcek.pem", "v3-milan-msft.vcek-2025-12.pem", "v3-milan-msft.vcek.pem"),
+    *("v3-milan-vlek-coco.vlek.der", "v5-genoa-attrs.vcek.der", "v5-turin-msft.vcek.pem"),
+)
 
 
-def year_0(kind: str) -> bytes:
-    key = platform().pki.root.key
-    return in_the_year_0(lately(kind), lambda tbs: key.sign(tbs, ec.ECDSA(hashes.SHA256())))
+def test_no_captured_certificate_of_a_key_is_left_out() -> None:
+    assert {path.name for path in (vectors() / SNP).iterdir() if "ask_ark" not in path.name} == set(REAL_KEYS)
+
+
+@pytest.mark.parametrize("name", REAL_KEYS)
+def test_real_certificates_with_the_serial_number_0_are_read_without_a_warning(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fetched = ONE.read((vectors() / SNP / name).read_bytes(), {})
+    tbs, algorithm, _ = split_signed(fetched.body, EvidenceCode.CERTIFICATE_MALFORMED)
+    assert parse_certificate(tbs, algorithm).serial == 0
+    assert (fetched.issued, fetched.expires) == span(fetched.body)
+
+
+@pytest.mark.parametrize("product", ["milan", "genoa", "turin"])
+def test_real_chains_are_read_without_a_warning(product: str) -> None:
+    ask, ark, asvk = amd.certificates(f"certs/{product}_ask_ark_asvk.pem")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for chain in (pem.encode_chain(ask, ark), pem.encode_chain(asvk, ark)):
+            assert TWO.read(chain, {}).body == chain
+        with refused(FetchCode.CONTENT):
+            TWO.read((vectors() / SNP / f"{product}_ask_ark_asvk.pem").read_bytes(), {})
+
+
+def list_of_the_year_0() -> bytes:
+    root = platform().pki.root
+    late = crl_of_pki(root, [], NOW, FAR)
+    return in_the_year_0(late, lambda tbs: root.key.sign(tbs, ec.ECDSA(hashes.SHA256())))
+
+
+def of_the_year(year: bytes, der: bytes) -> bytes:
+    """A certificate of AMD's authorities with another year in the GeneralizedTime that it ends at; signed no more."""
+    assert der.count(b"\x18\x0f2050") == 1
+    return der.replace(b"\x18\x0f2050", b"\x18\x0f" + year)
+
+
+def test_what_is_read_of_a_certificate_is_its_dates_alone() -> None:
+    """The signature is for verification: a year that a calendar has is read, from the same bytes but for the year."""
+    for authority in (ASK, ARK):
+        assert ONE.read(of_the_year(b"2051", authority), {}).expires - ONE.read(authority, {}).expires == 365 * DAY
 
 
 BROKEN: list[tuple[Document, bytes, dict[str, str]]] = [
@@ -109,12 +167,24 @@ BROKEN: list[tuple[Document, bytes, dict[str, str]]] = [
     (ONE, b"", {}),
     (ONE, HELD.tcb_info_issuer_chain, {}),
     (ONE, HELD.pck_crl, {}),
-    (ONE, year_0("certificate"), {}),
-    (ONE, pem.encode_chain(year_0("certificate")), {}),
-    (LIST, year_0("list"), {}),
-    (TWO, pem.encode_chain(year_0("certificate"), pem.decode_chain(HELD.tcb_info_issuer_chain, 2)[1]), {}),
+    (ONE, of_the_year(b"0000", ARK), {}),
+    (ONE, pem.encode_chain(of_the_year(b"0000", ARK)), {}),
+    (LIST, list_of_the_year_0(), {}),
+    (TWO, pem.encode_chain(ASK, of_the_year(b"0000", ARK)), {}),
+    (TWO, pem.encode_chain(of_the_year(b"0000", ASK), ARK), {}),
     (TWO, pem.encode_chain(pem.decode_chain(HELD.tcb_info_issuer_chain, 2)[0]), {}),
     (TWO, HELD.tcb_info_issuer_chain[:-40], {}),
+    (ONE, pem.decode_chain(HELD.tcb_info_issuer_chain, 2)[0], {}),  # a certificate, but none of AMD's
+    (ONE, AMD.vek[:-1], {}),
+    (ONE, AMD.vek + b"\0", {}),
+    (ONE, AMD.vek[:4] + AMD.vek, {}),
+    (TWO, pem.encode_chain(AMD.vek), {}),
+    (TWO, AMD.vek, {}),
+    (TWO, HELD.tcb_info_issuer_chain, {}),
+    (TWO, AMD.chain[:-40], {}),
+    (TWO, AMD.chain.replace(b"\n-----END", b"!\n-----END"), {}),
+    (TWO, AMD.chain.replace(b"\n-----END", b"=\n-----END"), {}),
+    (TWO, AMD.chain + b"-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n", {}),
     (JSON, b"", CHAIN),
     (JSON, b"{}", CHAIN),
     (JSON, signed("enclaveIdentity", HELD.qe_identity, HELD.qe_identity_signature), CHAIN),

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from attestation.intel.abi import strip_padding
+from attestation.tpm import abi
 from attestation.types import PlatformClass
-from enclave.attesters import ATTESTERS, open_attester
+from enclave.attesters import ATTESTERS, open_attester, tpm
+from enclave.attesters.base import MAX_QUOTE
 from enclave.attesters.files import KernelFiles
 from enclave.attesters.gramine import GramineAttester
-from enclave.attesters.nitro import NSM_IOCTL_RAW, NitroAttester
+from enclave.attesters.nitro import NitroAttester
 from enclave.attesters.tpm import TpmAttester
-from enclave.attesters.tsm import TsmAttester, exact_quote
+from enclave.attesters.tsm import MAX_OUTBLOB, PROVIDERS, TsmAttester, exact_quote
 from enclave.errors import EnclaveError
 from manifests import canonical
 from manifests.gramine import settings
 from manifests.gramine.errors import GramineError
 from manifests.gramine.settings import EnclaveSettings, TpmSettings, parse_settings
+from tests.enclave.fakes import PUBLIC, QUOTE, FakeGramine, FakeNsm, FakeTpm, FakeTsm, answer, pcrs, sized, tdx_quote
+from tests.shared import vectors
 
 REPORT_DATA = bytes(range(64))
 TPM = TpmSettings(key=0x81010002, parent=0x81010001, pcrs=(0, 7))
@@ -79,26 +82,6 @@ def test_folders_are_made_and_removed(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ Gramine
 
 
-class FakeGramine(KernelFiles):
-    """/dev/attestation: each write replaces the report data, short ones padded with zeros; errors are EACCES."""
-
-    def __init__(self, kind: bytes = b"dcap", aesmd: bool = True) -> None:
-        self.kind, self.aesmd, self.user_report_data = kind, aesmd, bytes(64)
-
-    def read(self, path: Path, limit: int) -> bytes:
-        if path.parent != Path("/dev/attestation"):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        if path.name == "attestation_type":
-            return self.kind
-        if path.name == "quote" and self.kind == b"dcap" and self.aesmd:
-            return b"quote over " + self.user_report_data
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    def write(self, path: Path, data: bytes) -> None:
-        assert path == Path("/dev/attestation/user_report_data")
-        self.user_report_data = data[:64].ljust(64, b"\0")
-
-
 def test_gramine_quotes_the_report_data() -> None:
     attester = GramineAttester(FakeGramine())
     assert attester.quote(REPORT_DATA) == b"quote over " + REPORT_DATA
@@ -122,44 +105,6 @@ def test_a_quoting_enclave_that_does_not_answer_costs_this_quote_alone() -> None
 
 
 # ------------------------------------------------------------------------------------------ configfs-tsm
-
-
-class FakeTsm(KernelFiles):
-    """configfs-tsm: mkdir makes the attributes, each write raises `generation`, rmdir takes all away."""
-
-    def __init__(self, provider: bytes = b"tdx_guest\n", evidence: Callable[[bytes], bytes] = bytes) -> None:
-        self.provider, self.evidence = provider, evidence
-        self.reports: dict[Path, dict[str, bytes | int]] = {}
-        self.interfere: Callable[[Path], None] = lambda _folder: None
-
-    def make_folder(self, path: Path) -> None:
-        if path in self.reports:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        self.reports[path] = {"generation": 0}
-
-    def remove_folder(self, path: Path) -> None:
-        del self.reports[path]
-
-    def write(self, path: Path, data: bytes) -> None:
-        report = self._report(path)
-        if path.name != "inblob" or not 0 < len(data) <= 64:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        report["inblob"] = data
-        report["generation"] = int(report["generation"]) + 1
-
-    def read(self, path: Path, limit: int) -> bytes:
-        report = self._report(path)
-        if path.name == "outblob":
-            if "inblob" not in report:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-            self.interfere(path.parent)
-            return self.evidence(bytes(report["inblob"]))
-        return {"provider": self.provider, "generation": b"%d\n" % int(report["generation"])}[path.name]
-
-    def _report(self, path: Path) -> dict[str, Any]:
-        if path.parent not in self.reports:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return self.reports[path.parent]
 
 
 def test_a_report_carries_the_report_data_and_its_folder_is_removed() -> None:
@@ -196,10 +141,18 @@ def test_a_driver_that_fails_costs_one_quote_and_leaves_nothing() -> None:
     assert kernel.reports == {}
 
 
-def tdx_quote(version: int, size: int = 100) -> bytes:
-    head = version.to_bytes(2, "little").ljust(48, b"\1")
-    body = b"\2" * 584 if version == 4 else (3).to_bytes(2, "little") + (648).to_bytes(4, "little") + b"\2" * 648
-    return head + body + size.to_bytes(4, "little") + b"\3" * size
+@pytest.mark.parametrize("tee", ["snp", "tdx"])
+@pytest.mark.parametrize("size", [0, MAX_QUOTE + 1, MAX_OUTBLOB])
+def test_evidence_that_no_record_has_room_for_is_refused_and_not_cut(tee: str, size: int) -> None:
+    kernel = FakeTsm(PROVIDERS[tee], lambda _data: b"\1" * size)
+    error = failed(lambda: TsmAttester(tee, kernel).quote(REPORT_DATA))
+    assert str(error.code) == "quote-unavailable"
+    assert error.message == "the platform's quote is empty or too long"
+
+
+def test_the_longest_evidence_that_a_record_has_room_for_is_given_whole() -> None:
+    longest = b"\1" * MAX_QUOTE
+    assert TsmAttester("snp", FakeTsm(b"sev_guest", lambda _data: longest)).quote(REPORT_DATA) == longest
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -210,39 +163,32 @@ def test_zeros_behind_a_tdx_quote_are_left_out(version: int, padding: int) -> No
     assert TsmAttester("tdx", kernel).quote(REPORT_DATA) == quote
 
 
+def padded_quotes() -> list[bytes]:
+    quotes = [tdx_quote(version, size) for version in (4, 5) for size in (0, 1, 100)]
+    padded = [quote + bytes(size) for quote in quotes for size in (0, 1, 70, 3065)]
+    return [*padded, *(quote[:-1] for quote in quotes[1:]), *(quote + b"\0\1" for quote in quotes)]
+
+
+@pytest.mark.parametrize("data", padded_quotes(), ids=range(35))
+def test_the_attester_and_the_verifier_cut_the_same_zeros(data: bytes) -> None:
+    """The enclave must not import the verifier, so the rule stands twice: this holds the two equal."""
+    assert exact_quote(data) == strip_padding(data)[0]
+
+
+def test_captured_quotes_are_cut_alike() -> None:
+    paths = sorted((vectors() / "tdx").rglob("*.quote.bin"))
+    assert paths
+    for path in paths:
+        data = path.read_bytes()
+        assert exact_quote(data) == strip_padding(data)[0], path.name
+
+
 @pytest.mark.parametrize("data", [b"", b"\4", tdx_quote(4)[:-1], tdx_quote(4) + b"\0\1", tdx_quote(5)[:50]])
 def test_what_is_no_quote_with_zeros_behind_it_stays_as_it_is(data: bytes) -> None:
     assert exact_quote(data) == data
 
 
 # ------------------------------------------------------------------------------------------ Nitro
-
-
-class FakeNsm:
-    """The security module: takes one request of the form that AWS's library sends, and answers as it does."""
-
-    def __init__(self, answer: Callable[[bytes], bytes] | None = None) -> None:
-        self.answer = answer or self.attest
-        self.requests: list[bytes] = []
-
-    @staticmethod
-    def attest(request: bytes) -> bytes:
-        start = request.index(b"\x69user_data\x58\x40") + 12
-        document = b"document over " + request[start : start + 64] + bytes(300)
-        return b"\xa1\x6bAttestation\xa1\x68document\x59" + len(document).to_bytes(2, "big") + document
-
-    def __call__(self, descriptor: int, command: int, message: ctypes.Structure) -> int:
-        os.fstat(descriptor)
-        assert command == NSM_IOCTL_RAW
-        assert ctypes.sizeof(message) == 32
-        fields: Any = message
-        request = ctypes.string_at(fields.request.address, fields.request.length)
-        self.requests.append(request)
-        response = self.answer(request)
-        assert len(response) <= fields.response.length == 0x3000
-        ctypes.memmove(fields.response.address, response, len(response))
-        fields.response.length = len(response)
-        return 0
 
 
 @pytest.fixture
@@ -297,34 +243,9 @@ def test_a_module_that_fails_costs_one_quote(device: Path) -> None:
 # ------------------------------------------------------------------------------------------ TPM
 
 
-class FakeTpm:
-    """Gives prepared answers; what a TPM answers in truth is tested with a software TPM (tests/tpm)."""
-
-    def __init__(self, *answers: bytes) -> None:
-        self.answers = list(answers)
-
-    def exchange(self, command: bytes) -> bytes:
-        assert int.from_bytes(command[2:6], "big") == len(command)
-        return self.answers.pop(0)
-
-
-def answer(body: bytes, tag: int = 0x8001, code: int = 0) -> bytes:
-    return tag.to_bytes(2, "big") + (10 + len(body)).to_bytes(4, "big") + code.to_bytes(4, "big") + body
-
-
-def sized(*parts: bytes) -> bytes:
-    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
-
-
-PUBLIC = answer(sized(b"public", b"name", b"qualified"))
-SELECTION = b"\0\0\0\1\0\x0b\3\x81\0\0"
-
-
-def pcrs(fill: int, size: int = 32) -> bytes:
-    return answer(bytes(4) + SELECTION + b"\0\0\0\2" + sized(bytes([fill]) * size, bytes([fill + 1]) * size))
-
-
-QUOTE = answer((21).to_bytes(4, "big") + sized(b"message") + b"a signature!", tag=0x8002)
+def test_the_attesters_container_is_the_verifiers() -> None:
+    """The enclave must not import the verifier, so the names stand twice: this holds the two equal."""
+    assert (tpm.FORMAT, tpm.VERSION) == (abi.FORMAT, abi.VERSION)
 
 
 def test_pcrs_that_are_extended_meanwhile_are_quoted_anew() -> None:

@@ -35,7 +35,7 @@ def fuzz_one(name: str, arguments: list[str]) -> None:
     """Run one target in this process; does not return."""
     import atheris
 
-    with atheris.instrument_imports(include=["attestation", "manifests"]):
+    with atheris.instrument_imports(include=["attestation", "enclave", "manifests"]):
         from tests.fuzz.targets import BY_NAME, check
 
     target = BY_NAME[name]

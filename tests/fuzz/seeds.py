@@ -26,6 +26,7 @@ _CAPTURED = {
     "eventlog": ("tdx", ".ccel.bin"),
     "rim": ("nvidia", ".xml"),
     "report": ("nvidia", ".report.hex"),
+    "vek": ("snp/certs", ".der"),
 }
 _MAX_CAPTURED = 64 * 1024
 

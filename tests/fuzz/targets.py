@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,11 +61,12 @@ from attestation.wire.records import RecordReader, RecordWriter, padded_room
 from attestation.wire.session import ClientSession, ServerSession
 from attestation.wrapping import unwrap
 from manifests import canonical
-from manifests.errors import ManifestError, StrongroomError
+from manifests.errors import ManifestError
 from manifests.model import ModelManifest
 from manifests.sealed.core import Core
 from manifests.signing import Signer
-from tests.fuzz import seeds
+from tests.fuzz import seeds, targets_attesters, targets_collateral
+from tests.fuzz.target import BrokenContractError, Target, check
 from tests.vectors.attestation import nitro, sgx, snp, tpm
 from tests.vectors.attestation.ratls import KEY as RATLS_KEY
 from tests.vectors.attestation.ratls import healthy
@@ -80,32 +79,6 @@ MAX: Final = 64 * 1024
 _KEY: Final = bytes(range(32))
 _SIGNER: Final = Signer.from_seed(bytes([5]) * 32)
 _ALGORITHM: Final = bytes.fromhex("300a06082a8648ce3d040302")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser.  errors: what it may raise.  remade: from its value to the bytes that were parsed; None: no inverse."""
-
-    name: str
-    parse: Callable[[bytes], Any]
-    seeds: Callable[[], list[bytes]]
-    errors: tuple[type[StrongroomError], ...] = (EvidenceError,)
-    remade: Callable[[Any], bytes] | None = None
-
-
-class BrokenContractError(AssertionError):
-    """A parser gave a value that does not serialise to its input."""
-
-
-def check(target: Target, data: bytes) -> str:
-    """Run a target on an input; returns the code of the refusal, or "" for a value.  Anything raised is a defect."""
-    try:
-        value = target.parse(data)
-    except target.errors as error:
-        return str(error.code)
-    if target.remade is not None and target.remade(value) != data:
-        raise BrokenContractError(f"{target.name}: the value is not that of its bytes")
-    return ""
 
 
 def _text(data: bytes) -> str:
@@ -459,8 +432,10 @@ TARGETS: Final = (
     Target("model-manifest", ModelManifest.decode, _manifests, (ManifestError,), remade=lambda value: value.encode()),
     Target("model-manifest-toml", lambda data: ModelManifest.from_toml(_text(data)),
            _manifest_texts, (ManifestError,)),
+    *targets_collateral.TARGETS,
+    *targets_attesters.TARGETS,
 )  # fmt: skip
 BY_NAME: Final = {target.name: target for target in TARGETS}
 
 
-__all__ = ["BY_NAME", "TARGETS", "Target", "check"]
+__all__ = ["BY_NAME", "TARGETS", "BrokenContractError", "Target", "check"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
 
 from attestation.appraise import appraise
+from attestation.ear.check import open_token
+from attestation.ear.errors import EarError
 from attestation.errors import EvidenceCode, FindingCode
 from attestation.evidence import Roots
 from attestation.nvidia.errors import NvidiaCode, NvidiaFinding
@@ -15,7 +18,8 @@ from attestation.nvidia.rim import parse_rim
 from attestation.nvidia.sdk_json import from_sdk_json
 from attestation.roots import NVIDIA_DEVICE_ROOT, NVIDIA_RIM_ROOT, Hierarchy
 from manifests.errors import ErrorCode
-from tests.attestation.kit import refused
+from manifests.signing import Signer
+from tests.attestation.kit import NOW, refused
 from tests.nvidia import kit
 
 GPUS = {"NV-1": "hopper-580", "NV-2": "hopper-535", "NV-4": "blackwell-575", "NV-8": "hopper-550-coco"}
@@ -103,6 +107,56 @@ def test_what_the_vendors_service_said_of_a_report_is_what_we_say() -> None:
     assert report.opaque.vbios_version.lower() == claims["config"]["vbios_version"]
     assert str(gpu.chain.leaf.x509.serial_number) == "478176379286082186618948445787393647364802107249"
     assert gpu.chain.certificates[-2].common_name == "GH100 A01 GSP BROM"
+
+
+TOKENS = {
+    "nras-prod-hopper-550": ("hopper-550-coco", "gpu", "GPU-0"),
+    "nras-stg-switch": ("switch-ls10", "switch", "SWITCH-0"),
+}
+"""NVIDIA's tokens about captured reports: the report, and what its claims are called after."""
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    decoded: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return decoded
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_the_vendors_tokens_claim_what_we_decode(name: str) -> None:
+    report, kind, submodule = TOKENS[name]
+    (_, overall), details = json.loads(kit.file(f"tokens/{name}.eat.json"))
+    claims = claims_of(details[submodule])
+    verified = kit.verify_real(kit.captured(report))
+    (device,) = verified.devices
+    opaque = device.device.report.opaque
+    assert claims["ueid"] == str(device.chain.leaf.x509.serial_number)
+    assert claims["eat_nonce"] == claims_of(overall)["eat_nonce"] == verified.report_data.hex()
+    assert claims["hwmodel"] == device.chain.certificates[-2].common_name
+    version = claims.get(f"x-nvidia-{kind}-vbios-version") or claims[f"x-nvidia-{kind}-bios-version"]
+    assert version.lower() == opaque.vbios_version.lower()
+    assert claims.get("x-nvidia-gpu-driver-version", opaque.driver_version) == opaque.driver_version
+    assert claims["measres"] == "success"
+
+
+def test_no_token_of_another_verifier_passes_for_one_of_ours() -> None:
+    """One of them has the algorithm "none", and so no signature that anyone could check."""
+    keys = [Signer.from_seed(bytes(32)).public]
+    tokens = [token for name in TOKENS for token in json.loads(kit.file(f"tokens/{name}.eat.json"))[1].values()]
+    unsigned = texts_of(json.loads(kit.file("tokens/nvat-local-h100-algnone.json")))
+    tokens += [text for text in unsigned if text.startswith("ey") and text.endswith(".")]
+    assert len(tokens) == len(TOKENS) + 2
+    for token in tokens:
+        with pytest.raises(EarError):
+            open_token(token, keys, NOW)
+
+
+def texts_of(value: Any) -> list[str]:
+    """Every text at any depth of a JSON value."""
+    if isinstance(value, dict | list):
+        items = value.values() if isinstance(value, dict) else value
+        return [text for item in items for text in texts_of(item)]
+    return [value] if isinstance(value, str) else []
 
 
 @pytest.mark.parametrize(

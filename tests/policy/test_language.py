@@ -146,7 +146,7 @@ def test_a_replaced_root_stands_in_the_place_of_its_vendors_own_and_of_no_other(
     assert INTEL_SGX_ROOT.hex() not in shown
     assert AMD_ROOTS["milan"].hex() in shown
     assert load_policy(loaded.to_dict()) == loaded
-    assert loaded.evidence.replacement_roots == {bytes.fromhex(root)}
+    assert loaded.evidence.dangerous_replacement_roots == (("intel", (bytes.fromhex(root),)),)
 
 
 def test_evidence_below_a_replaced_root_is_accepted_with_a_warning(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_evidence_below_a_replaced_root_is_accepted_with_a_warning(tmp_path: Pat
     (tmp_path / "root.der").write_bytes(root.der)
     named = HARDWARE | {"dangerous_replacement_roots": {"intel": "root.der"}}
     loaded = load_policy(policy_map(evidence=named), base=tmp_path)
-    (fingerprint,) = loaded.evidence.replacement_roots
+    ((_, (fingerprint,)),) = loaded.evidence.dangerous_replacement_roots
     assert roots_for(loaded).anchor(Hierarchy.INTEL, root.der).fingerprint == fingerprint
     below = dataclasses.replace(kit.verify_sim(), simulated=False, root=fingerprint)
     judged = appraise(below, loaded, NOW)

@@ -106,7 +106,7 @@ def messages() -> Iterator[Vector]:
         ("trailing byte", "A byte follows the message.", E.CBOR_MALFORMED, document() + b"\0"),
         ("cut", "The message lacks its last byte.", E.CBOR_MALFORMED, document()[:-1]),
         ("algorithm es256", "Documents are signed with ES384 alone.", E.EVIDENCE_UNKNOWN,
-         document(algorithm=cose.ES256)),
+         document(algorithm=-7)),
     ):  # fmt: skip
         yield SCENE.unparsed(edge, comment, code, data)
     other = enrolled(Profile384("other"))

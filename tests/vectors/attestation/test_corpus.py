@@ -16,7 +16,7 @@ from attestation.azure.errors import AzureCode, AzureFinding
 from attestation.composite import SessionClaims
 from attestation.ear.errors import EarCode
 from attestation.errors import EvidenceCode, FindingCode, PolicyCode, SessionFinding
-from attestation.eventlog.errors import EventLogCode
+from attestation.eventlog.errors import EventLogCode, EventLogFinding
 from attestation.intel.errors import TdxCode, TdxFinding
 from attestation.intel.levels import TcbStatus
 from attestation.nitro.errors import NitroCode, NitroFinding
@@ -119,6 +119,8 @@ UNREACHED: dict[ErrorCode, str] = {
     EvidenceCode.SIMULATOR_STATE: "of the simulator",
     EvidenceCode.SIMULATOR_LAUNCH: "of the simulator",
     EvidenceCode.SIMULATOR_CONFINEMENT: "of the simulator",
+    EventLogFinding.REPLAY: "of a log that is given beside evidence; no case gives one",
+    EventLogFinding.REGISTERS: "of a log that is given beside evidence; no case gives one",
 }
 """Codes that no case can reach, since they are no verdict on evidence; each is reached by a test of its own part."""
 
@@ -135,6 +137,7 @@ TABLES: tuple[type[ErrorCode], ...] = (
     TpmCode,
     TpmFinding,
     EventLogCode,
+    EventLogFinding,
     NvidiaCode,
     NvidiaFinding,
     AzureCode,
