@@ -163,7 +163,7 @@ def test_captured_logs_replay_to_captured_quotes_whose_collateral_is_lost(name: 
     assert len(about_the_log(report)) == 5
     assert all(finding.passed for finding in about_the_log(report))
     other = next(each for each in CAPTURED if each != name)
-    wrong = examine(quote, now=NOW, event_log=(vectors() / "tdx" / f"{other}.ccel.bin").read_bytes())
+    wrong = examine(quote, now=APRIL_2026, event_log=(vectors() / "tdx" / f"{other}.ccel.bin").read_bytes())
     assert [finding.expected[:5] for finding in wrong.refused[1:]] == ["RTMR0", "RTMR1", "RTMR2"]
 
 
