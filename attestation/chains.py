@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from attestation.der import BIT_STRING, SEQUENCE, DerReader
+from attestation import signed_der
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
 from attestation.unsigned import unsigned
@@ -198,18 +198,9 @@ def _read(der: bytes, place: _Place, issuer: Certificate | None, anchor: Anchor)
 
 
 def split_signed(der: bytes, code: EvidenceCode) -> tuple[bytes, bytes]:
-    """Return (to-be-signed part, DER signature) of a certificate or revocation list (RFC 5280, 4.1.1)."""
-    outer = DerReader(der, code)
-    reader = outer.inside(SEQUENCE)
-    outer.finish()
-    tbs = reader.element(SEQUENCE)
-    if reader.element(SEQUENCE) != _ECDSA_SHA384:
-        raise EvidenceError(code, "the signature algorithm is not ECDSA with SHA-384")
-    bits = reader.content(BIT_STRING)
-    reader.finish()
-    if not bits.startswith(b"\0"):
-        raise EvidenceError(code, "the signature is not a whole number of bytes")
-    return tbs, bits[1:]
+    """Return (to-be-signed part, DER signature) of a certificate or revocation list; raises EvidenceError `code`."""
+    tbs, _, signature = signed_der.split_signed(der, code, (_ECDSA_SHA384,), "ECDSA with SHA-384")
+    return tbs, signature
 
 
 def _check_mark(extensions: x509.Extensions, place: _Place, anchor: Anchor) -> None:

@@ -5,6 +5,7 @@ Source: RFC 5280, section 4.1.1; RFC 8017 (PKCS #1 v1.5); RFC 5758 (ECDSA).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,27 @@ ALGORITHMS: Final[dict[bytes, tuple[type[SigningKey], hashes.HashAlgorithm]]] = 
 TITLE: Final = "RSA (PKCS #1 v1.5) or ECDSA with SHA-256, SHA-384 or SHA-512"
 
 
+def split_signed(
+    der: bytes, code: ErrorCode, algorithms: Container[bytes] | None = None, title: str = ""
+) -> tuple[bytes, bytes, bytes]:
+    """Split a certificate or revocation list that uses up `der` into what is signed, the algorithm, and the signature.
+
+    algorithms: those that are handled, which `title` names; None leaves that to the caller.  Source: RFC 5280, 4.1.1.
+    Raises EvidenceError `code`.
+    """
+    outer = DerReader(der, code)
+    reader = outer.inside(SEQUENCE)
+    outer.finish()
+    tbs, algorithm = reader.element(SEQUENCE), reader.element(SEQUENCE)
+    if algorithms is not None and algorithm not in algorithms:
+        raise reader.refuse(f"the signature algorithm is not {title}")
+    bits = reader.content(BIT_STRING)
+    reader.finish()
+    if not bits.startswith(b"\0"):
+        raise reader.refuse("the signature is not a whole number of bytes")
+    return tbs, algorithm, bits[1:]
+
+
 @dataclass(frozen=True)
 class SignedDer:
     """The three parts of a certificate: what is signed, the AlgorithmIdentifier, and the signature."""
@@ -44,14 +66,7 @@ class SignedDer:
     @classmethod
     def split(cls, der: bytes, code: ErrorCode) -> SignedDer:
         """Split a certificate that uses up `der`; raises EvidenceError `code`."""
-        outer = DerReader(der, code)
-        reader = outer.inside(SEQUENCE)
-        outer.finish()
-        tbs, algorithm, bits = reader.element(SEQUENCE), reader.element(SEQUENCE), reader.content(BIT_STRING)
-        reader.finish()
-        if not bits.startswith(b"\0"):
-            raise reader.refuse("the signature is not a whole number of bytes")
-        return cls(tbs, algorithm, bits[1:])
+        return cls(*split_signed(der, code))
 
     def check_algorithm(self, code: ErrorCode, what: str) -> None:
         """Refuse an algorithm that is not in the table; raises EvidenceError `code`."""

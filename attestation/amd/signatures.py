@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from attestation.der import BIT_STRING, SEQUENCE, DerReader
+from attestation import signed_der
 from attestation.errors import EvidenceCode
 from attestation.unsigned import unsigned
 from manifests.errors import ErrorCode
@@ -37,22 +37,11 @@ _ECDSA = ec.ECDSA(hashes.SHA384())
 
 
 def split_signed(der: bytes, code: EvidenceCode) -> tuple[bytes, bytes, bytes]:
-    """Return (to-be-signed part, algorithm, signature) of a certificate or revocation list (RFC 5280, 4.1.1).
+    """Return (to-be-signed part, algorithm, signature) of a certificate or revocation list.
 
     Raises EvidenceError `code`.
     """
-    outer = DerReader(der, code)
-    reader = outer.inside(SEQUENCE)
-    outer.finish()
-    tbs = reader.element(SEQUENCE)
-    algorithm = reader.element(SEQUENCE)
-    if algorithm not in PSS_ALGORITHMS:
-        raise reader.refuse("the signature algorithm is not RSASSA-PSS with SHA-384")
-    bits = reader.content(BIT_STRING)
-    reader.finish()
-    if not bits.startswith(b"\0"):
-        raise reader.refuse("the signature is not a whole number of bytes")
-    return tbs, algorithm, bits[1:]
+    return signed_der.split_signed(der, code, PSS_ALGORITHMS, "RSASSA-PSS with SHA-384")
 
 
 def verify_pss(key: rsa.RSAPublicKey, signature: bytes, message: bytes, code: ErrorCode, what: str) -> None:

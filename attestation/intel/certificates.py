@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from attestation.der import BIT_STRING, INTEGER, SEQUENCE, DerReader
+from attestation import signed_der
+from attestation.der import INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import ecdsa
 from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Anchor, Hierarchy, Roots
@@ -104,18 +105,9 @@ def read_issued(der: bytes, issuer: Certificate, role: Role, anchor: Anchor) -> 
 
 
 def split_signed(der: bytes, code: EvidenceCode) -> tuple[bytes, bytes]:
-    """Return (to-be-signed part, DER signature) of a certificate or revocation list (RFC 5280, 4.1.1)."""
-    outer = DerReader(der, code)
-    reader = outer.inside(SEQUENCE)
-    outer.finish()
-    tbs = reader.element(SEQUENCE)
-    if reader.element(SEQUENCE) != _ECDSA_SHA256:
-        raise EvidenceError(code, "the signature algorithm is not ECDSA with SHA-256")
-    bits = reader.content(BIT_STRING)
-    reader.finish()
-    if not bits.startswith(b"\0"):
-        raise EvidenceError(code, "the signature is not a whole number of bytes")
-    return tbs, bits[1:]
+    """Return (to-be-signed part, DER signature) of a certificate or revocation list; raises EvidenceError `code`."""
+    tbs, _, signature = signed_der.split_signed(der, code, (_ECDSA_SHA256,), "ECDSA with SHA-256")
+    return tbs, signature
 
 
 def names_of(tbs: bytes) -> tuple[bytes, bytes]:
