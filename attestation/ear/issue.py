@@ -110,7 +110,7 @@ def _check_bound(appraisal: Appraisal, devices: Verified | None) -> None:
     if loose:
         raise EarError(
             EarCode.UNISSUABLE,
-            f"nothing ties the evidence of processor and devices together: {', '.join(_codes(tuple(loose)))}",
+            f"nothing ties what was given together: {', '.join(_codes(tuple(loose)))}",
             expected="; ".join(finding.expected for finding in loose),
             found="; ".join(finding.found for finding in loose),
             remedy=loose[0].remedy,
