@@ -35,6 +35,8 @@ _VBIOS_INDICES = (*range(7), 8, 9)
 _NVDEC0 = 35
 _RIM_LIFETIME = 2 * YEAR
 
+Span = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Device:
@@ -78,9 +80,12 @@ class ReportChanges:
 class SimulatedNvidia:
     """The devices of one machine, and who makes their reference values.  Everything follows from a 32-byte seed."""
 
-    def __init__(self, seed: bytes, created: int) -> None:
-        """Derive one root for both hierarchies, and the authorities below it."""
-        self._seed, self._created = seed, created
+    def __init__(self, seed: bytes, created: int, dates: Mapping[str, Span] | None = None) -> None:
+        """Derive one root for both hierarchies, and the authorities below it.
+
+        dates: by common name of a certificate, other first and last seconds (Unix, both inclusive).
+        """
+        self._seed, self._created, self._dates = seed, created, dates or {}
         self.root = self._enrol(Profile384("Simulated NVIDIA Root"), None, 30 * YEAR)
         value = self._enrol(Profile384("Simulated Reference Value CA"), self.root, 10 * YEAR)
         third = self._enrol(Profile384("Simulated Reference Value L3", path_length=0), value, 4 * YEAR)
@@ -191,7 +196,8 @@ class SimulatedNvidia:
         self, profile: Profile384, issuer: Authority384 | None, lifetime: int, name: str | None = None
     ) -> Authority384:
         seed = self._seed if name is None else derive(self._seed, name)
-        return enrol(seed, profile, issuer, self._created - DAY, self._created + lifetime)
+        span = self._dates.get(profile.name, (self._created - DAY, self._created + lifetime))
+        return enrol(seed, profile, issuer, *span)
 
     def _opaque(self, device: Device) -> dict[int, bytes]:
         if device.is_switch:

@@ -7,7 +7,7 @@ can be made.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -32,17 +32,29 @@ _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Order of P-256's group (FIPS 186-5)."""
 _LABEL = label("simulated platform")
 _NULL = b"\x05\x00"
+_EARLY = -DAY
+"""Room for clocks that differ."""
 _PREFIX = "Strongroom Simulated SGX"
 
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """For how many seconds after the platform was made its certificates are valid."""
+    """For how many seconds after the platform was made its certificates are valid.
+
+    begins: by name of a field, how many seconds after the making (before it, if negative) the first of them is; those
+    that are not named begin a day before.
+    """
 
     root: int = 30 * YEAR
     pck_ca: int = 15 * YEAR
     tcb_signing: int = 8 * YEAR
     pck: int = 7 * YEAR
+    begins: Mapping[str, int] = field(default_factory=dict)
+
+    def span(self, name: str, created: int) -> tuple[int, int]:
+        """Return the first and the last second (Unix) of a certificate, for a platform that was made at `created`."""
+        last: int = getattr(self, name)
+        return created + self.begins.get(name, _EARLY), created + last
 
 
 @dataclass(frozen=True)
@@ -86,17 +98,16 @@ class Profile:
 def make_pki(seed: bytes, created: int, extension: PckExtension, lifetimes: Lifetimes) -> Pki:
     """Make the hierarchy of a platform that was made at `created` (Unix seconds)."""
 
-    def enrol(profile: Profile, issuer: Authority | None, lifetime: int) -> Authority:
+    def enrol(name: str, profile: Profile, issuer: Authority | None) -> Authority:
         serial = int.from_bytes(derive(seed, f"serial {profile.name}")[:16], "big") | 1
-        start = created - DAY  # room for clocks that differ
-        key = derive_key(seed, profile.name)
-        return certify(profile, key, issuer, serial=serial, start=start, end=created + lifetime)
+        start, end = lifetimes.span(name, created)
+        return certify(profile, derive_key(seed, profile.name), issuer, serial=serial, start=start, end=end)
 
-    root = enrol(Profile("Root CA"), None, lifetimes.root)
-    pck_ca = enrol(Profile("PCK Processor CA"), root, lifetimes.pck_ca)
-    signing = enrol(Profile("TCB Signing", authority=False), root, lifetimes.tcb_signing)
+    root = enrol("root", Profile("Root CA"), None)
+    pck_ca = enrol("pck_ca", Profile("PCK Processor CA"), root)
+    signing = enrol("tcb_signing", Profile("TCB Signing", authority=False), root)
     value = encode_extension(extension)
-    pck = enrol(Profile("PCK Certificate", authority=False, extra=((SGX_EXTENSION, value),)), pck_ca, lifetimes.pck)
+    pck = enrol("pck", Profile("PCK Certificate", authority=False, extra=((SGX_EXTENSION, value),)), pck_ca)
     return Pki(root, pck_ca, signing, pck, extension)
 
 

@@ -66,8 +66,8 @@ class SimulatedTpm:
         self.public = Public.parse(_public_area(self.key, scheme, attributes))
         lifetimes = lifetimes or Lifetimes()
         self._seed = seed
-        self.root = authority(seed, root_profile(created, lifetimes.root))
-        self.profile = key_profile(created, lifetimes.pck)
+        self.root = authority(seed, root_profile(created, lifetimes))
+        self.profile = key_profile(created, lifetimes)
         self.chain = (self.certificate(), self.root.der)
 
     @property

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from attestation.roots import SIMULATION_EXTENSION
-from attestation.sim.pki import DAY, Authority, derive, derive_key
+from attestation.sim.pki import Authority, Lifetimes, derive, derive_key
 from attestation.tpm.chain import AIK_CERTIFICATE
 from attestation.tpm.signature import PublicKey
 
@@ -48,14 +48,14 @@ def certify_key(seed: bytes, profile: TpmProfile, key: PublicKey, issuer: Author
     return _sign(seed, profile, key, issuer.key, issuer).public_bytes(Encoding.DER)
 
 
-def root_profile(created: int, lifetime: int) -> TpmProfile:
+def root_profile(created: int, lifetimes: Lifetimes) -> TpmProfile:
     """Return the profile of a simulated TPM maker's root."""
-    return TpmProfile("Root CA", created - DAY, created + lifetime, authority=True)
+    return TpmProfile("Root CA", *lifetimes.span("root", created), authority=True)
 
 
-def key_profile(created: int, lifetime: int) -> TpmProfile:
-    """Return the profile of an attestation key's certificate."""
-    return TpmProfile("AK Certificate", created - DAY, created + lifetime, purpose=AIK_CERTIFICATE)
+def key_profile(created: int, lifetimes: Lifetimes) -> TpmProfile:
+    """Return the profile of an attestation key's certificate: it lives as long as a PCK."""
+    return TpmProfile("AK Certificate", *lifetimes.span("pck", created), purpose=AIK_CERTIFICATE)
 
 
 def _sign(

@@ -252,7 +252,7 @@ def certified(tpm: SoftwareTpm, ak: Key) -> bytes:
     for index, data in ((23, b"application"), (4, b"kernel"), (4, bytes(4))):
         tpm.extend(index, "sha256", Hash.SHA256.digest(data))
     message, signature = tpm.quote(ak, "sha256:4,23", QUALIFYING)
-    profile = key_profile(CREATED, Lifetimes().pck)
+    profile = key_profile(CREATED, Lifetimes())
     certificate = certify_key(SEED, profile, Public.parse(ak.public).key(), kit.sim().root)
     chain = (certificate, kit.sim().root.der)
     return container(ak, message, signature, tpm.pcrs(message), log=boot_log(), chain=chain)

@@ -14,7 +14,7 @@ from attestation.errors import FindingCode as F
 from attestation.sim.azure import SimulatedAzure
 from tests.vectors.attestation import snp
 from tests.vectors.attestation.azure import PCRS, Vm, shared_cases
-from tests.vectors.attestation.scene import NOW, REPORT_DATA, SEED, Scene, merged
+from tests.vectors.attestation.scene import LAST, NOW, OF_LISTS, REPORT_DATA, SEED, Scene, edges, merged
 from tests.vectors.attestation.vector import Vector
 
 MACHINE: Final = snp.machine()
@@ -84,6 +84,8 @@ def cases() -> Iterator[Vector]:
         F.TEE,
         policy={name: table for name, table in POLICY.items() if name != "snp"},
     )
+    yield from dates()
+    yield from revocations()
     for version in (2,):
         yield SCENE.unverified(
             "user data of another report",
@@ -98,3 +100,27 @@ def cases() -> Iterator[Vector]:
         F.BARE,
         policy=POLICY,
     )
+
+
+def dates() -> Iterator[Vector]:
+    """The VCEK is in the evidence, and everything above it in the collateral."""
+    for name, title in {"ark": "ARK", "signer": "ASK", "vek": "VCEK"}.items():
+        held = MACHINE.collateral(NOW, dates={name: (NOW, LAST)})
+        rule = f"Dates of the {title} certificate are inclusive (RFC 5280, 4.1.2.5)."
+        changes = snp.trusting(held, SCENE) | {"collateral": snp.changed(held, vek=b"")}
+        if name == "vek":
+            changes["evidence"] = VM.evidence(REPORT_DATA, parts={"vcek": held.vek})
+        yield from edges(SCENE, title.lower(), rule, **changes)
+    held = MACHINE.collateral(NOW, dates={"crl": (NOW, LAST)})
+    yield from edges(SCENE, "crl", snp.CRL_RULE, OF_LISTS, LAST - 1, collateral=snp.changed(held, vek=b""))
+
+
+def revocations() -> Iterator[Vector]:
+    for name, title in {"signer": "ASK", "vek": "VCEK"}.items():
+        held = snp.machine(revoked=(name,)).collateral(NOW)
+        yield SCENE.unverified(
+            f"{title.lower()} revoked",
+            f"The {title} is on the ARK's revocation list.",
+            E.CERTIFICATE_REVOKED,
+            collateral=snp.changed(held, vek=b""),
+        )

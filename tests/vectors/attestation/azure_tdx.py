@@ -12,7 +12,7 @@ from attestation.errors import FindingCode as F
 from attestation.sim.azure import SimulatedAzure, td_report_of
 from tests.vectors.attestation import tdx
 from tests.vectors.attestation.azure import PCRS, Vm, shared_cases
-from tests.vectors.attestation.intel import flip, put
+from tests.vectors.attestation.intel import dated_cases, flip, put
 from tests.vectors.attestation.scene import NOW, REPORT_DATA, SEED, Scene, merged
 from tests.vectors.attestation.vector import Vector
 
@@ -47,8 +47,20 @@ def altered(at: int) -> bytes:
     return SimulatedAzure(SEED, ReportType.TDX, report, quote).evidence(REPORT_DATA)
 
 
+def wrapped(platform: Any) -> bytes:
+    """Evidence of a VM on another platform."""
+
+    def quote_there(report_data: bytes) -> bytes:
+        data: bytes = platform.evidence(tdx.MRTD, report_data)
+        return data
+
+    vm = SimulatedAzure(SEED, ReportType.TDX, lambda data: td_report_of(quote_there(data)), quote_there)
+    return vm.evidence(REPORT_DATA)
+
+
 def cases() -> Iterator[Vector]:
     yield from shared_cases(Vm(SCENE, VM, "td_quote"))
+    yield from dated_cases(tdx.MACHINE, SCENE, wrapped)
     yield SCENE.unverified(
         "quote for other runtime data",
         "The TD quote is bound to other runtime data.",

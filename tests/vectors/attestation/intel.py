@@ -25,11 +25,9 @@ from attestation.sim import issue
 from attestation.sim.extension import element, encode_extension
 from attestation.sim.pki import Authority, Lifetimes, Pki, Profile, certify, derive_key, revocation_list
 from attestation.sim.state import UNLISTED, State
-from tests.vectors.attestation.scene import CREATED, DAY, NOW, SEED, YEAR, Scene, merged
+from tests.vectors.attestation.scene import CREATED, DAY, LAST, NOW, SEED, YEAR, Scene, edges, merged
 from tests.vectors.attestation.vector import Vector
 
-LAST: Final = NOW + 100
-"""When what a case is about ends."""
 SERIAL: Final = 4711
 CERTIFICATES: Final = {"root": "root CA", "pck_ca": "PCK CA", "tcb_signing": "TCB signing", "pck": "PCK"}
 LISTS: Final = {
@@ -72,14 +70,16 @@ class Machine:
         pki: Pki = self.platform.pki
         return pki
 
-    def at(self, platform: Any, **dates: issue.Span) -> dict[str, Any]:
+    def at(self, platform: Any, scene: Scene | None = None) -> dict[str, Any]:
         """Changes of a scene for another platform: its evidence, roots, collateral and policy."""
-        text = self.publish(platform, dates=dates).to_json()
+        text = self.publish(platform).to_json()
         return {
             "evidence": self.quote(platform).serialize(),
             "roots": simulated(platform),
             "collateral": text,
-            "policy": merged(self.scene.policy, evidence={"simulated_root": platform.root_fingerprint.hex()}),
+            "policy": merged(
+                (scene or self.scene).policy, evidence={"simulated_root": platform.root_fingerprint.hex()}
+            ),
         }
 
     def state(self, **state: Any) -> dict[str, Any]:
@@ -124,7 +124,6 @@ def documents(publication: issue.Publication, info: Mapping[str, Any], qe: Mappi
 
 
 def shared_cases(machine: Machine) -> Iterator[Vector]:
-    yield from document_dates(machine)
     yield from certificate_dates(machine)
     yield from revocations(machine)
     yield from levels(machine)
@@ -134,46 +133,38 @@ def shared_cases(machine: Machine) -> Iterator[Vector]:
     yield from evidence_policy(machine)
 
 
-# ------------------------------------------------------------------------------------------------------------- dates
+# ------------------------------------------------------------------------------------------ dates and revocations
 
 
-def document_dates(machine: Machine) -> Iterator[Vector]:
-    scene = machine.scene
+def dated_cases(machine: Machine, scene: Scene, wrap: Callable[[Any], bytes], prefix: str = "") -> Iterator[Vector]:
+    """The four edges of every certificate, list and document, and the revocation of whatever a list can revoke.
+
+    wrap: from a platform to the evidence of `scene` that holds its quote.  prefix: of the edges' names.
+    """
     for name, (title, early, expired, grace) in LISTS.items():
-        key = name.replace("-", "_")
-        last = LAST - 1 + grace
-        dated = {"collateral": machine.publish(machine.platform, dates={key: (NOW, LAST)}).to_json()}
+        held = machine.publish(machine.platform, dates={name.replace("-", "_"): (NOW, LAST)})
         rule = "inclusive, as Intel's library has it" if grace else "exclusive"
+        rule = f"The {title} counts from the second of its issue on, and its nextUpdate is {rule}."
+        last = LAST - 1 + grace
+        yield from edges(scene, f"{prefix}{name}", rule, (early, expired), last, collateral=held.to_json())
+    for name, title in CERTIFICATES.items():
+        platform = machine.make(lifetimes=Lifetimes(**{name: LAST - CREATED}, begins={name: NOW - CREATED}))
+        rule = f"Dates of the {title} certificate are inclusive (RFC 5280, 4.1.2.5)."
+        changes = machine.at(platform, scene) | {"evidence": wrap(platform)}
+        yield from edges(scene, f"{prefix}{name.replace('_', '-')} certificate", rule, **changes)
+    for name, title in (("pck", "PCK"), ("pck-ca", "PCK CA"), ("tcb-signing", "TCB signing")):
         yield scene.unverified(
-            f"{name} before its issue", f"The {title} is from the next second.", early, **dated | {"now": NOW - 1}
-        )
-        yield scene.accepted(f"{name} at its issue", f"The {title} was issued in this very second.", **dated)
-        yield scene.accepted(f"{name} last second", f"The {title}'s nextUpdate is {rule}.", **dated | {"now": last})
-        yield scene.unverified(
-            f"{name} just expired",
-            f"The {title}'s nextUpdate is {rule}, and has passed.",
-            expired,
-            **dated | {"now": last + 1},
+            f"{prefix}{name} certificate revoked",
+            f"The {title} certificate is on its issuer's revocation list.",
+            E.CERTIFICATE_REVOKED,
+            collateral=machine.publish(machine.make(revoked=(name,))).to_json(),
         )
 
 
 def certificate_dates(machine: Machine) -> Iterator[Vector]:
-    scene = machine.scene
-    for name, title in CERTIFICATES.items():
-        platform = machine.make(lifetimes=Lifetimes(**{name: LAST - CREATED}))
-        dated = machine.at(platform)
-        edge = name.replace("_", "-")
-        yield scene.accepted(
-            f"{edge} certificate last second",
-            f"The notAfter of the {title} certificate is inclusive (RFC 5280, 4.1.2.5).",
-            **dated | {"now": LAST},
-        )
-        yield scene.unverified(
-            f"{edge} certificate just expired",
-            f"The {title} certificate expired a second ago.",
-            E.CERTIFICATE_EXPIRED,
-            **dated | {"now": LAST + 1},
-        )
+    """All certificates at once, and those that are not the hierarchy's own."""
+    scene, pki = machine.scene, machine.pki
+    yield from dated_cases(machine, scene, lambda platform: machine.quote(platform).serialize())
     late = machine.at(machine.make(created=NOW + DAY))
     yield scene.accepted("certificates first second", "The notBefore of every certificate is inclusive.", **late)
     yield scene.unverified(
@@ -182,15 +173,22 @@ def certificate_dates(machine: Machine) -> Iterator[Vector]:
         E.CERTIFICATE_EARLY,
         **machine.at(machine.make(created=NOW + DAY + 1)),
     )
+    signer = second_signer(machine, NOW, LAST)
+    for name, title, changes in (
+        ("pck-ca of the quote", "of the PCK CA that the quote carries",
+         machine.chain(pki.pck.der, renewed_ca(machine, NOW, LAST).der, pki.root.der)),
+        ("tcb-info signer", "of the TCB info's own signer", machine.collateral(**info_signed_by(machine, signer))),
+        ("qe-identity signer", "of the QE identity's own signer",
+         machine.collateral(**identity_signed_by(machine, signer))),
+    ):  # fmt: skip
+        rule = f"Dates of the certificate {title} are inclusive, though another of its role is valid for longer."
+        yield from edges(scene, name, rule, **changes)
 
 
-# -------------------------------------------------------------------------------------------------------- revocation
-
-
-def second_signer(machine: Machine, end: int = CREATED + YEAR) -> Authority:
+def second_signer(machine: Machine, start: int = CREATED, end: int = CREATED + YEAR) -> Authority:
     key = derive_key(SEED, "second signer")
     profile = Profile("TCB Signing", authority=False)
-    return certify(profile, key, machine.pki.root, serial=SERIAL, start=CREATED, end=end)
+    return certify(profile, key, machine.pki.root, serial=SERIAL, start=start, end=end)
 
 
 def info_signed_by(machine: Machine, authority: Authority) -> dict[str, bytes]:
@@ -205,20 +203,13 @@ def identity_signed_by(machine: Machine, authority: Authority) -> dict[str, byte
     return {"qe_identity_issuer_chain": chain, "qe_identity_signature": authority.sign_raw(good.qe_identity)}
 
 
-def renewed_ca(machine: Machine, end: int = CREATED + YEAR) -> Authority:
+def renewed_ca(machine: Machine, start: int = CREATED, end: int = CREATED + YEAR) -> Authority:
     pki = machine.pki
-    return certify(Profile("PCK Processor CA"), pki.pck_ca.key, pki.root, serial=SERIAL, start=CREATED, end=end)
+    return certify(Profile("PCK Processor CA"), pki.pck_ca.key, pki.root, serial=SERIAL, start=start, end=end)
 
 
 def revocations(machine: Machine) -> Iterator[Vector]:
     scene, pki = machine.scene, machine.pki
-    for name, title in (("pck", "PCK"), ("pck-ca", "PCK CA"), ("tcb-signing", "TCB signing")):
-        yield scene.unverified(
-            f"{name} certificate revoked",
-            f"The {title} certificate is on its issuer's revocation list.",
-            E.CERTIFICATE_REVOKED,
-            **machine.state(revoked=(name,)),
-        )
     signer = second_signer(machine)
     crl = revocation_list(pki.root, [SERIAL], *spans()["root-crl"])
     for edge, title, parts in (
@@ -242,7 +233,7 @@ def revocations(machine: Machine) -> Iterator[Vector]:
         E.CERTIFICATE_REVOKED,
         **chain | machine.collateral(root_ca_crl=crl),
     )
-    short = renewed_ca(machine, NOW - 1)
+    short = renewed_ca(machine, end=NOW - 1)
     yield scene.unverified(
         "pck-ca renewed and expired",
         "The quote's own certificate of the PCK CA has expired, and that in the collateral has not.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -12,17 +13,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from attestation import cbor, cose
 from attestation.errors import EvidenceCode as E
 from attestation.errors import FindingCode as F
+from attestation.intel import pem
 from attestation.nitro.document import MAX_DOCUMENT, NitroDocument, parse_document
 from attestation.nitro.errors import NitroCode, NitroFinding
 from attestation.sim.chains import Authority384, Profile384, certify, enrol
 from attestation.sim.nitro import MODULE_ID, NitroState, SimulatedNitro
 from tests.vectors.attestation.intel import flip
-from tests.vectors.attestation.scene import CREATED, DAY, NOW, REPORT_DATA, SEED, Scene, merged
+from tests.vectors.attestation.scene import CREATED, DAY, LAST, NOW, REPORT_DATA, SEED, Scene, edges, merged
 from tests.vectors.attestation.vector import Vector
 
 IMAGE: Final = bytes([7]) * 48
 MACHINE: Final = SimulatedNitro(SEED, NOW - 10 * DAY)
 LEAF: Final = Profile384(f"{MODULE_ID}.simulated.aws", authority=False)
+ZONE: Final = "simulated.nitro-enclaves"
+"""Of the simulated root."""
 REGION: Final = Profile384("region")
 
 
@@ -243,6 +247,7 @@ def dates() -> Iterator[Vector]:
         chain = (good[0], enrolled(REGION, good[0], **span), good[2])
         comment = f"This is the {edge} second of the region's certificate."
         yield SCENE.accepted(f"authority {edge} second", comment, evidence=document(chain=chain))
+    yield from places()
     start = 1000 * (NOW - 3)
     yield SCENE.accepted("made at once", "Made in the certificate's first second.", evidence=document(timestamp=start))
     for edge, code, timestamp in (
@@ -258,6 +263,29 @@ def dates() -> Iterator[Vector]:
         evidence=document(timestamp=1000 * last + 999),
         now=last,
     )
+
+
+def places() -> Iterator[Vector]:
+    """Every place of the longest chain, with dates of its own.
+
+    A document is made while its leaf is valid, so that before the leaf's first second it is from the future, too.
+    """
+    line = (*(Profile384(f"authority {index}") for index in range(1, 8)), LEAF)
+    for place, profile in enumerate((Profile384(ZONE), *line)):
+        chain: list[Authority384] = []
+        for index, each in enumerate((Profile384(ZONE), *line)):
+            span = {"start": NOW, "end": LAST} if index == place else {}
+            above = chain[-1] if chain else None
+            chain.append(MACHINE.root if index == 0 != place else enrolled(each, above, **span))
+        leaf = profile is LEAF
+        name = "root" if place == 0 else "leaf" if leaf else f"authority {place}"
+        data = document(chain=tuple(chain), timestamp=1000 * (NOW if leaf else NOW - 1))
+        root = chain[0]
+        named = merged(POLICY, evidence={"simulated_root": hashlib.sha256(root.der).hexdigest()})
+        trusted = (("simulated", pem.encode_chain(root.der).decode("ascii")),)
+        rule = f"Dates of the certificate of the {name} are inclusive (RFC 5280, 4.1.2.5)."
+        codes = (NitroCode.EARLY if leaf else E.CERTIFICATE_EARLY, E.CERTIFICATE_EXPIRED)
+        yield from edges(SCENE, f"{name} of nine", rule, codes, evidence=data, roots=trusted, policy=named)
 
 
 def checks() -> Iterator[Vector]:

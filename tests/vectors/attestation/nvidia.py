@@ -24,7 +24,7 @@ from attestation.sim.nvidia import Device, ReportChanges, SimulatedNvidia
 from manifests import canonical
 from manifests.errors import ErrorCode
 from tests.vectors.attestation.intel import flip, put
-from tests.vectors.attestation.scene import CREATED, DAY, NOW, REPORT_DATA, SEED, YEAR, Scene, merged
+from tests.vectors.attestation.scene import CREATED, DAY, LAST, NOW, REPORT_DATA, SEED, YEAR, Scene, edges, merged
 from tests.vectors.attestation.vector import Vector
 
 MACHINE: Final = SimulatedNvidia(SEED, CREATED)
@@ -51,6 +51,20 @@ class Unmarked(SimulatedNvidia):
         return super()._enrol(dataclasses.replace(profile, marked=False), issuer, lifetime, name)
 
 
+DEVICE_CHAIN: Final = {
+    "device root": "Simulated NVIDIA Root",
+    "device identity": "Simulated GH100 Identity",
+    "device provisioner": "Simulated GH100 Provisioner",
+    "device bootrom": "GH100 A01 GSP BROM",
+    "device leaf": "GH100 A01 GSP FMC LF",
+}
+RIM_CHAIN: Final = {
+    "manifest root": "Simulated NVIDIA Root",
+    "manifest authority": "Simulated Reference Value CA",
+    "manifest subordinate": "Simulated Reference Value L3",
+    "manifest signer": "Simulated RIM Signer",
+}
+"""Certificates, by their name in cases and by their common name."""
 ROOTS: Final = (("simulated", MACHINE.root_pem.decode("ascii")),)
 EVIDENCE: Final[dict[str, Any]] = {
     "simulation": True,
@@ -241,6 +255,25 @@ def certificates() -> Iterator[Vector]:
     yield SCENE.unverified("certificates not valid yet", rule, E.CERTIFICATE_EARLY, now=first_second - 1)
     yield SCENE.accepted("certificates last second", rule, now=last)
     yield SCENE.unverified("certificates just expired", rule, E.CERTIFICATE_EXPIRED, now=last + 1)
+    yield from dates()
+
+
+def dates() -> Iterator[Vector]:
+    """Each certificate of a device, and of a manifest's signer, has dates of its own."""
+    for name in DEVICE_CHAIN:
+        machine = SimulatedNvidia(SEED, CREATED, {DEVICE_CHAIN[name]: (NOW, LAST)})
+        rule = f"Dates of the certificate of the {name} are inclusive (RFC 5280, 4.1.2.5)."
+        data = machine.evidence(REPORT_DATA, GPU, rims=())
+        trusted = (("simulated", machine.root_pem.decode("ascii")),)
+        named = merged(PINNED, evidence={"simulated_root": machine.root_fingerprint.hex()})
+        yield from edges(SCENE, name, rule, evidence=data, roots=trusted, policy=named)
+    for name in RIM_CHAIN:
+        machine = SimulatedNvidia(SEED, CREATED, {RIM_CHAIN[name]: (NOW, LAST)})
+        rule = f"Dates of the certificate of the {name} are inclusive (RFC 5280, 4.1.2.5)."
+        data = document(rims=(machine.rim(GPU, driver=False),))
+        other = machine.root_pem.decode("ascii")
+        trusted = tuple(dict.fromkeys((*ROOTS, ("simulated", other))))
+        yield from edges(SCENE, name, rule, evidence=data, roots=trusted)
 
 
 # --------------------------------------------------------------------------------------------------------- manifests

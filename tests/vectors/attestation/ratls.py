@@ -23,7 +23,7 @@ from attestation.sim.rsa_key import derive_rsa_key
 from manifests.errors import ErrorCode
 from tests.attestation.kit import FAR, in_the_year_0
 from tests.vectors.attestation import sgx, tdx
-from tests.vectors.attestation.intel import flip
+from tests.vectors.attestation.intel import dated_cases, flip
 from tests.vectors.attestation.scene import CREATED, NOW, SEED, Scene, merged
 from tests.vectors.attestation.vector import Vector
 
@@ -32,14 +32,14 @@ KEY: Final = ec.derive_private_key(0x5A5A5A5A, ec.SECP384R1())
 TWIN: Final = x509.ObjectIdentifier("2.23.133.5.4.10")
 
 
-def quote(report_data: bytes, mr_enclave: bytes = sgx.MRENCLAVE) -> bytes:
-    platform = sgx.MACHINE.platform
+def quote(report_data: bytes, mr_enclave: bytes = sgx.MRENCLAVE, platform: Any = None) -> bytes:
+    platform = platform or sgx.MACHINE.platform
     data: bytes = platform.quote(platform.report_body(mr_enclave), report_data)
     return data
 
 
-def td_quote(report_data: bytes) -> bytes:
-    data: bytes = tdx.MACHINE.platform.evidence(tdx.MRTD, report_data)
+def td_quote(report_data: bytes, platform: Any = None) -> bytes:
+    data: bytes = (platform or tdx.MACHINE.platform).evidence(tdx.MRTD, report_data)
     return data
 
 
@@ -70,6 +70,7 @@ def cases() -> Iterator[Vector]:
     yield from certificates()
     yield from tagged()
     yield from inside()
+    yield from dates()
 
 
 def accepted() -> Iterator[Vector]:
@@ -241,3 +242,13 @@ def inside() -> Iterator[Vector]:
     ):
         comment = "The evidence inside is judged under the table of its own TEE, and its report data are the key's."
         yield SCENE.refused(edge, comment, code, **changes)
+
+
+def dates() -> Iterator[Vector]:
+    """Of what vouches for the evidence inside, whether an enclave's or a trust domain's."""
+
+    def around(quoter: Any) -> Any:
+        return lambda platform: ratls_certificate(KEY, functools.partial(quoter, platform=platform))
+
+    yield from dated_cases(sgx.MACHINE, SCENE, around(quote))
+    yield from dated_cases(tdx.MACHINE, _of_a_td(ratls_certificate(KEY, td_quote)), around(td_quote), "trust domain ")

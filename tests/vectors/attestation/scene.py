@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import tomli_w
 
+from attestation.errors import EvidenceCode as E
 from attestation.sim.pki import DAY, YEAR
 from manifests.errors import ErrorCode
 from tests.vectors.attestation.stages import OUTCOMES
@@ -16,12 +17,14 @@ from tests.vectors.attestation.vector import Vector
 NOW: Final = 1_760_000_000
 """2025-10-09T08:53:20Z."""
 CREATED: Final = NOW - 30 * DAY
+LAST: Final = NOW + 100
+"""When what a case is about ends, if it begins at NOW."""
 SEED: Final = bytes(range(100, 132))
 REPORT_DATA: Final = bytes(range(64))
 SIMULATED: Final = "platform-class"
 """The warning that every accepted piece of simulated evidence carries."""
 
-__all__ = ["CREATED", "DAY", "NOW", "REPORT_DATA", "SEED", "YEAR", "Scene", "merged"]
+__all__ = ["CREATED", "DAY", "LAST", "NOW", "REPORT_DATA", "SEED", "YEAR", "Scene", "edges", "merged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,3 +110,26 @@ def merged(policy: Mapping[str, Any], **tables: Mapping[str, Any]) -> dict[str, 
         values = {**result.get(table, {}), **fields}
         result[table] = {field: value for field, value in values.items() if value is not None}
     return result
+
+
+OF_CERTIFICATES: Final = (E.CERTIFICATE_EARLY, E.CERTIFICATE_EXPIRED)
+OF_LISTS: Final = (E.CRL_EARLY, E.CRL_EXPIRED)
+
+
+def edges(
+    scene: Scene,
+    name: str,
+    rule: str,
+    codes: tuple[ErrorCode, ErrorCode] = OF_CERTIFICATES,
+    last: int = LAST,
+    **changes: Any,
+) -> Iterator[Vector]:
+    """Return the four edges of a document that counts from NOW to `last`, both inclusive, and that changes hold.
+
+    codes: of the second before the first, and of the second after the last.
+    """
+    early, late = codes
+    yield scene.unverified(f"{name} not valid yet", rule, early, **changes | {"now": NOW - 1})
+    yield scene.accepted(f"{name} first second", rule, **changes | {"now": NOW})
+    yield scene.accepted(f"{name} last second", rule, **changes | {"now": last})
+    yield scene.unverified(f"{name} just expired", rule, late, **changes | {"now": last + 1})

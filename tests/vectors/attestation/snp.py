@@ -24,11 +24,11 @@ from attestation.sim.snp import CSP, SimulatedSnp, SnpState
 from attestation.strict_x509 import encode_oid
 from manifests.errors import ErrorCode
 from tests.vectors.attestation.intel import flip, put
-from tests.vectors.attestation.scene import CREATED, NOW, REPORT_DATA, Scene, merged
+from tests.vectors.attestation.scene import CREATED, LAST, NOW, OF_LISTS, REPORT_DATA, Scene, edges, merged
 from tests.vectors.attestation.vector import FOLDER, Vector
 
 MEASUREMENT: Final = bytes([7]) * 48
-LAST: Final = NOW + 100
+CRL_RULE: Final = "The nextUpdate of the revocation list is exclusive."
 P256: Final = ec.derive_private_key(7, ec.SECP256R1())
 KEY_FILE: Final = FOLDER / "simulated-amd.key"
 """The authorities' RSA keys: for tests alone, and known to everybody."""
@@ -371,26 +371,25 @@ def lists() -> Iterator[Vector]:
 
 
 def dates() -> Iterator[Vector]:
-    for name in ("ark", "signer", "vek"):
-        held = MILAN.collateral(NOW, dates={name: (NOW, LAST)})
-        place = {"collateral": held.to_json(), "roots": pinned(held)}
-        policy = merged(SCENE.policy, evidence={"simulated_root": _fingerprint(held)})
-        place |= {"policy": policy}
-        title = {"ark": "ARK", "signer": "ASK", "vek": "VCEK"}[name]
-        rule = f"Dates of the {title} certificate are inclusive (RFC 5280, 4.1.2.5)."
-        yield SCENE.unverified(f"{name} not valid yet", rule, E.CERTIFICATE_EARLY, **place | {"now": NOW - 1})
-        yield SCENE.accepted(f"{name} first second", rule, **place | {"now": NOW})
-        yield SCENE.accepted(f"{name} last second", rule, **place | {"now": LAST})
-        yield SCENE.unverified(f"{name} just expired", rule, E.CERTIFICATE_EXPIRED, **place | {"now": LAST + 1})
+    lent = machine(key=SigningKey.VLEK)
+    for subject, base, names in (
+        (MILAN, SCENE, {"ark": "ARK", "signer": "ASK", "vek": "VCEK"}),
+        (lent, LENT, {"signer": "ASVK", "vek": "VLEK"}),
+    ):
+        for name, title in names.items():
+            held = subject.collateral(NOW, dates={name: (NOW, LAST)})
+            rule = f"Dates of the {title} certificate are inclusive (RFC 5280, 4.1.2.5)."
+            edge = name if subject is MILAN else title.lower()
+            yield from edges(base, edge, rule, **trusting(held, base), collateral=held.to_json())
     held = MILAN.collateral(NOW, dates={"crl": (NOW, LAST)})
-    text_ = held.to_json()
-    rule = "The nextUpdate of the revocation list is exclusive."
-    yield SCENE.unverified("crl not valid yet", rule, E.CRL_EARLY, collateral=text_, now=NOW - 1)
-    yield SCENE.accepted("crl first second", rule, collateral=text_)
-    yield SCENE.accepted("crl last second", rule, collateral=text_, now=LAST - 1)
-    yield SCENE.unverified("crl just expired", rule, E.CRL_EXPIRED, collateral=text_, now=LAST)
+    yield from edges(SCENE, "crl", CRL_RULE, OF_LISTS, LAST - 1, collateral=held.to_json())
     late = MILAN.collateral(NOW, dates={"vek": (CREATED, 2_600_000_000)})
     yield SCENE.accepted("date after 2049", "From 2050 on, dates have four digits of year.", collateral=late.to_json())
+
+
+def trusting(held: SnpCollateral, base: Scene) -> dict[str, Any]:
+    """Changes of a scene whose root is that of this collateral."""
+    return {"roots": pinned(held), "policy": merged(base.policy, evidence={"simulated_root": _fingerprint(held)})}
 
 
 def _fingerprint(held: SnpCollateral) -> str:

@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from attestation.ratls.errors import RatlsCode
 from attestation.report import Report, examine
 from attestation.tpm.errors import TpmCode, TpmFinding
 from attestation.types import EvidenceRecord
+from attestation.validity import NO_END, DateError
 from manifests.errors import ErrorCode
 from tests.vectors.attestation import vector as files
 from tests.vectors.attestation.generate import INDEX, index_of
@@ -102,9 +104,9 @@ def test_no_case_is_the_clone_of_another() -> None:
     assert len({(vector.folder, vector.edge.lower()) for vector in vectors}) == len(vectors)
 
 
-LARGEST = 9 * 1024 * 1024
-"""Every clone carries every case: 7 MiB for evidence of each TEE, and 2 for sessions, tokens, event logs and files of
-collateral, which are kinds of their own."""
+LARGEST = 10 * 1024 * 1024
+"""Every clone carries every case: 7 MiB for evidence of each TEE, 2 for sessions, tokens, event logs and files of
+collateral, which are kinds of their own, and 1 for each document's dates: its four edges share their evidence."""
 
 
 def test_every_shared_file_is_used_and_the_corpus_stays_small() -> None:
@@ -199,6 +201,80 @@ def test_a_report_says_the_same(part: int) -> None:
         if differ or (found.accepted, code_of(found)) != expected:
             wrong.append(f"{name}: {found.accepted}, {found.error}, {refusals}")
     assert wrong == []
+
+
+EDGES = ("not valid yet", "first second", "last second", "just expired")
+"""Of the span in which a document counts: the seconds around its beginning, and those around its end."""
+DATED = {"certificate-early", "certificate-expired", "crl-early", "crl-expired", "tcb-info-early", "tcb-info-expired"}
+DATED |= {"qe-identity-early", "qe-identity-expired", "nitro-early"}
+MADE = "attestation document"
+"""Of Nitro: it is made while its leaf is valid, so that before the leaf's first second both are from the future."""
+AUTHORITIES = {"root CA certificate", "ARK certificate"}
+"""Roots, which no list of their own can revoke: whoever trusts them has to take them out."""
+
+
+@functools.lru_cache(maxsize=1)
+def dated(folder: str) -> tuple[Report, ...]:
+    """What is found for the cases of a TEE that verify, or that a date or a revocation ends."""
+    decided = DATED | {"certificate-revoked"}
+    return tuple(
+        examined(vector)
+        for vector in corpus()
+        if (vector.kind, vector.folder) == ("evidence", folder)
+        and reported(vector)
+        and (vector.expect == "accepted" or decided & set(vector.codes))
+    )
+
+
+def wrapped(report: Report) -> str:
+    """What the evidence is of, and what a certificate around it wraps, whose documents may be another TEE's."""
+    inner = sorted({each.quote.tee for each in getattr(report.evidence, "bound", ())})
+    return " around ".join([report.evidence.tee, *inner])
+
+
+def edges_of(report: Report) -> set[tuple[str, str]]:
+    """The edges that a case stands on: each of one document alone, for a case about several shows nothing of each."""
+    now, found = report.now, set()
+    if report.genuine:
+        spans = report.verified.validities
+        moments = {"first second": lambda each: each.start, "last second": lambda each: each.end - 1}
+    else:
+        spans = report.error.failing if isinstance(report.error, DateError) else ()
+        moments = {"not valid yet": lambda each: each.start - 1, "just expired": lambda each: each.end}
+    for edge, moment in moments.items():
+        there = {each.what for each in spans if moment(each) == now}
+        apart = (there - {MADE}) or there
+        if len(apart) == 1 and (report.genuine or {each.what for each in spans} <= apart | {MADE}):
+            found.add((*apart, edge))
+    return found
+
+
+def revoked(report: Report) -> set[str]:
+    """The certificate that a case says is revoked."""
+    return set(re.findall(r"the (.+ certificate) was revoked", "" if report.error is None else report.error.message))
+
+
+FOLDERS = sorted({path.parent.name for path in PATHS} - {"session", "token", "eventlog"})
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_document_has_all_four_edges_and_every_listed_certificate_a_revocation(folder: str) -> None:
+    """What is dated is asked of verification itself, so that a new document without its edges fails here."""
+    wanted: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    shown, gone = defaultdict(set), defaultdict(set)
+    for report in dated(folder):
+        kind = wrapped(report)
+        shown[kind] |= edges_of(report)
+        gone[kind] |= revoked(report)
+        for each in () if report.verified is None else report.verified.validities:
+            wanted[kind] |= {(each.what, edge) for edge in (EDGES[:2] if each.end >= NO_END else EDGES)}
+    assert wanted
+    for kind, edges in wanted.items():
+        assert sorted(edges - shown[kind]) == [], kind
+        documents = {what for what, _ in edges}
+        if any("revocation list" in what for what in documents):
+            listed = {what for what in documents if what.endswith("certificate")} - AUTHORITIES
+            assert gone[kind] == listed, kind
 
 
 UNTOLD = re.compile(r"[\[({]'|\([0-9]+,|<[a-z_.]+ |b'")

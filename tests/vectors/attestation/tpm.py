@@ -20,7 +20,7 @@ from attestation.eventlog.errors import EventLogCode
 from attestation.eventlog.log import EventType
 from attestation.roots import SIMULATION_EXTENSION
 from attestation.sim.eventlog import BOOT, make_log
-from attestation.sim.pki import Authority
+from attestation.sim.pki import Authority, Lifetimes
 from attestation.sim.rsa_key import derive_rsa_key
 from attestation.sim.tpm import FIRMWARE, SimulatedTpm, boot_values, sign
 from attestation.sim.tpm_pki import TpmProfile, authority, certify_key
@@ -31,7 +31,7 @@ from attestation.tpm.public import Attributes
 from manifests import canonical
 from manifests.errors import ErrorCode
 from tests.vectors.attestation.intel import flip, put
-from tests.vectors.attestation.scene import CREATED, DAY, REPORT_DATA, SEED, YEAR, Scene, merged
+from tests.vectors.attestation.scene import CREATED, DAY, LAST, NOW, REPORT_DATA, SEED, YEAR, Scene, edges, merged
 from tests.vectors.attestation.vector import Vector
 
 END: Final = CREATED + 10 * YEAR
@@ -341,6 +341,22 @@ def chains() -> Iterator[Vector]:
     yield SCENE.unverified("certificate not valid yet", rule, E.CERTIFICATE_EARLY, now=begin - 1)
     yield SCENE.accepted("certificate last second", rule, now=end)
     yield SCENE.unverified("certificate just expired", rule, E.CERTIFICATE_EXPIRED, now=end + 1)
+    yield from dates()
+
+
+def dates() -> Iterator[Vector]:
+    """Each certificate of the chain has dates of its own."""
+    for edge, name, title in (("key", "pck", "key's"), ("root", "root", "root's")):
+        begins = {name: NOW - CREATED}
+        tpm = SimulatedTpm(SEED, CREATED, lifetimes=Lifetimes(**{name: LAST - CREATED}, begins=begins))
+        trusted = merged(SCENE.policy, evidence={"simulated_root": tpm.root_fingerprint.hex()})  # type: ignore[arg-type]
+        changes = {"evidence": chained(*tpm.chain), "roots": (("simulated", tpm.root_pem.decode("ascii")),)}
+        rule = f"Dates of the {title} certificate are inclusive (RFC 5280, 4.1.2.5)."
+        yield from edges(SCENE, f"{edge} certificate", rule, policy=trusted, **changes)
+    middle = intermediate(start=NOW, end=LAST)
+    data = chained(TPM.certificate(middle), middle.der, TPM.root.der)
+    rule = "Dates of an authority between root and key are inclusive (RFC 5280, 4.1.2.5)."
+    yield from edges(SCENE, "authority certificate", rule, evidence=data)
 
 
 def signatures() -> Iterator[Vector]:
