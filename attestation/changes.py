@@ -55,13 +55,18 @@ class Floors:
 
 @dataclass(frozen=True)
 class Without:
-    """Entries that are taken off a list."""
+    """Entries that are taken off a list.  group: which list, where a table has lists by name."""
 
     entries: tuple[Any, ...]
+    group: str | None = None
 
     def onto(self, old: Any) -> tuple[Any, ...]:
-        """Return a list without these."""
-        return tuple(entry for entry in old if entry not in self.entries)
+        """Return a list without these, or a table without them in its list, and without a list that is then empty."""
+        if self.group is None:
+            return tuple(entry for entry in old if entry not in self.entries)
+        groups = dict(old)
+        groups[self.group] = Without(self.entries).onto(groups.get(self.group, ()))
+        return tuple(sorted((name, entries) for name, entries in groups.items() if entries))
 
 
 @dataclass(frozen=True)

@@ -326,7 +326,7 @@ class FindingCode(ErrorCode):
     MISCSELECT = "sgx-miscselect", Fault.REFUSED, "the extended state frame is as the policy says"
     CET_ATTRIBUTES = "sgx-cet-attributes", Fault.REFUSED, "control-flow attributes are as the policy says"
     CONFIG_ID = "sgx-config-id", Fault.REFUSED, "CONFIGID is zero, or one that the policy names"
-    CONFIG_SVN = "sgx-config-svn", Fault.REFUSED, "CONFIGSVN is zero, or the one that the policy names"
+    CONFIG_SVN = "sgx-config-svn", Fault.REFUSED, "CONFIGSVN is zero, or as the policy says"
     ISV_EXT_PROD_ID = "sgx-isv-ext-prod-id", Fault.REFUSED, "ISVEXTPRODID is zero, or the one that the policy names"
     ISV_FAMILY_ID = "sgx-isv-family-id", Fault.REFUSED, "ISVFAMILYID is zero, or the one that the policy names"
 

@@ -96,7 +96,7 @@ _REMEDIES: dict[ErrorCode, str] = {
     FindingCode.MISCSELECT: "build the enclave without it, or widen [sgx] miscselect_allowed",
     FindingCode.CET_ATTRIBUTES: "build the enclave without it, or widen [sgx] cet_attributes_allowed",
     FindingCode.CONFIG_ID: "name the configuration in [sgx] config_id",
-    FindingCode.CONFIG_SVN: "name the configuration's version in [sgx] config_svn",
+    FindingCode.CONFIG_SVN: "name the configuration's version in [sgx] config_svn, or a floor in config_svn_min",
     FindingCode.ISV_EXT_PROD_ID: "name the id in [sgx] isv_ext_prod_id",
     FindingCode.ISV_FAMILY_ID: "name the id in [sgx] isv_family_id",
 }

@@ -42,7 +42,7 @@ def platform_checks(verified: Verified, policy: EvidencePolicy, now: int) -> Ite
 
 def _denied(verified: Verified, policy: EvidencePolicy) -> Finding:
     named = [(name, ids) for name, ids in policy.platforms_denied if verified.tee in PLATFORM_IDS[name].tees]
-    hits = [_shown(verified, name) for name, ids in named if _is_among(verified, name, ids)]
+    hits = [_shown(verified, name) for name, _ in denied_by(verified, policy)]
     shown = [_shown(verified, name) for name in verified.platform_ids]
     return check(
         FindingCode.DENIED,
@@ -50,6 +50,14 @@ def _denied(verified: Verified, policy: EvidencePolicy) -> Finding:
         expected=f"no {' and no '.join(f'{name} of {len(ids)}' for name, ids in named)}" if named else "any",
         found=", ".join(hits or shown) or "no id",
     )
+
+
+def denied_by(verified: Verified, policy: EvidencePolicy) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what refuses a machine by name: each kind of id, with those ids that it shows, or could hide."""
+    for name, ids in policy.platforms_denied:
+        if verified.tee in PLATFORM_IDS[name].tees and _is_among(verified, name, ids):
+            found = verified.platform_ids.get(name, "")
+            yield name, (found,) if found in ids else ids
 
 
 def _broken(verified: Verified, feed: HardwareFeed) -> Finding:

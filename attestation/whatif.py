@@ -8,23 +8,18 @@ the policy's own tables declare as dangerous is marked.
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from attestation.amd.verified import SnpVerified
 from attestation.appraise import appraise
-from attestation.changes import Change, Excluded, Floors, reason, widest, with_all
+from attestation.changes import Change, Excluded, reason, widest, with_all
 from attestation.drafts import draft
-from attestation.errors import FindingCode, SessionFinding
+from attestation.errors import SessionFinding
 from attestation.findings import Finding, Phase, Severity
-from attestation.policy import TEE_TABLES, Policy, SgxPolicy, TdxPolicy, load_policy
-from attestation.policy.snp import SnpPolicy
+from attestation.policy import Policy, load_policy
 from attestation.report import Report
 from attestation.verified import Verified
-from attestation.whatif_snp import snp_changes
+from attestation.whatif_fields import proposed
 from manifests.errors import StrongroomError
 
 PRESET_NAMES: Final = ("strict", "production")
@@ -96,7 +91,7 @@ def least_changes(report: Report) -> Changes | None:
     """
     if report.policy is None or report.verified is None or not report.genuine or report.accepted:
         return None
-    changes = tuple(widest(_proposed(report.refused, report.policy, *_parts(report))))
+    changes = tuple(widest(proposed(report.refused, report.policy, *_parts(report))))
     tried = with_all(report.policy, changes)
     excluded, remaining = tried.excluded, _refused(_judged(report, report.verified, tried.policy))
     while any(change.code in remaining for change in tried.made):
@@ -125,218 +120,3 @@ def _judged(report: Report, verified: Verified, policy: Policy) -> tuple[Finding
 def _refused(findings: tuple[Finding, ...]) -> tuple[str, ...]:
     refused = (str(finding.code) for finding in findings if finding.severity is Severity.REFUSAL)
     return tuple(dict.fromkeys(refused))
-
-
-# ------------------------------------------------------------------------------------------------ proposals
-
-_LISTS: Final[Mapping[str, str]] = {
-    "sgx-mrenclave": "mrenclave",
-    "sgx-mrsigner": "mrsigner",
-    "sgx-config-id": "config_id",
-    "tdx-mrtd": "mrtd",
-    "tdx-rtmr0": "rtmr0",
-    "tdx-rtmr1": "rtmr1",
-    "tdx-rtmr2": "rtmr2",
-    "tdx-rtmr3": "rtmr3",
-    "tdx-mrconfigid": "mrconfigid",
-    "tdx-mrowner": "mrowner",
-    "tdx-mrownerconfig": "mrownerconfig",
-    "tdx-mrservicetd": "mrservicetd",
-    "tdx-mrseam": "mrseam",
-    "snp-measurement": "measurement",
-    "snp-host-data": "host_data",
-    "snp-family-id": "family_id",
-    "snp-image-id": "image_id",
-    "snp-id-key": "id_key_digest",
-    "snp-report-id": "report_id",
-    "snp-chip-id": "chip_id",
-    "nvidia-device-serial": "device_serials",
-    "nvidia-device-key": "device_keys",
-    "nvidia-firmware-id": "fwids",
-    "platform-fmspc": "fmspc",
-    "platform-ppid": "ppid",
-}
-"""Checks of a value against a list of hex: the list's field."""
-
-_SINGLE: Final[Mapping[str, str]] = {
-    "sgx-isv-ext-prod-id": "isv_ext_prod_id",
-    "sgx-isv-family-id": "isv_family_id",
-}
-"""Checks of a value against one value of hex."""
-
-_NUMBERS: Final[Mapping[str, str]] = {
-    "sgx-isv-prod-id": "isv_prod_id",
-    "sgx-isv-svn": "isv_svn_min",
-    "sgx-config-svn": "config_svn",
-    "snp-guest-svn": "guest_svn_min",
-    "snp-vmpl": "vmpl_max",
-    "snp-report-version": "report_version_min",
-    "qe-isv-svn": "qe_isv_svn_min",
-}
-"""Checks of a number against a floor, a ceiling, or one number."""
-
-_MASKS: Final[Mapping[str, str]] = {
-    "sgx-xfrm": "xfrm_allowed",
-    "sgx-miscselect": "miscselect_allowed",
-    "sgx-cet-attributes": "cet_attributes_allowed",
-    "tdx-xfam": "xfam_allowed",
-    "snp-platform-info": "platform_info_allowed",
-}
-"""Checks of bits against those that may be set."""
-
-_VALUES: Final = {**_LISTS, **_SINGLE, **_NUMBERS, **_MASKS}
-"""The field for every check of a value."""
-
-_NAMED: Final[Mapping[str, tuple[str, str]]] = {
-    "snp-smt": ("policy_allowed", "SMT"),
-    "snp-cxl": ("policy_allowed", "CXL_ALLOW"),
-}
-"""Checks that one word in a list permits."""
-
-_REGISTERS: Final[Mapping[str, re.Pattern[str]]] = {
-    "nitro-pcr": re.compile(r".* -> pcr(?P<register>[0-9]+): (?P<value>[0-9a-f]{96})$", re.DOTALL),
-    "tpm-pcr": re.compile(r"PCR (?P<register>[0-9]+) \((?P<bank>\w+)\) .* -> (?P<value>(?:[0-9a-f]{2})+)$", re.DOTALL),
-}
-"""Checks of a register, whose number is part of what was expected and found."""
-
-_FLAGS: Final[Mapping[str, str]] = {
-    "sgx-debug": "debug",
-    "sgx-provision-key": "provision_key",
-    "sgx-einittoken-key": "einittoken_key",
-    "tdx-debug": "debug",
-    "tdx-sept-ve": "sept_ve",
-    "tdx-migratable": "migratable",
-    "snp-debug": "debug",
-    "snp-migration": "migration_agent",
-    "snp-revocation": "dangerous_crl_absent",
-    "snp-provisional": "provisional_firmware",
-    "nitro-debug": "debug",
-    "tpm-clock": "unsafe_clock",
-    "azure-secure-boot": "insecure_boot",
-    "azure-console": "console",
-    "nvidia-fwid": "fwid_absent",
-}
-"""Checks that one flag switches off."""
-
-
-def _proposed(refused: tuple[Finding, ...], policy: Policy, *wholes: Verified) -> Iterator[Change]:
-    """Yield a change for each refused check that some field of its table decides."""
-    parts = tuple(part for whole in wholes for part in whole.parts)
-    tables = dict.fromkeys(part.tee for part in parts)
-    for finding in refused:
-        yield from _for_evidence(finding)
-        for tee in tables:
-            yield from (change for change in _for_table(finding, tee) if _has(tee, change.field))
-        for part in parts:
-            yield from _for_part(str(finding.code), part, policy)
-
-
-def _has(tee: str, field: str) -> bool:
-    """Tell whether a TEE's table has a field: a check that several TEEs share is decided by the tables of some."""
-    return any(item.name == field for item in dataclasses.fields(TEE_TABLES[tee]))
-
-
-def _for_part(code: str, part: Verified, policy: Policy) -> Iterator[Change]:
-    """Yield the changes that follow from the verified evidence, not from what its check shows."""
-    table = policy.table(part.tee)
-    if isinstance(part, SnpVerified) and isinstance(table, SnpPolicy):
-        yield from snp_changes(code, part, table)
-    elif code == FindingCode.TCB_COMPONENTS and isinstance(table, SgxPolicy | TdxPolicy):
-        found = part.tcb_components
-        lower = {name: found[name] for name, least in table.tcb_components_min if found[name] < least}
-        written = ", ".join(f"{name} = {version}" for name, version in lower.items())
-        value = Floors(tuple(lower.items()))
-        yield Change(code, part.tee, "tcb_components_min", value, f"[{part.tee}.tcb_components_min] {written}")
-
-
-def _for_table(finding: Finding, tee: str) -> Iterator[Change]:
-    """Yield the change of the TEE's own table for one of its checks."""
-    code, found = str(finding.code), finding.found
-    if not code.startswith((f"{tee}-", "platform-", "qe-", "azure-")):
-        return
-    if code in _FLAGS:
-        field = _FLAGS[code]
-        yield Change(code, tee, field, value=True, text=f"[{tee}] {field} = true")
-    elif code in _NAMED:
-        field, word = _NAMED[code]
-        yield Change(code, tee, field, (word,), f'[{tee}] {field}: add "{word}"')
-    elif code in _REGISTERS:
-        yield from _for_register(finding, tee)
-    else:
-        yield from _for_value(code, tee, found)
-
-
-def _for_register(finding: Finding, tee: str) -> Iterator[Change]:
-    """Yield the change that names a register's value, as the check says which register it is."""
-    match = _REGISTERS[str(finding.code)].match(f"{finding.expected} -> {finding.found}")
-    if match is None:
-        return
-    value: tuple[Any, ...] = (bytes.fromhex(match["value"]),)
-    tables = [bank] if (bank := match.groupdict().get("bank")) else []
-    register = f"pcr{match['register']}"
-    for name in (register, *tables):
-        value = ((name, value),)
-    text = f'[{".".join((tee, "pcrs", *tables))}] {register}: add "{match["value"]}"'
-    yield Change(str(finding.code), tee, "pcrs", value, text)
-
-
-def _for_value(code: str, tee: str, found: str) -> Iterator[Change]:
-    """Yield the change that names what was found, where that is a value of the field's kind."""
-    field = _VALUES.get(code, "")
-    if code in _NUMBERS and found.isdecimal():
-        yield Change(code, tee, field, int(found), f"[{tee}] {field} = {found}")
-    elif code in _MASKS and found.startswith("0x"):
-        yield Change(code, tee, field, int(found, 16), f"[{tee}] {field}: add the bits of {found}")
-    elif code in _LISTS and _is_hex(found):
-        yield Change(code, tee, field, (bytes.fromhex(found),), f'[{tee}] {field}: add "{found}"')
-    elif code in _SINGLE and _is_hex(found):
-        yield Change(code, tee, field, bytes.fromhex(found), f'[{tee}] {field} = "{found}"')
-
-
-def _is_hex(text: str) -> bool:
-    try:
-        return bool(bytes.fromhex(text))
-    except ValueError:
-        return False
-
-
-def _for_evidence(finding: Finding) -> Iterator[Change]:
-    """Yield the change of [evidence] for a check that holds for every TEE."""
-    maker = _EVIDENCE.get(str(finding.code))
-    if maker is not None:
-        field, value, text = maker(finding.found)
-        yield Change(str(finding.code), "evidence", field, value, f"[evidence] {text}")
-
-
-_Made = tuple[str, Any, str]
-
-
-def _status(found: str) -> _Made:
-    return "tcb_status", (found,), f'tcb_status: add "{found}"'
-
-
-def _advisories(found: str) -> _Made:
-    return "advisories_accepted", tuple(found.split(", ")), f"advisories_accepted: add {found}"
-
-
-def _age(field: str) -> Callable[[str], _Made]:
-    """Admit an age as it was found, such as "86400 s"."""
-    return lambda found: (field, int(found.partition(" ")[0]), f"{field} = {found.partition(' ')[0]}")
-
-
-def _evaluation(found: str) -> _Made:
-    return "tcb_evaluation_min", int(found), f"tcb_evaluation_min = {found}"
-
-
-def _date(found: str) -> _Made:
-    return "tcb_date_min", found, f'tcb_date_min = "{found}"'
-
-
-_EVIDENCE: Final[Mapping[str, Callable[[str], _Made]]] = {
-    "tcb-status": _status,
-    "tcb-advisories": _advisories,
-    "tcb-evaluation": _evaluation,
-    "tcb-date": _date,
-    "collateral-age": _age("max_collateral_age"),
-    "hardware-feed-age": _age("broken_hardware_max_age"),
-}

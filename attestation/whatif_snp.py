@@ -143,3 +143,6 @@ _MAKERS: Final[Mapping[str, _Maker]] = {
     SnpFinding.AUTHOR_KEY: _author,
     SnpFinding.MIGRATION_AGENT: _agent,
 }
+
+SNP_CODES: Final = frozenset(_MAKERS)
+"""The checks that a change is made for here."""

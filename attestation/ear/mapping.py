@@ -95,6 +95,7 @@ GROUPS: Final = (
             "nvidia-flags",
             "nvidia-fwid",
             "nvidia-firmware-id",
+            "nvidia-firmware-svn",
         ),
     ),
     Group(  # is it one of the machines that are meant

@@ -84,9 +84,17 @@ def _configuration(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
         expected=one_of(policy.config_id),
         found=body.config_id.hex(),
     )
+    yield _config_svn(body, policy)
     for code, found, expected in (
-        (FindingCode.CONFIG_SVN, body.config_svn, policy.config_svn),
         (FindingCode.ISV_EXT_PROD_ID, body.isv_ext_prod_id.hex(), policy.isv_ext_prod_id.hex()),
         (FindingCode.ISV_FAMILY_ID, body.isv_family_id.hex(), policy.isv_family_id.hex()),
     ):
         yield check(code, passed=found == expected, expected=expected, found=found)
+
+
+def _config_svn(body: ReportBody, policy: SgxPolicy) -> Finding:
+    """Hold the configuration's version against the one that is named, or the floor in its place."""
+    found, least = body.config_svn, policy.config_svn_min
+    passed = found == policy.config_svn if least is None else found >= least
+    expected = policy.config_svn if least is None else f"at least {least}"
+    return check(FindingCode.CONFIG_SVN, passed=passed, expected=expected, found=found)

@@ -25,6 +25,7 @@ def nvidia_checks(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Fi
         phase=Phase.PLATFORM,
     )
     yield from _which(verified, policy)
+    yield _security_version(verified, policy)
     yield from _versions(verified, policy)
     yield from _state(verified, policy)
     yield from _reference_values(verified, policy)
@@ -47,6 +48,19 @@ def _which(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Finding]:
             remedy=f"use a device that [nvidia] {name} names, or name this one",
             phase=Phase.PLATFORM,
         )
+
+
+def _security_version(verified: DeviceVerified, policy: NvidiaPolicy) -> Finding:
+    """Hold the firmware's security version against the floor, which a leaf without one does not reach."""
+    found, least = verified.firmware.svn if verified.firmware else None, policy.fwid_svn_min
+    return check(
+        NvidiaFinding.FIRMWARE_SVN,
+        passed=least is None or (found is not None and found >= least),
+        expected="any" if least is None else f"at least {least}",
+        found="not in the leaf certificate" if found is None else found,
+        remedy="update the device's firmware; Hopper's certificates have no security version: name fwids for them",
+        phase=Phase.PLATFORM,
+    )
 
 
 def _versions(verified: DeviceVerified, policy: NvidiaPolicy) -> Iterator[Finding]:

@@ -119,6 +119,7 @@ class NvidiaFinding(ErrorCode):
     DEVICE_SERIAL = "nvidia-device-serial", Fault.REFUSED, "the device's serial number is one that the policy names"
     DEVICE_KEY = "nvidia-device-key", Fault.REFUSED, "the device's own key is one that the policy names"
     FIRMWARE_ID = "nvidia-firmware-id", Fault.REFUSED, "the firmware that holds the leaf's key is one the policy names"
+    FIRMWARE_SVN = "nvidia-firmware-svn", Fault.REFUSED, "the firmware's security version reaches the policy's floor"
     DRIVER_VERSION = "nvidia-driver-version", Fault.REFUSED, "the driver's version is one that the policy names"
     VBIOS_VERSION = "nvidia-vbios-version", Fault.REFUSED, "the VBIOS version is one that the policy names"
     MODE = "nvidia-mode", Fault.REFUSED, "the device runs in a confidential mode that the policy names"

@@ -28,8 +28,10 @@ TCB_INFO: Final = x509.ObjectIdentifier("2.23.133.5.4.1.1")
 
 _SHA384 = bytes.fromhex("608648016503040202")
 _DIGEST = 48
-_FWIDS, _FLAGS = 0xA6, 0x87
-_MEMBERS = (0x80, 0x81, 0x82, 0x83, 0x84, 0x85, _FWIDS, _FLAGS, 0x88, 0x89)
+_SVN, _FWIDS, _FLAGS = 0x83, 0xA6, 0x87
+_MAX_SVN = (1 << 63) - 1
+"""What a policy's floor can say.  The one that is known is 1."""
+_MEMBERS = (0x80, 0x81, 0x82, _SVN, 0x84, 0x85, _FWIDS, _FLAGS, 0x88, 0x89)
 """Tags of the members of DiceTcbInfo, in their order."""
 
 
@@ -53,11 +55,13 @@ _FIXED_WIDTH = 31
 class Firmware:
     """The digest of the firmware that holds the leaf's key (48 bytes), and with which flags it was started.
 
-    A flag without a name of its own shows as "bit" with its number.
+    A flag without a name of its own shows as "bit" with its number.  svn: its security version; None where the leaf
+    has none, as Hopper's.
     """
 
     fwid: bytes
     flags: tuple[str, ...]
+    svn: int | None = None
 
 
 def read_firmware(leaf: Certificate, issuer: Certificate) -> Firmware | None:
@@ -98,7 +102,9 @@ def _tcb_info(value: bytes) -> Firmware:
     reader.finish()
     if _FWIDS not in members:
         raise _malformed("it names no firmware")
-    return Firmware(_fwid(DerReader(members[_FWIDS], NvidiaCode.FWID_MALFORMED)), _flags(members.get(_FLAGS)))
+    fwid = _fwid(DerReader(members[_FWIDS], NvidiaCode.FWID_MALFORMED))
+    svn = reader.number(members[_SVN], _MAX_SVN) if _SVN in members else None
+    return Firmware(fwid, _flags(members.get(_FLAGS)), svn)
 
 
 def _flags(bits: bytes | None) -> tuple[str, ...]:

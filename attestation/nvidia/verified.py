@@ -114,7 +114,7 @@ class DeviceVerified(Verified):
         return hashlib.sha256(report_data).digest()
 
     def details(self) -> dict[str, Any]:
-        """Return product, versions and reference values."""
+        """Return product, versions, the firmware's security version and reference values."""
         opaque = self.device.report.opaque
         return {
             "product": self.product.name,
@@ -122,6 +122,7 @@ class DeviceVerified(Verified):
             "driver_version": opaque.driver_version,
             "vbios_version": opaque.vbios_version,
             "mode": str(opaque.mode),
+            "fwid_svn": None if self.firmware is None else self.firmware.svn,
             "rims": [rim.to_dict() for rim in self.rims],
             "mismatches": list(self.mismatches),
         }

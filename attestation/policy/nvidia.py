@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from attestation.errors import PolicyCode
 from attestation.nvidia.fwid import FLAGS
-from attestation.policy.schema import Table, flag, hexes, refuse, texts
+from attestation.policy.schema import Table, flag, hexes, number, refuse, texts
 
 PRODUCTS = ("GH100", "GB100", "LS10")
 """Hopper and Blackwell GPUs, and the third NVSwitch."""
@@ -28,7 +28,8 @@ class NvidiaPolicy(Table):
     that firmware may have set, such as "debug".  fwid_absent: accept reports of firmware too old to name itself.
     device_serials, device_keys: accepted devices, by the serial number in the device certificate's name (9 bytes), and
     by SHA-256 of that certificate's key (32 bytes), which is burnt into the chip.  fwids: accepted firmware, by the
-    digest in the leaf certificate (48 bytes).  Each is any where it is empty.
+    digest in the leaf certificate (48 bytes).  Each is any where it is empty.  fwid_svn_min: least security version
+    that the leaf certificate names for that firmware, which one without any does not reach; None: any, or none.
     """
 
     products: tuple[str, ...] = texts(*PRODUCTS)
@@ -42,6 +43,7 @@ class NvidiaPolicy(Table):
     device_serials: tuple[bytes, ...] = hexes(9)
     device_keys: tuple[bytes, ...] = hexes(32)
     fwids: tuple[bytes, ...] = hexes(48)
+    fwid_svn_min: int | None = number(None)
 
     def check(self, given: frozenset[str]) -> None:
         """Refuse a table that leaves open which firmware runs, or names nothing where it names a list."""

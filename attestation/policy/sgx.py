@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from attestation.errors import PolicyCode
 from attestation.intel.abi import Attributes
@@ -27,6 +28,7 @@ class SgxPolicy(Table):
     """What holds for SGX enclaves.  Where both mrenclave and mrsigner are named, both must match.
 
     Byte strings have the sizes of the report's fields.  An empty tuple of fmspc or ppid admits every platform.
+    config_svn_min: least CONFIGSVN, in the place of the one that config_svn names; None: that one alone.
     """
 
     mrenclave: tuple[bytes, ...] = hexes(32)
@@ -42,6 +44,7 @@ class SgxPolicy(Table):
     cet_attributes_allowed: int = mask(0, 8, safe=KNOWN_CET)
     config_id: tuple[bytes, ...] = hexes(64, (bytes(64),))
     config_svn: int = number(0, 0, U16)
+    config_svn_min: int | None = number(None, 0, U16)
     isv_ext_prod_id: bytes = hex_value(16, bytes(16))
     isv_family_id: bytes = hex_value(16, bytes(16))
     tcb_components_min: tuple[tuple[str, int], ...] = floors(*sorted(TCB_COMPONENTS["sgx"]), high=U16)
@@ -69,3 +72,16 @@ class SgxPolicy(Table):
                 "mrsigner admits everything that its holder ever signed",
                 remedy="set isv_prod_id and isv_svn_min beside it",
             )
+        if {"config_svn", "config_svn_min"} <= given:
+            refuse(
+                PolicyCode.POLICY_CONTRADICTION,
+                "config_svn names the one CONFIGSVN, and config_svn_min a floor",
+                remedy="name config_svn or config_svn_min",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as TOML would have them: beside a floor, no CONFIGSVN is the only one."""
+        values = super().to_dict()
+        if self.config_svn_min is not None:
+            del values["config_svn"]
+        return values

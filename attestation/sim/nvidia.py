@@ -43,7 +43,8 @@ class Device:
     """What distinguishes one device.
 
     number: within the platform.  product: "GH100", "GB100" or "LS10".  mode: None leaves the feature flag out.  flags:
-    names of DICE flags, which a GB100 alone shows.  nvdec0: whether the video decoder is on.
+    names of DICE flags, which a GB100 alone shows.  nvdec0: whether the video decoder is on.  svn: of its firmware,
+    which a GB100 alone shows; None leaves it out.
     """
 
     number: int = 0
@@ -53,6 +54,7 @@ class Device:
     mode: Mode | None = Mode.SPT
     flags: tuple[str, ...] = ()
     nvdec0: bool = False
+    svn: int | None = None
 
     @property
     def is_switch(self) -> bool:
@@ -220,9 +222,15 @@ class SimulatedNvidia:
         if device.product == "GB100":
             bits = sum(1 << 31 - FLAGS.index(flag) for flag in device.flags) | 1
             flags = b"\0" + bits.to_bytes(4, "big")
-            return TCB_INFO, element(SEQUENCE, element(0xA6, fwid) + element(0x87, flags))
+            svn = b"" if device.svn is None else element(0x83, _integer(device.svn))
+            return TCB_INFO, element(SEQUENCE, svn + element(0xA6, fwid) + element(0x87, flags))
         key = issuer.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return COMPOSITE_DEVICE_ID, element(SEQUENCE, element(INTEGER, b"\1") + key + fwid)
+
+
+def _integer(value: int) -> bytes:
+    """Return the content of a DER integer that is not negative."""
+    return value.to_bytes(value.bit_length() // 8 + 1, "big")
 
 
 def _changed(values: dict[int, bytes], changes: Mapping[int, bytes | None]) -> dict[int, bytes]:

@@ -76,16 +76,9 @@ def _clock(verified: TpmVerified, policy: TpmPolicy) -> Finding:
 
 
 def _event_log(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
-    """Report whether a carried log tells the truth, and whether it tells enough.
-
-    What counts for a log is that it replays in the banks that the policy names: in another bank, which firmware never
-    extends, whatever the log says can be extended afterwards.
-    """
+    """Report whether a carried log tells the truth, and whether it tells enough."""
     banks = {bank for bank, _ in policy.pcrs}
-    replay = verified.replay or Replay((), ())
-    matching = _in_all(replay.matching, banks)
-    differing = {index for _, index in replay.differing}
-    differing |= {index for bank, index in replay.unlogged if bank in banks}
+    matching, differing = replayed(verified, policy)
     partial = differing & set(policy.event_log_partial)
     yield check(
         TpmFinding.EVENT_LOG,
@@ -103,6 +96,19 @@ def _event_log(verified: TpmVerified, policy: TpmPolicy) -> Iterator[Finding]:
         found=_list(matching - differing),
         remedy="carry the firmware's event log (/sys/kernel/security/tpm0/binary_bios_measurements), and quote them",
     )
+
+
+def replayed(verified: TpmVerified, policy: TpmPolicy) -> tuple[set[int], set[int]]:
+    """Return the PCRs that the log replays to, and those that it does not.
+
+    What counts for a log is that it replays in the banks that the policy names: in another bank, which firmware never
+    extends, whatever the log says can be extended afterwards.
+    """
+    banks = {bank for bank, _ in policy.pcrs}
+    replay = verified.replay or Replay((), ())
+    differing = {index for _, index in replay.differing}
+    differing |= {index for bank, index in replay.unlogged if bank in banks}
+    return _in_all(replay.matching, banks), differing
 
 
 def _in_all(matching: Iterable[tuple[str, int]], banks: set[str]) -> set[int]:

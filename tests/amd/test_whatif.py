@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from attestation.amd.abi import GuestPolicy, SigningKey
+from attestation.amd.errors import SnpFinding
 from attestation.amd.tcb import Product
 from attestation.explain import explanation
 from attestation.policy import load_policy
@@ -17,6 +18,7 @@ from attestation.sim.snp import SimulatedSnp
 from attestation.whatif import Changes, least_changes
 from tests.amd import kit
 from tests.amd.kit import MEASUREMENT, NOW, REPORT_DATA, snp
+from tests.amd.test_checks import ONLY_WHERE_NAMED
 
 _CHANGE = re.compile(r"\[(?P<table>[a-z_.]+)\] (?P<what>.+)")
 
@@ -73,6 +75,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "snp-guest-svn": ({"guest_svn_min": 77}, {}),
     "snp-author-key": ({"author_key_digest": ["11" * 48]}, {}),
     "snp-chip-id": ({"chip_id": ["11" * 64]}, {}),
+    "snp-report-id": ({"report_id": ["11" * 32]}, {}),
+}
+CASES |= {
+    str(code): ({"policy_allowed": None} if code is SnpFinding.SMT else {}, report)
+    for _, report, code in ONLY_WHERE_NAMED.values()
+    if str(code) not in CASES
 }
 """By the check that fails: what the policy says, and what the report has otherwise."""
 
@@ -91,6 +99,19 @@ def test_the_proposal_makes_the_check_pass_and_is_the_policy_s_own_words(code: s
         source = written(source, change.text)
     assert examined(source, **report).accepted
     assert changes.changes[0].text in " ".join(explanation(found).text().split())
+
+
+TOGETHER = ("snp-signing-key", "snp-csp-id", "snp-revocation")
+"""What the tests below show instead."""
+
+
+def test_a_revocation_list_that_is_not_there_is_waived_and_told_to_be_dangerous() -> None:
+    simulated = snp(crl=False)
+    changes = least_changes(examined(kit.policy_map(), simulated))
+    assert changes is not None
+    (change,) = changes.changes
+    assert (change.code, change.dangerous) == ("snp-revocation", True)
+    assert examined(written(kit.policy_map(), change.text), simulated).accepted
 
 
 def test_a_floor_is_lowered_to_what_was_found_and_no_other_with_it() -> None:

@@ -73,6 +73,8 @@ CASES: list[tuple[FindingCode, Any, dict[str, Any]]] = [
     (FindingCode.CET_ATTRIBUTES, lambda: body(cet_attributes=4), {"sgx": {"cet_attributes_allowed": 4}}),
     (FindingCode.CONFIG_ID, lambda: body(config_id=ONE), {"sgx": {"config_id": [ONE.hex()]}}),
     (FindingCode.CONFIG_SVN, lambda: body(config_svn=2), {"sgx": {"config_svn": 2}}),
+    (FindingCode.CONFIG_SVN, lambda: body(config_svn=2), {"sgx": {"config_svn_min": 2}}),
+    (FindingCode.CONFIG_SVN, lambda: body(config_svn=2), {"sgx": {"config_svn_min": 1}}),
     (FindingCode.ISV_EXT_PROD_ID, lambda: body(isv_ext_prod_id=b"\1" * 16), {"sgx": {"isv_ext_prod_id": "01" * 16}}),
     (FindingCode.ISV_FAMILY_ID, lambda: body(isv_family_id=b"\1" * 16), {"sgx": {"isv_family_id": "01" * 16}}),
     (
@@ -109,6 +111,7 @@ def test_each_departure_fails_its_own_check_unless_the_policy_names_it(
         (FindingCode.MRSIGNER, {"sgx": {"mrsigner": ["00" * 32], "isv_prod_id": 0, "isv_svn_min": 0}}, NOW),
         (FindingCode.ISV_PROD_ID, {"sgx": {"isv_prod_id": 1}}, NOW),
         (FindingCode.ISV_SVN, {"sgx": {"isv_svn_min": 1}}, NOW),
+        (FindingCode.CONFIG_SVN, {"sgx": {"config_svn_min": 1}}, NOW),
         (FindingCode.FMSPC, {"sgx": {"fmspc": ["00906ed50000"]}}, NOW),
         (FindingCode.PPID, {"sgx": {"ppid": ["00" * 16]}}, NOW),
         (FindingCode.TCB_EVALUATION, {"evidence": {"tcb_evaluation_min": 18}}, NOW),

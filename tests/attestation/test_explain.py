@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attestation import genuine, whatif
+from attestation import genuine, whatif_fields
 from attestation.appraise import appraise
 from attestation.errors import FindingCode
 from attestation.explain import STATUSES, WHAT, explanation
@@ -226,9 +226,9 @@ def test_accepted_and_unjudged_evidence_has_nothing_to_change() -> None:
 
 
 FIELDS = {
-    **whatif._VALUES,
-    **{code: field for code, (field, _) in whatif._NAMED.items()},
-    **whatif._FLAGS,
+    **whatif_fields._VALUES,
+    **{code: field for code, (field, _) in whatif_fields._NAMED.items()},
+    **whatif_fields.FLAGS,
 }
 
 
@@ -292,9 +292,9 @@ def test_a_status_of_amds_is_told_as_amds() -> None:
 @pytest.mark.parametrize("code", [*FindingCode])
 def test_a_proposal_is_made_of_any_words_or_not_at_all(code: FindingCode, found: str) -> None:
     finding = Finding(code, Phase.ENCLAVE, passed=False, severity=Severity.REFUSAL, expected="", found=found)
-    if str(code) in whatif._EVIDENCE:
+    if str(code) in whatif_fields._EVIDENCE:
         return  # those are words of this program's own
-    for change in whatif._proposed((finding,), kit.policy(), kit.verify_sim()):
+    for change in whatif_fields.proposed((finding,), kit.policy(), kit.verify_sim()):
         assert change.text
 
 

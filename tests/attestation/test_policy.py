@@ -230,3 +230,17 @@ def test_policy_files_are_bounded(tmp_path: Path) -> None:
     with pytest.raises(StrongroomError) as caught:
         load_policy(tmp_path / "large.toml")
     assert caught.value.code is ManifestCode.FILE_TOO_LARGE
+
+
+def test_a_floor_for_configsvn_stands_in_the_place_of_the_one_value() -> None:
+    floor = sgx_table(policy(sgx={"config_svn_min": 2}))
+    assert (floor.config_svn_min, "config_svn" in floor.to_dict()) == (2, False)
+    loaded = policy(sgx={"config_svn_min": 2})
+    assert load_policy(loaded.to_dict()) == loaded
+    assert sgx_table(policy()).config_svn_min is None
+    for one in (0, 2):
+        with refused(PolicyCode.POLICY_CONTRADICTION):
+            policy(sgx={"config_svn": one, "config_svn_min": 2})
+    for wrong in (-1, 1 << 16, "2", True):
+        with refused(PolicyCode.POLICY_MALFORMED):
+            policy(sgx={"config_svn_min": wrong})

@@ -23,7 +23,8 @@ from attestation.report import Report, examine
 from attestation.roots import Roots
 from attestation.sim.azure import BOOTED
 from attestation.verified import Verified
-from attestation.whatif import _FLAGS, _proposed, least_changes, under_presets
+from attestation.whatif import least_changes, under_presets
+from attestation.whatif_fields import FLAGS, proposed
 from tests.attestation import kit as sgx
 from tests.azure import kit as azure
 from tests.nitro import kit as nitro
@@ -74,8 +75,11 @@ AZURE: list[tuple[dict[str, Any], list[str]]] = [
     ({"tdx": {"mrtd": ["11" * 48]}}, [f'[tdx] mrtd: add "{azure.MR_TD.hex()}"']),
     ({"tdx": {"xfam_allowed": 3}}, ["[tdx] xfam_allowed: add the bits of 0x602e7"]),
     ({"tpm": {"pcrs": {"sha256": {"pcr7": ["11" * 32]}}}}, [f'[tpm.pcrs.sha256] pcr7: add "{BOOTED[7].hex()}"']),
-    ({"azure_tdx": {"vm_ids": ["X"]}}, []),
-    ({"evidence": {"platforms_denied": {"fmspc": ["53494d000000"]}}}, []),
+    ({"azure_tdx": {"vm_ids": ["X"]}}, [f'[azure-tdx] vm_ids: add "{azure.verify().claims.vm_id}"']),
+    (
+        {"evidence": {"platforms_denied": {"fmspc": ["11" * 6, "53494d000000"]}}},
+        ['[evidence.platforms_denied] fmspc: remove "53494d000000"'],
+    ),
 ]
 
 
@@ -168,7 +172,7 @@ def test_no_check_asks_for_a_field_that_its_table_lacks(found: str) -> None:
     whole = [make() for make in PARTS.values()]
     for code in codes - {FindingCode.TCB_EVALUATION, FindingCode.COLLATERAL_AGE, FindingCode.FEED_AGE}:
         finding = Finding(code, Phase.ENCLAVE, passed=False, severity=Severity.REFUSAL, expected="", found=found)
-        for change in _proposed((finding,), sgx.policy(), *whole):
+        for change in proposed((finding,), sgx.policy(), *whole):
             kind = TEE_TABLES.get(change.table)
             assert kind is None or change.field in {item.name for item in dataclasses.fields(kind)}
 
@@ -311,22 +315,20 @@ def test_a_change_that_the_policys_own_preset_excludes_is_told_and_not_counted()
     assert least_changes(without).excluded == ()  # type: ignore[union-attr]
 
 
-def test_an_advisory_beside_all_advisories_is_no_policy() -> None:
+def test_an_advisory_that_all_others_are_accepted_beside_is_no_longer_refused() -> None:
     collateral = sgx.platform(tcb_status="UpToDate", advisories=("SIM-SA-1",)).collateral(NOW)
-    terms = {"advisories_accepted": ["*"], "advisories_refused": ["SIM-SA-1"]}
+    terms = {"advisories_accepted": ["*"], "advisories_refused": ["SIM-SA-1", "SIM-SA-2"]}
     found = examine(sgx.sim_quote(), now=NOW, collateral=collateral, policy=sgx.policy(evidence=terms))
-    changes = least_changes(found)
-    assert changes is not None
-    assert changes.remaining == ("tcb-advisories",)
-    assert '"*"' in changes.excluded[0].why
+    assert held(found).evidence.advisories_refused == ("SIM-SA-2",)
+    assert texts(found) == ["[evidence] advisories_refused: remove SIM-SA-1"]
 
 
 # ------------------------------------------------------------------------------------------------ dangers
 
 
-@pytest.mark.parametrize("code", sorted(_FLAGS))
+@pytest.mark.parametrize("code", sorted(FLAGS))
 def test_presets_exclude_what_a_what_if_marks_as_dangerous_and_nothing_else(code: str) -> None:
-    field = _FLAGS[code]
+    field = FLAGS[code]
     tee = next(tee for tee, kind in TEE_TABLES.items() if code.startswith(tee.partition("-")[0]) and has(kind, field))
     before = genuine.TABLES[tee]
     closed = dataclasses.replace(before, **{field: False})

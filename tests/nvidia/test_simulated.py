@@ -372,6 +372,54 @@ def test_flags_of_firmware_are_read_by_name(flags: bytes | None, found: Any) -> 
         assert result.devices[0].firmware.flags == found
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"\0", 0),
+        (b"\1", 1),
+        (b"\0\x80", 128),
+        (b"\x7f" + b"\xff" * 7, (1 << 63) - 1),
+        (b"\0\x80" + bytes(7), NvidiaCode.FWID_MALFORMED),
+        (b"\x80", NvidiaCode.FWID_MALFORMED),
+        (b"\0\1", NvidiaCode.FWID_MALFORMED),
+        (b"", NvidiaCode.FWID_MALFORMED),
+    ],
+    ids=str,
+)
+def test_the_security_version_of_firmware_is_a_minimal_integer(content: bytes, found: Any) -> None:
+    members = tcb_info(kit.platform().fwid(kit.BLACKWELL))[2:]
+    altered = with_leaf(kit.BLACKWELL, extra=((TCB_INFO, element(0x30, element(0x83, content) + members)),))
+    result = outcome(lambda: verify_evidence(altered, None, kit.sim_roots(), kit.NOW))
+    if isinstance(found, ErrorCode):
+        assert result is found
+    else:
+        assert not isinstance(result, ErrorCode)
+        assert result.details()["devices"][0]["fwid_svn"] == found
+
+
+@pytest.mark.parametrize(
+    ("svn", "least", "passes"), [(3, 2, True), (3, 3, True), (3, 4, False), (0, 0, True), (None, 0, False)]
+)
+def test_a_floor_for_the_firmware_s_security_version_holds_and_a_leaf_without_one_fails_it(
+    svn: int | None, least: int, passes: bool
+) -> None:
+    device = dataclasses.replace(kit.BLACKWELL, svn=svn)
+    verified = kit.verify_sim(kit.simulated(device))
+    table = {"products": ["GB100"], "vbios_versions": [device.vbios_version]}
+    assert kit.failed(verified, **table) == []
+    assert kit.failed(verified, **table, fwid_svn_min=least) == ([] if passes else [NvidiaFinding.FIRMWARE_SVN])
+
+
+def test_certificates_of_hopper_have_no_security_version_and_reach_no_floor() -> None:
+    verified = kit.verify_sim(kit.simulated())
+    assert verified.details()["devices"][0]["fwid_svn"] is None
+    assert kit.failed(verified, fwid_svn_min=0) == [NvidiaFinding.FIRMWARE_SVN]
+    firmless = dataclasses.replace(verified.devices[0], firmware=None)
+    assert kit.failed(dataclasses.replace(verified, devices=(firmless,)), fwid_svn_min=0) == [
+        NvidiaFinding.FIRMWARE_SVN
+    ]
+
+
 def test_firmware_under_another_hash_is_refused() -> None:
     value = tcb_info(kit.platform().fwid(kit.BLACKWELL))
     sha256 = value.replace(bytes.fromhex("608648016503040202"), bytes.fromhex("608648016503040201"))

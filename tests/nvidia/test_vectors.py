@@ -74,6 +74,8 @@ def test_a_captured_report_verifies_and_decodes_to_its_catalogued_fields(name: s
     assert (report.opaque.fwid or b"").hex() == wanted.get("fwid_opaque", "")
     assert device.firmware is not None
     assert device.firmware.fwid.hex() == wanted["fwid_cert"]
+    svn = 1 if device.product.name == "GB100" else None  # DiceTcbInfo [3] of the captured leaf
+    assert device.firmware.svn == device.details()["fwid_svn"] == svn
     ids = device.platform_ids
     assert ids.keys() == {"device_product", "device_serial", "device_key", "fwid"}
     assert ids["device_serial"] == wanted["device_serial"]

@@ -30,6 +30,7 @@ from tests.vectors.attestation.vector import Vector
 MACHINE: Final = SimulatedNvidia(SEED, CREATED)
 GPU: Final = Device()
 BLACKWELL: Final = Device(product="GB100", vbios_version="97.00.00.00.01")
+VERSIONED: Final = dataclasses.replace(BLACKWELL, svn=2)
 SWITCH: Final = Device(product="LS10", vbios_version="96.10.00.00.01")
 
 
@@ -208,9 +209,9 @@ def with_leaf(device: Device = GPU, **leaf: Any) -> bytes:
     return pack([(report, [each.der for each in reversed(MACHINE.chain(device, **leaf))])])
 
 
-def tcb_info(fwid: bytes) -> bytes:
+def tcb_info(fwid: bytes, svn: bytes | None = None) -> bytes:
     digest = element(0x30, element(0x06, bytes.fromhex("608648016503040202")) + element(0x04, fwid))
-    return element(0x30, element(0xA6, digest))
+    return element(0x30, (b"" if svn is None else element(0x83, svn)) + element(0xA6, digest))
 
 
 def certificates() -> Iterator[Vector]:
@@ -228,6 +229,8 @@ def certificates() -> Iterator[Vector]:
          with_leaf(BLACKWELL, extra=((TCB_INFO, tcb_info(bytes(48))),))),
         ("leaf with an empty id", "The device's id is empty.", N.FWID_MALFORMED,
          with_leaf(extra=((COMPOSITE_DEVICE_ID, b""),))),
+        ("leaf with a negative security version", "A security version is not negative.", N.FWID_MALFORMED,
+         with_leaf(BLACKWELL, extra=((TCB_INFO, tcb_info(MACHINE.fwid(BLACKWELL), b"\xff")),))),
         ("leaf with firmware of 32 bytes", "The firmware's digest is of SHA-384.", N.FWID_MALFORMED,
          with_leaf(BLACKWELL, extra=((TCB_INFO, tcb_info(bytes(32))),))),
     )  # fmt: skip
@@ -350,6 +353,10 @@ def checks() -> Iterator[Vector]:
          merged(PINNED, nvidia={"device_keys": ["11" * 32]})),
         ("firmware id not named", "The policy names other firmware.", NvidiaFinding.FIRMWARE_ID, SCENE.evidence,
          merged(PINNED, nvidia={"fwids": [MACHINE.fwid(BLACKWELL).hex()]})),
+        ("security version below the floor", "The firmware's security version is 2.", NvidiaFinding.FIRMWARE_SVN,
+         document(VERSIONED), merged(PINNED, nvidia={"fwid_svn_min": 3})),
+        ("no security version", "A leaf without a security version reaches no floor.", NvidiaFinding.FIRMWARE_SVN,
+         SCENE.evidence, merged(PINNED, nvidia={"fwid_svn_min": 0})),
         ("policy for hardware", "The evidence is simulated.", F.CLASS, SCENE.evidence,
          merged(PINNED, evidence={"simulation": None, "simulated_root": None})),
     ):  # fmt: skip
@@ -368,6 +375,12 @@ def checks() -> Iterator[Vector]:
     ):
         yield SCENE.accepted(edge, "The policy permits it.", warnings=(code,), evidence=data, policy=table(**fields))
     yield SCENE.refused("other report data", "The nonce is another.", F.REPORT_DATA, report_data=bytes(64))
+    yield SCENE.accepted(
+        "security version at the floor",
+        "The leaf names the least version that the policy accepts.",
+        evidence=document(VERSIONED),
+        policy=table(fwid_svn_min=2),
+    )
     for edge, fields in (("no device", {"products": None}), ("any firmware", {"measurements": None})):
         policy = table(**fields)
         yield SCENE.fails("policy", f"policy {edge}", "It is left open.", PolicyCode.POLICY_VACUOUS, policy=policy)

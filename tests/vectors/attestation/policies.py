@@ -16,7 +16,7 @@ from attestation.policy.feed import CONTEXT
 from attestation.validity import rfc3339
 from manifests.errors import ErrorCode
 from manifests.signing import Signer
-from tests.vectors.attestation import nitro, snp, tdx, tpm
+from tests.vectors.attestation import nitro, sgx, snp, tdx, tpm
 from tests.vectors.attestation.scene import DAY, NOW, merged
 from tests.vectors.attestation.sgx import MACHINE, SCENE
 from tests.vectors.attestation.vector import Vector
@@ -87,6 +87,8 @@ def other_tables() -> Iterator[Vector]:
     """What the tables of the other TEEs refuse."""
     zero, some = ["00" * 48], ["11" * 48]
     table: tuple[tuple[Any, str, str, ErrorCode, dict[str, Any]], ...] = (
+        (sgx.SCENE, "configsvn and a floor", "One value, or a floor.", P.POLICY_CONTRADICTION,
+         {"config_svn": 1, "config_svn_min": 1}),
         (tdx.SCENE, "no td", "No TD is named.", P.POLICY_VACUOUS, {"mrtd": None}),
         (tdx.SCENE, "no rtmr", "MRTD covers the firmware alone.", P.POLICY_VACUOUS, {"rtmr1": None, "rtmr2": None}),
         (tdx.SCENE, "registers of no system", "RTMR0 and RTMR3 do not say what was booted.", P.POLICY_VACUOUS,

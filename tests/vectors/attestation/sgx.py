@@ -148,6 +148,8 @@ def enclave_checks() -> Iterator[Vector]:
         ("cet attributes", "Control-flow attributes are set.", F.CET_ATTRIBUTES, {"cet_attributes": 1}, None),
         ("configid", "CONFIGID is set, and the policy names none.", F.CONFIG_ID, {"config_id": b"\1" * 64}, None),
         ("configsvn", "CONFIGSVN is set, and the policy names none.", F.CONFIG_SVN, {"config_svn": 1}, None),
+        ("configsvn below the floor", "CONFIGSVN is one less than the floor.", F.CONFIG_SVN, {"config_svn": 1},
+         merged(SCENE.policy, sgx={"config_svn_min": 2})),
         ("isvextprodid", "ISVEXTPRODID is set, and the policy names none.", F.ISV_EXT_PROD_ID,
          {"isv_ext_prod_id": b"\1" * 16}, None),
         ("isvfamilyid", "ISVFAMILYID is set, and the policy names none.", F.ISV_FAMILY_ID,
@@ -194,6 +196,12 @@ def permitted() -> Iterator[Vector]:
         "isv_ext_prod_id": (b"\4" * 16).hex(),
         "isv_family_id": (b"\5" * 16).hex(),
     }
+    yield SCENE.accepted(
+        "configsvn at the floor",
+        "CONFIGSVN is the least that the policy accepts.",
+        evidence=quote(platform, config_svn=2).serialize(),
+        policy=merged(SCENE.policy, sgx={"config_svn_min": 2}),
+    )
     yield SCENE.accepted(
         "configuration named",
         "Key separation and its fields are as the policy names them.",
