@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from attestation.amd.verified import OUT_OF_DATE, UP_TO_DATE
 from attestation.errors import EvidenceCode
+from attestation.eventlog.errors import EventLogFinding
 from attestation.findings import Finding, Phase, Severity
 from attestation.intel.tcb import TcbStatus
 from attestation.refused import refusals
@@ -189,10 +190,15 @@ def _checked(report: Report) -> Iterator[str]:
     for name, outcome in report.phases.items():
         meaning = _STAGES[name] if outcome is Outcome.PASSED else ""
         yield f"{name}: {outcome}{meaning}{counts if name == 'appraise' and judged else ''}."
-    held = [finding.expected for finding in report.findings if finding.phase is Phase.VERIFY and finding.passed]
-    if held:
+    passed = [finding for finding in report.findings if finding.phase is Phase.VERIFY and finding.passed]
+    held = [finding.expected for finding in passed if not isinstance(finding.code, EventLogFinding)]
+    if held and report.held is None:
         yield f"Without the collateral, this much holds: {'; '.join(held)}."
         yield _LEFT_OPEN
+    replayed = [finding.expected for finding in passed if finding.code is EventLogFinding.REPLAY]
+    if replayed:
+        whose = "the evidence shows" if report.genuine else "the evidence, which is not verified, claims"
+        yield f"The event log replays to what {whose}: {'; '.join(replayed)}."
     if report.as_of is not None:
         yield f"Dates do not hold at {rfc3339(report.now)}; all else was checked as of {rfc3339(report.as_of)}."
     for finding in report.refused:
@@ -204,8 +210,8 @@ def _checked(report: Report) -> Iterator[str]:
 
 
 _LEFT_OPEN: Final = (
-    "What takes the collateral was not checked: whether a key was revoked, whether it is the vendor's own code that "
-    "vouches for the evidence, and how current the platform is."
+    "What takes the collateral was not checked: whether the vendor certified every key, whether one was revoked, "
+    "whether it is the vendor's own code that vouches for the evidence, and how current the platform is."
 )
 _STAGES: Final = {
     "parse": ", in the one encoding of its format",

@@ -18,6 +18,7 @@ from attestation.appraise import appraise
 from attestation.collateral import Collateral, CollateralKey, CollateralSource, FixedSource
 from attestation.composite import SessionClaims, joined
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.eventlog.errors import EventLogCode, EventLogFinding
 from attestation.eventlog.log import EventLog
 from attestation.findings import Appraisal, Finding, Phase, Severity
 from attestation.log_checks import replay_given, with_log
@@ -116,7 +117,10 @@ class Report:
         """Exit status of a command that ends with this report."""
         if self.accepted:
             return 0
-        return int(Fault.REFUSED) if self.error is None else self.error.exit_code
+        foreign = any(isinstance(finding.code, EventLogCode | EventLogFinding) for finding in self.refused)
+        if self.error is None or (foreign and self.error.code is EvidenceCode.COLLATERAL_MISSING):
+            return int(Fault.REFUSED)
+        return self.error.exit_code
 
     @property
     def tee(self) -> str | None:

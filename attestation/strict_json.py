@@ -98,7 +98,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def _bounded_integer(text: str) -> int:
-    if len(text) > 20:
+    if len(text.removeprefix("-")) > 20:
         raise _RefusedError("a number is too large")
     return int(text)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from attestation.appraise import appraise
 from attestation.changes import Change, Excluded, reason, widest, with_all
+from attestation.composite import joined
 from attestation.drafts import draft
 from attestation.errors import SessionFinding
 from attestation.findings import Finding, Phase, Severity
@@ -107,9 +108,14 @@ def _parts(report: Report) -> tuple[Verified, ...]:
 
 def _judged(report: Report, verified: Verified, policy: Policy) -> tuple[Finding, ...]:
     """Judge all evidence anew under a policy; what no policy changes is as the report has it."""
+    together = joined(verified, report.gpu, report.devices, report.session, decided=True)
+    again = {each.code for each in together}
     fixed = tuple(
-        each for each in report.findings if isinstance(each.code, SessionFinding) or each.phase is Phase.VERIFY
+        each
+        for each in report.findings
+        if each.code not in again and (isinstance(each.code, SessionFinding) or each.phase is Phase.VERIFY)
     )
+    fixed = (*fixed, *together)
     found = appraise(verified, policy, report.now, report_data=report.report_data).findings
     if report.devices is None:
         return (*found, *fixed)

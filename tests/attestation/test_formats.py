@@ -226,6 +226,8 @@ def test_json_with_more_than_one_meaning_is_refused(text: str) -> None:
 def test_plain_json_is_read() -> None:
     assert strict_json.loads('{"a":[1,true,null,"x"]}', max_size=100) == {"a": [1, True, None, "x"]}
     assert strict_json.loads("[" * 16 + "1" + "]" * 16, max_size=100)
+    for space in ("", " "):  # one bound, whichever way the text is read
+        assert strict_json.loads(f"[{space}-{'9' * 20}]", max_size=100) == [-int("9" * 20)]
 
 
 @pytest.mark.parametrize(

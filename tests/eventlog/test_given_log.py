@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from attestation.cli import attest
+from attestation.errors import EvidenceCode
 from attestation.eventlog.errors import EventLogCode, EventLogFinding
 from attestation.eventlog.log import MAX_LOG, EventType, parse_event_log
 from attestation.eventlog.replay import initial_pcrs, replay_rtmrs
@@ -296,3 +297,26 @@ def test_explain_counts_the_events_of_each_register(files: list[object], tmp_pat
         in text
     )
     assert "5 of them have the digest of the data that they log" in text
+
+
+@pytest.mark.parametrize("log", ["another TD's", "no log"])
+def test_a_foreign_log_is_refused_also_where_collateral_is_missing(log: str) -> None:
+    quote = (vectors() / "tdx" / "v4-cos113.quote.bin").read_bytes()
+    data = (vectors() / "tdx" / "v4-attrs-live.ccel.bin").read_bytes() if log == "another TD's" else b"no log"
+    report = examine(quote, now=APRIL_2026, event_log=data)
+    assert report.error is not None
+    assert report.error.code is EvidenceCode.COLLATERAL_MISSING
+    assert report.exit_code == 10
+    right = examine(quote, now=APRIL_2026, event_log=(vectors() / "tdx" / "v4-cos113.ccel.bin").read_bytes())
+    assert right.exit_code == 40
+
+
+def test_what_a_forgery_claims_is_not_said_to_hold() -> None:
+    quote = bytearray((vectors() / "tdx" / "v4-cos113.quote.bin").read_bytes())
+    quote[48 + 584 + 4] ^= 1  # the quote's signature
+    log = (vectors() / "tdx" / "v4-cos113.ccel.bin").read_bytes()
+    report = examine(bytes(quote), now=APRIL_2026, event_log=log)
+    text = " ".join(explanation(report).text().split())
+    assert report.exit_code == 10
+    assert "which is not verified, claims: RTMR0" in text
+    assert "this much holds: RTMR0" not in text
