@@ -1,4 +1,7 @@
-"""Skips are counted, and in CI a skip that no reviewed list names fails the run; dear fixtures are made once."""
+"""Skips are counted, and in CI a skip that no reviewed list names fails the run; dear fixtures are made once.
+
+A whole run that reaches a code of no table's fails, too: see tests/testkit/reached.py.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,19 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from docs.generate_codes import tables
+from tests.testkit import reached
+
 settings.register_profile("untimed", deadline=None)  # what an example takes says more of the machine than of the code
 settings.load_profile("untimed")
 
 _REVIEWED = Path(__file__).with_name("reviewed-skips.txt")
 _skipped: dict[str, str] = {}
+_modules: set[str] = set()
+_workers: list[dict[str, Any]] = []
+_wrong: list[str] = []
+
+reached.watch()
 
 TOGETHER = (
     "tests/deployment/",
@@ -55,6 +66,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     _record(report)
+    if report.nodeid.endswith(".py"):
+        _modules.add(report.nodeid)
 
 
 def _unreviewed() -> list[str]:
@@ -63,9 +76,25 @@ def _unreviewed() -> list[str]:
     return sorted(set(_skipped) - reviewed)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Keep what a worker of xdist saw."""
+    _workers.append(getattr(node, "workeroutput", {}))
+
+
+def _seen(config: pytest.Config) -> dict[str, Any]:
+    """The codes that this process reached, and whether it collected everything."""
+    return {"reached": sorted(map(reached.name_of, reached.seen)), "whole": reached.is_whole(config, _modules)}
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    is_worker = hasattr(session.config, "workerinput")
-    if os.environ.get("CI") and not is_worker and _unreviewed():
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput.update(_seen(session.config))
+        return
+    runs = _workers or [_seen(session.config)]
+    if session.exitstatus == pytest.ExitCode.OK and all(run.get("whole") for run in runs):
+        _wrong.extend(reached.wrong({name for run in runs for name in run["reached"]}, tables()))
+    if _wrong or (os.environ.get("CI") and _unreviewed()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -73,3 +102,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"skips: {len(_skipped)}")
     for nodeid in _unreviewed():
         terminalreporter.write_line(f"  not on the reviewed list: {nodeid}: {_skipped[nodeid]}")
+    for line in _wrong:
+        terminalreporter.write_line(f"  codes: {line}")
