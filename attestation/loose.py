@@ -64,8 +64,8 @@ class LooseFiles(CollateralSource):
         try:
             return super().fetch(key)
         except EvidenceError as error:
-            there = self.parts.leaves or self.parts.others
-            if error.code is EvidenceCode.COLLATERAL_MISSING and key.tee == "snp" and there:
+            missing = error.code is EvidenceCode.COLLATERAL_MISSING and key.tee == "snp"
+            if missing and (self.parts.leaves or self.parts.others):
                 raise self.parts.missing(" or ".join(map(str, key.candidates))) from None
             raise
 

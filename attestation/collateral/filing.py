@@ -46,13 +46,17 @@ def import_files(folder: Path, paths: Sequence[Path], roots: Roots) -> Imported:
                 imported.add(place)
         except StrongroomError as error:
             imported.failed.append((path, error))
-    _import_amd(folder, loose, roots, imported)
+    try:
+        every = AmdFiles.sort(loose.values())
+    except EvidenceError as error:
+        imported.failed += [(path, error) for path in loose]
+    else:
+        _import_amd(folder, loose, every, roots, imported)
     return imported
 
 
-def _import_amd(folder: Path, loose: dict[Path, bytes], roots: Roots, imported: Imported) -> None:
+def _import_amd(folder: Path, loose: dict[Path, bytes], every: AmdFiles, roots: Roots, imported: Imported) -> None:
     """File each endorsement key's certificate among the files, with the chain and the list that are there for it."""
-    every = AmdFiles.sort(loose.values())
     for path, data in loose.items():
         own = AmdFiles.sort([data])
         if own.broken:

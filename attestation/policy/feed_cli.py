@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 
 import click
 
 from attestation.ear.keys import read_verifier_card, read_verifier_key
-from attestation.errors import PolicyCode, PolicyError
+from attestation.errors import PolicyCode
 from attestation.policy.feed import MAX_FEED, HardwareFeed, describe, open_feed, sign_feed
+from attestation.policy.toml import parse_toml
 from attestation.validity import rfc3339
 from manifests import keyfile
 from manifests.files import concerning, read_bounded, write_atomically
@@ -35,7 +35,7 @@ def feed() -> None:
 def sign(*, source: Path, key: Path, output: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """Sign a list that is written in TOML; docs/policy.md describes it."""
     with concerning(source, "correct the list; docs/policy.md describes it"):
-        body = _parse(read_bounded(source, MAX_FEED))
+        body = parse_toml(read_bounded(source, MAX_FEED), MAX_FEED, PolicyCode.FEED_MALFORMED, "the list")
         signer = read_verifier_key(key, keyfile.read_passphrase(passphrase_file))
         text = sign_feed(body, signer)
     write_atomically(output, text.encode("utf-8"))
@@ -52,13 +52,6 @@ def show(*, path: Path, card: Path, as_json: bool) -> None:
         text = read_bounded(path, 2 * MAX_FEED).decode("utf-8", "replace")
         opened = open_feed(text, read_verifier_card(card))
     _print(opened, as_json=as_json)
-
-
-def _parse(data: bytes) -> dict[str, object]:
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise PolicyError(PolicyCode.FEED_MALFORMED, f"the list is not TOML: {error}") from None
 
 
 def _print(opened: HardwareFeed, *, as_json: bool) -> None:

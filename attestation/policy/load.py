@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from attestation.policy.presets import with_preset
 from attestation.policy.schema import Table, read_table, refuse
 from attestation.policy.tables import HIERARCHIES, EvidencePolicy, ReleasePolicy, ServicePolicy, refuse_roots
 from attestation.policy.tdx import TdxPolicy
+from attestation.policy.toml import parse_toml
 from attestation.roots import Roots, fingerprint_of_replacement, fingerprint_of_simulated
 from manifests import fields
 from manifests.errors import Fault, ManifestError
@@ -39,7 +39,7 @@ def load_policy(source: Path | str | bytes | Mapping[str, Any], *, base: Path | 
         with concerning(path, "correct the policy; docs/policy.md explains every field"):
             return load_policy(read_bounded(path, MAX_POLICY), base=base or path.parent)
     if isinstance(source, bytes):
-        source = _parse_toml(source)
+        source = parse_toml(source, MAX_POLICY, PolicyCode.POLICY_MALFORMED, "the policy")
     try:
         return _policy(dict(source), base or Path())
     except ManifestError as error:
@@ -65,13 +65,6 @@ def _platform_roots(evidence: EvidencePolicy) -> Roots:
         return Roots.simulated_fingerprints(*evidence.simulated_root)
     replaced = {HIERARCHIES[name]: roots for name, roots in evidence.dangerous_replacement_roots}
     return Roots.vendor().dangerously_replaced(replaced) if replaced else Roots.vendor()
-
-
-def _parse_toml(text: bytes) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise PolicyError(PolicyCode.POLICY_MALFORMED, f"the policy is not TOML: {error}") from None
 
 
 def _policy(value: dict[str, Any], base: Path) -> Policy:

@@ -119,7 +119,7 @@ def _ders(chain: bytes) -> list[bytes]:
         ders = [base64.b64decode(b"".join(body.split()), validate=True) for body in _PEM.findall(chain)]
     except binascii.Error:
         raise _malformed() from None
-    if not ders:
+    if not ders or not all(ders):  # a block without a body decodes, to nothing
         raise _malformed()
     return ders
 

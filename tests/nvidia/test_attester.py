@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from attestation.intel.pem import encode_chain
 from attestation.nvidia import container
 from attestation.sim.nvidia import Device
 from attestation.types.claims import MAX_DEVICE_EVIDENCE
@@ -94,6 +95,8 @@ def test_a_library_that_lacks_or_refuses_a_function_is_named_with_it(function: s
         {"sizes": (None, 0xFFFFFFFF)},
         {"chain": b"no certificate"},
         {"chain": b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n"},
+        {"chain": b"-----BEGIN CERTIFICATE-----\n\n-----END CERTIFICATE-----\n"},
+        {"chain": encode_chain(b"0", b"", b"0")},
     ],
 )
 def test_an_answer_that_is_none_is_refused_and_nothing_is_read_beyond_its_buffer(changes: dict[str, Any]) -> None:
