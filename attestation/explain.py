@@ -13,6 +13,7 @@ from attestation.errors import EvidenceCode
 from attestation.eventlog.errors import EventLogFinding
 from attestation.findings import Finding, Phase, Severity
 from attestation.intel.tcb import TcbStatus
+from attestation.log_checks import described
 from attestation.refused import refusals
 from attestation.report import Outcome, Report
 from attestation.report_text import NOT_IDENTITY, devices, subject
@@ -162,14 +163,13 @@ def _unparsed(report: Report) -> Iterator[str]:
 
 def _logged(report: Report) -> Iterator[str]:
     """Yield what the event log says; the data of an event is vouched for where its digest is that of the data."""
-    if report.event_log is None:
+    if report.event_log is None or report.evidence is None:
         return
-    events, banks = report.event_log.extending, report.event_log.banks
-    described = sum(any(event.describes(bank) for bank in banks) for event in events)
+    events, told = report.event_log.extending, described(report.event_log, report.evidence)
     counts = Counter(event.register for event in events)
     registers = ", ".join(f"{counts[register]} for register {register}" for register in sorted(counts)) or "none"
     yield f"Its event log has {len(events)} events that extend registers: {registers}."
-    yield f"{described} of them have the digest of the data that they log; what the others say, nothing vouches for."
+    yield f"{told} of them have the digest of the data that they log; what the others say, nothing vouches for."
 
 
 def _who(report: Report) -> Iterator[str]:

@@ -1,21 +1,26 @@
 """An event log that is given beside evidence, held against the registers that the evidence is over.
 
-A log of a trust domain (CCEL) replays to RTMR0 to RTMR3; a log of a TPM's firmware to the quoted PCRs that it extends.
-The registers are read from the parsed evidence: what holds for them holds for the machine as far as the evidence
-verifies.  A register that something else has been extended into, after the firmware or without a log, differs.
+A log of a trust domain (CCEL) replays to RTMR0 to RTMR3; a log of a TPM's firmware to every quoted PCR that anything
+has extended, in every quoted bank but SHA-1.  The registers are read from the parsed evidence: what holds for them
+holds for the machine as far as the evidence verifies.  A register that something else has been extended into, after
+the firmware or without an event or a bank of the log, differs.
+
+SHA-1 explains nothing, since firmware may leave its bank alone and software extend it afterwards, and since its digests
+collide: there only a difference counts.  A log that the evidence carries besides is judged by itself, by the policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from attestation.azure.abi import AzureEvidence
 from attestation.azure.verified import AzureVerified
 from attestation.errors import EvidenceError
 from attestation.eventlog.errors import EventLogFinding
 from attestation.eventlog.log import EventLog, parse_event_log
-from attestation.eventlog.replay import replay_pcrs, replay_rtmrs
+from attestation.eventlog.replay import initial_pcrs, replay_pcrs, replay_rtmrs
 from attestation.findings import Finding, Phase, check
 from attestation.intel.td_abi import TdQuote
 from attestation.policy import Policy
@@ -24,6 +29,7 @@ from attestation.ratls.certificate import RatlsCertificate
 from attestation.refused import refusal
 from attestation.tees import BY_NAME
 from attestation.tpm.abi import SignedQuote, TpmEvidence
+from attestation.tpm.algorithms import STRONG, Hash
 from attestation.tpm.verified import TpmVerified, replay_against
 from attestation.verified import Evidence, Verified
 
@@ -48,7 +54,8 @@ def replay_given(data: bytes, evidence: Evidence, policy: Policy | None) -> tupl
 def log_checks(log: EventLog, evidence: Evidence, policy: Policy | None) -> tuple[Finding, ...]:
     """Replay a log and hold each register that it stands for against the evidence's.
 
-    The policy's `event_log_partial` admits PCRs that differ, with a warning.  Raises EvidenceError `eventlog-...`.
+    The policy's `event_log_partial` admits PCRs that differ, or have no event, with a warning.  Raises EvidenceError
+    `eventlog-...`.
     """
     quote = _quote(evidence)
     registers: tuple[Finding, ...] = ()
@@ -56,23 +63,42 @@ def log_checks(log: EventLog, evidence: Evidence, policy: Policy | None) -> tupl
     if isinstance(quote, TdQuote):
         registers, counts = tuple(_rtmrs(log, quote)), len({event.register for event in log.extending})
     elif quote is not None:
-        registers = tuple(_pcrs(log, quote, _partial(policy)))
-        counts = len(registers)
+        registers, counts = tuple(_pcrs(log, quote, _partial(policy))), _explained(log, quote)
     extended = check(
         EventLogFinding.REGISTERS,
         passed=counts > 0,
         expected="RTMRs, or quoted PCRs, that the log extends",
         found=f"{counts} registers" if quote is not None else f"{BY_NAME[evidence.tee].title} has none",
-        remedy="give the log of the same machine, with evidence of TDX or of a TPM that quotes PCRs of the log's banks",
+        remedy="give the log of the same machine, with evidence of TDX or of a TPM, in a quoted bank other than SHA-1",
         phase=Phase.VERIFY,
     )
     return (extended, *registers)
 
 
+def shown(log: EventLog, evidence: Evidence) -> dict[str, Any]:
+    """Return the log for programs; an event counts as described in banks alone that the evidence vouches for."""
+    return log.to_dict(_covered_banks(log, _quote(evidence)))
+
+
+def described(log: EventLog, evidence: Evidence) -> int:
+    """Return how many events that extend registers have the digest of their data in a bank that counts."""
+    banks = _covered_banks(log, _quote(evidence))
+    return sum(any(event.describes(bank) for bank in banks) for event in log.extending)
+
+
+def _covered_banks(log: EventLog, quote: TdQuote | SignedQuote | None) -> tuple[Hash, ...]:
+    """Return the banks of a log whose digests a quote can vouch for: those of its registers, and never SHA-1."""
+    if quote is None:
+        return ()
+    quoted: Iterable[Hash] = (Hash.SHA384,) if isinstance(quote, TdQuote) else {bank for bank, _, _ in quote.pcrs}
+    return tuple(bank for bank in log.banks if bank in STRONG and bank in quoted)
+
+
 def with_log(verified: Verified, log: EventLog | None) -> Verified:
     """Return verified evidence of a TPM as if it carried the log, for what a policy asks of one; all else as it is.
 
-    A log that the evidence itself carries stays; of one that cannot be replayed, `replay_given` has a finding.
+    A log that the evidence itself carries stays, and is judged as ever: of the given one, and of one that cannot be
+    replayed, `replay_given` has the findings.
     """
     if log is None:
         return verified
@@ -116,17 +142,28 @@ def _pcrs(log: EventLog, quote: SignedQuote, partial: tuple[int, ...]) -> Iterat
     replayed = {bank: replay_pcrs(log, bank) for bank in log.banks}
     for bank, index, value in quote.pcrs:
         found = replayed.get(bank, {}).get(index)
-        if found is not None:
-            yield _register(f"PCR {index} ({bank.bank})", value, found, partial=index in partial)
+        if bank not in STRONG and (found is None or found == value):
+            continue  # SHA-1 explains nothing, and needs no explanation where a bank that counts is quoted
+        if found is not None or value != initial_pcrs(log, bank).get(index, bytes(bank.size)):
+            name = f"PCR {index} ({bank.bank})"
+            yield _register(name, value, found, partial=index in partial)
 
 
-def _register(name: str, quoted: bytes, replayed: bytes, *, partial: bool = False) -> Finding:
+def _explained(log: EventLog, quote: SignedQuote) -> int:
+    """Return how many quoted PCRs the log has events for, in banks that count."""
+    extended = {event.register for event in log.extending}
+    banks = _covered_banks(log, quote)
+    return sum(bank in banks and index in extended for bank, index, _ in quote.pcrs)
+
+
+def _register(name: str, quoted: bytes, replayed: bytes | None, *, partial: bool = False) -> Finding:
+    """Compare a register with what a log replays to; None: the log lacks the register, or its bank."""
     differs = quoted != replayed
     return check(
         EventLogFinding.REPLAY,
         passed=partial or not differs,
         expected=f"{name} {quoted.hex()}",
-        found=f"the log replays to {replayed.hex()}",
+        found="the log has no event for it" if replayed is None else f"the log replays to {replayed.hex()}",
         dangerous=differs,
         remedy=_DIFFERS,
         phase=Phase.VERIFY,

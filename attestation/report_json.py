@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from attestation import evidence
+from attestation.log_checks import shown
 from attestation.validity import rfc3339
 from manifests.errors import StrongroomError
 
@@ -48,7 +49,7 @@ def report_map(report: Report) -> dict[str, Any]:
             "tcb_date": None if report.tcb_date is None else rfc3339(report.tcb_date),
             "tcb_age_seconds": report.tcb_age,
             "advisories": list(report.advisories),
-            "event_log": None if report.event_log is None else report.event_log.to_dict(),
+            "event_log": _event_log(report),
             "gpu": None if report.gpu is None else report.gpu.hex(),
             "error": None if report.error is None else report.error.to_dict(),
             "findings": [finding.to_dict() for finding in report.findings],
@@ -74,3 +75,9 @@ def _documents(report: Report) -> list[dict[str, Any]] | None:
     except StrongroomError:
         return None
     return [validity.to_dict() for validity in dated.validities]
+
+
+def _event_log(report: Report) -> dict[str, Any] | None:
+    if report.event_log is None or report.evidence is None:
+        return None
+    return shown(report.event_log, report.evidence)

@@ -8,6 +8,7 @@ the policy's own tables declare as dangerous is marked.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +16,10 @@ from attestation.appraise import appraise
 from attestation.changes import Change, Excluded, reason, widest, with_all
 from attestation.composite import joined
 from attestation.drafts import draft
-from attestation.errors import SessionFinding
+from attestation.errors import EvidenceError, SessionFinding
+from attestation.eventlog.errors import EventLogFinding
 from attestation.findings import Finding, Phase, Severity
+from attestation.log_checks import log_checks
 from attestation.policy import Policy, load_policy
 from attestation.report import Report
 from attestation.verified import Verified
@@ -110,17 +113,31 @@ def _judged(report: Report, verified: Verified, policy: Policy) -> tuple[Finding
     """Judge all evidence anew under a policy; what no policy changes is as the report has it."""
     together = joined(verified, report.gpu, report.devices, report.session, decided=True)
     again = {each.code for each in together}
-    fixed = tuple(
-        each
-        for each in report.findings
-        if each.code not in again and (isinstance(each.code, SessionFinding) or each.phase is Phase.VERIFY)
-    )
-    fixed = (*fixed, *together)
+    fixed = tuple(each for each in report.findings if _is_fixed(each) and each.code not in again)
+    fixed = (*fixed, *together, *_of_log(report, policy))
     found = appraise(verified, policy, report.now, report_data=report.report_data).findings
     if report.devices is None:
         return (*found, *fixed)
     asked = None if report.session is None else report.session.asked
     return (*found, *fixed, *appraise(report.devices, policy, report.now, report_data=asked, beside=True).findings)
+
+
+def _is_fixed(finding: Finding) -> bool:
+    """Tell whether a finding is the same under every policy; a given log's checks are made anew."""
+    of_log = isinstance(finding.code, EventLogFinding)
+    return isinstance(finding.code, SessionFinding) or (finding.phase is Phase.VERIFY and not of_log)
+
+
+def _of_log(report: Report, policy: Policy) -> tuple[Finding, ...]:
+    """Hold a log that was given against the registers, as a policy admits PCRs that it lacks events for.
+
+    One that cannot be replayed has a code of its own among the findings, under every policy.
+    """
+    if report.event_log is None or report.evidence is None:
+        return ()
+    with contextlib.suppress(EvidenceError):
+        return log_checks(report.event_log, report.evidence, policy)
+    return ()
 
 
 def _refused(findings: tuple[Finding, ...]) -> tuple[str, ...]:

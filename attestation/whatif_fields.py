@@ -14,6 +14,7 @@ from typing import Any, Final
 from attestation.amd.verified import SnpVerified
 from attestation.changes import Change, Without
 from attestation.errors import FindingCode, SessionFinding
+from attestation.eventlog.errors import EventLogFinding
 from attestation.findings import Finding
 from attestation.intel.errors import TdxFinding
 from attestation.nvidia.errors import NvidiaFinding
@@ -21,6 +22,7 @@ from attestation.platforms import denied_by
 from attestation.policy import TEE_TABLES, EvidencePolicy, Policy
 from attestation.policy.snp import SnpPolicy
 from attestation.policy.tables import ANY
+from attestation.policy.tpm import TpmPolicy
 from attestation.verified import Verified
 from attestation.whatif_parts import PART_CODES, part_changes, quoted
 from attestation.whatif_snp import SNP_CODES, snp_changes
@@ -95,6 +97,9 @@ _REGISTERS: Final[Mapping[str, re.Pattern[str]]] = {
 }
 """Checks of a register, whose number is part of what was expected and found."""
 
+_PCR: Final = re.compile(r"PCR (?P<register>[0-9]+) \(")
+"""How a given log's check of a PCR begins to say what it expected; one of an RTMR has no field."""
+
 FLAGS: Final[Mapping[str, str]] = {
     "sgx-debug": "debug",
     "sgx-provision-key": "provision_key",
@@ -119,12 +124,23 @@ def proposed(refused: tuple[Finding, ...], policy: Policy, *wholes: Verified) ->
     """Yield a change for each refused check that some field of its table decides."""
     parts = tuple(part for whole in wholes for part in whole.parts)
     tables = dict.fromkeys(part.tee for part in parts)
+    yield from _for_log(refused, policy)
     for finding in refused:
         yield from _for_evidence(finding, policy.evidence)
         for tee in tables:
             yield from (change for change in _for_table(finding, tee) if _has(tee, change.field))
         for part in parts:
             yield from _for_part(str(finding.code), part, policy)
+
+
+def _for_log(refused: tuple[Finding, ...], policy: Policy) -> Iterator[Change]:
+    """Yield the change that admits the PCRs which a given log does not explain."""
+    table = policy.table("tpm")
+    found = (_PCR.match(finding.expected) for finding in refused if finding.code is EventLogFinding.REPLAY)
+    indices = dict.fromkeys(int(match["register"]) for match in found if match is not None)
+    if isinstance(table, TpmPolicy) and indices:
+        text = f"[tpm] event_log_partial: add {', '.join(map(str, indices))}"
+        yield Change(str(EventLogFinding.REPLAY), "tpm", "event_log_partial", tuple(indices), text)
 
 
 def _has(tee: str, field: str) -> bool:
@@ -254,6 +270,7 @@ PROPOSED: Final = frozenset(
         *_REGISTERS,
         *FLAGS,
         *_EVIDENCE,
+        str(EventLogFinding.REPLAY),
         *map(str, SNP_CODES),
         *map(str, PART_CODES),
     }
@@ -274,6 +291,7 @@ NOT_PROPOSED: Final[Mapping[ErrorCode, str]] = {
     TdxFinding.MRSIGNERSEAM: "no TDX module of another signer than Intel is accepted",
     TdxFinding.SEAM_ATTRIBUTES: "no TDX module with attributes is accepted",
     NvidiaFinding.RIM_CONFLICT: "manifests that contradict each other are fetched anew, whatever the policy",
+    EventLogFinding.REGISTERS: "evidence without registers that the log extends is explained by no log",
     SessionFinding.DEVICES: "which devices an enclave uses is what it says itself",
     SessionFinding.DEVICE_CLASS: "hardware and simulated evidence are never mixed",
 }

@@ -10,14 +10,14 @@ may digest something else than the data that it logs.  `Event.describes` tells w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
 from attestation.errors import EvidenceError
 from attestation.eventlog.errors import EventLogCode
-from attestation.tpm.algorithms import Hash
+from attestation.tpm.algorithms import STRONG, Hash
 
 MAX_LOG = 1024 * 1024
 """A confidential VM's table has 64 to 256 KiB, most of it unused."""
@@ -150,15 +150,19 @@ class EventLog:
         """The events that were extended into their register: all but EV_NO_ACTION."""
         return tuple(event for event in self.events if event.kind != EventType.EV_NO_ACTION)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every event, for people and programs, with the banks whose digest is the hash of the event's data."""
+    def to_dict(self, covered: Collection[Hash] = STRONG) -> dict[str, Any]:
+        """Return every event, for people and programs, with the banks whose digest is the hash of the event's data.
+
+        covered: the banks that count for that, such as those that are quoted.
+        """
         return {
             "banks": [bank.bank for bank in self.banks],
-            "events": [event.to_dict() | {"described": self._describing(event)} for event in self.events],
+            "events": [event.to_dict() | {"described": self._describing(event, covered)} for event in self.events],
         }
 
-    def _describing(self, event: Event) -> list[str]:
-        return [bank.bank for bank in self.banks if dict(event.digests).keys() >= {int(bank)} and event.describes(bank)]
+    def _describing(self, event: Event, covered: Collection[Hash]) -> list[str]:
+        banks = (bank for bank in self.banks if bank in covered)
+        return [bank.bank for bank in banks if dict(event.digests).keys() >= {int(bank)} and event.describes(bank)]
 
     def serialize(self) -> bytes:
         """Return the log's bytes; `parse_event_log` is the inverse."""

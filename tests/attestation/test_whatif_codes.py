@@ -64,6 +64,12 @@ def on_tpm(data: bytes | None = None, **table: Any) -> Examined:
     return lambda policy: examine(data or tpm.healthy(), now=NOW, policy=policy or tpm.policy(**table))
 
 
+def on_tpm_with_log(log: bytes, data: bytes | None = None) -> Examined:
+    """With a log beside the evidence, which carries none unless it is given."""
+    bare = data or tpm.rebuilt(log=b"")
+    return lambda policy: examine(bare, now=NOW, policy=policy or tpm.policy(), event_log=log)
+
+
 def on_nitro(registers: dict[int, bytes] | None = None, **table: Any) -> Examined:
     data = nitro.hypervisor().evidence({0: nitro.IMAGE} | (registers or {}), REPORT_DATA, nitro.NOW)
     return lambda policy: examine(data, now=nitro.NOW, policy=policy or nitro.policy(**table))
@@ -153,6 +159,11 @@ CASES: dict[str, Callable[[], Examined]] = {
     "tpm-event-log that must explain": lambda: on_tpm(unlogged(), event_log_pcrs=[7, 9]),
     "tpm-event-log altered": lambda: on_tpm(
         tpm.rebuilt(log=make_log([*BOOT, (7, EventType.EV_EFI_VARIABLE_AUTHORITY, b"another key")]))
+    ),
+    "eventlog-replay differs": lambda: on_tpm_with_log(make_log([*BOOT, (9, EventType.EV_IPL, b"another")])),
+    "eventlog-replay without events": lambda: on_tpm_with_log(make_log([entry for entry in BOOT if entry[0] != 4])),
+    "eventlog-replay without events beside its own log": lambda: on_tpm_with_log(
+        make_log([entry for entry in BOOT if entry[0] not in (4, 8)]), tpm.healthy()
     ),
     "tpm-event-log-pcrs": lambda: on_tpm(event_log_pcrs=[7, 16]),
     # ---- NVIDIA

@@ -224,6 +224,100 @@ def test_a_log_whose_registers_no_tpm_has_is_refused() -> None:
     assert refusals(of_tpm(log)) == [EventLogCode.REGISTER]
 
 
+# ---------------------------------------------------------------------------- a log of a boot that never happened
+
+EVIL_LOG = make_log(
+    [(register, kind, b"evil") if register in (4, 8, 9) else (register, kind, data) for register, kind, data in BOOT]
+)
+"""What really booted."""
+CUT_LOG = make_log([entry for entry in BOOT if entry[0] not in (4, 8, 9)])
+SHA1_LOG = make_log(banks=(Hash.SHA1,))
+"""Of the honest boot, in a bank that firmware left alone and software could extend to match."""
+ASKS = {"event_log_pcrs": [0, 4, 7, 8, 9]}
+EXTENDED = {*range(10)}
+
+
+def of_evil_boot(log: bytes, *, own: bool, policy: Policy | None) -> Report:
+    values = {**boot_values(EVIL_LOG), **boot_values(SHA1_LOG, Hash.SHA1)}
+    data = tpm.sim().evidence(tpm.REPORT_DATA, log=EVIL_LOG if own else b"", pcrs=values)
+    return examine(data, now=NOW, roots=tpm.roots(), policy=policy, event_log=log)
+
+
+def unexplained(report: Report) -> set[int]:
+    failed = (finding for finding in report.refused if finding.code is EventLogFinding.REPLAY)
+    return {int(finding.expected.split()[1]) for finding in failed if "sha256" in finding.expected}
+
+
+@pytest.mark.parametrize(
+    ("log", "own", "asks", "missing"),
+    [
+        (CUT_LOG, False, None, {4, 8, 9}),
+        (SHA1_LOG, False, None, EXTENDED),
+        (CUT_LOG, True, ASKS, {4, 8, 9}),
+        (SHA1_LOG, True, ASKS, EXTENDED),
+        (CUT_LOG, True, None, {4, 8, 9}),
+        (SHA1_LOG, False, {}, EXTENDED),
+    ],
+    ids=[
+        "events cut out, no policy",
+        "the SHA-1 bank alone, no policy",
+        "events cut out beside an own log that the policy asks for",
+        "the SHA-1 bank alone beside an own log that the policy asks for",
+        "events cut out beside an own log, no policy",
+        "the SHA-1 bank alone, with a policy",
+    ],
+)
+def test_a_log_of_a_boot_that_never_happened_is_refused(
+    log: bytes, *, own: bool, asks: dict[str, Any] | None, missing: set[int]
+) -> None:
+    report = of_evil_boot(log, own=own, policy=None if asks is None else tpm.policy(**asks))
+    assert (report.accepted, report.exit_code) == (False, 10)
+    assert unexplained(report) == missing
+    assert {finding.found for finding in report.refused if finding.code is EventLogFinding.REPLAY} == {
+        "the log has no event for it"
+    }
+    assert (EventLogFinding.REGISTERS in refusals(report)) == (log == SHA1_LOG)
+    shown = report.to_dict()["event_log"]
+    assert len(shown["events"]) == len(parse_event_log(log).events)
+    assert not any("sha1" in event["described"] for event in shown["events"])
+
+
+def test_the_log_of_the_boot_that_happened_is_accepted_without_a_policy_and_beside_itself() -> None:
+    assert of_evil_boot(EVIL_LOG, own=False, policy=None).accepted
+    assert of_evil_boot(EVIL_LOG, own=True, policy=tpm.policy(**ASKS)).accepted
+
+
+def test_a_digest_of_a_bank_that_is_not_quoted_describes_nothing() -> None:
+    """Only the quoted bank's digests are vouched for: another's can be made to fit any data."""
+    log = make_log(BOOT, (Hash.SHA256, Hash.SHA384))
+    report = of_tpm(log)
+    assert report.accepted
+    described = [event["described"] for event in report.to_dict()["event_log"]["events"]]
+    assert ["sha256"] in described
+    assert not any("sha384" in banks for banks in described)
+
+
+def test_pcrs_without_events_are_admitted_by_the_policy_with_a_warning() -> None:
+    report = of_tpm(CUT_LOG, event_log_partial=[4, 8, 9])
+    assert report.accepted
+    warned = [finding for finding in about_the_log(report) if finding.severity is Severity.WARNING]
+    assert [finding.expected[:5] for finding in warned] == ["PCR 4", "PCR 8", "PCR 9"]
+
+
+def test_a_sha1_bank_counts_only_where_it_differs() -> None:
+    values = {**boot_values(TPM_LOG), **boot_values(SHA1_LOG, Hash.SHA1)}
+    both = make_log(banks=(Hash.SHA1, Hash.SHA256))
+    data = tpm.sim().evidence(tpm.REPORT_DATA, log=b"", pcrs=values)
+    report = of_tpm(both, data=data)
+    assert report.accepted
+    assert not any("sha1" in finding.expected for finding in about_the_log(report))
+    values[Hash.SHA1, 4] = b"\1" * 20
+    changed = of_tpm(both, data=tpm.sim().evidence(tpm.REPORT_DATA, log=b"", pcrs=values))
+    assert [finding.expected[:12] for finding in changed.refused if finding.code is EventLogFinding.REPLAY] == [
+        "PCR 4 (sha1)"
+    ]
+
+
 # ----------------------------------------------------------------------------------------------------------- Azure
 
 
