@@ -34,7 +34,7 @@ def pack_tpm(*, certificate: tuple[Path, ...], output: Path, as_json: bool, **fi
 
     The signature, the key's name and the PCR values must be of one quote. Whose key it is, a policy decides.
     """
-    require_free(output, overwrite=False)
+    require_free(output, overwrite=False, forcible=False)
     log = files.pop("event_log")
     read = {name: b"" if path is None else read_bounded(path, MAX_PART) for name, path in files.items()}
     chain, names = _chain(certificate)
@@ -49,7 +49,7 @@ def pack_tpm(*, certificate: tuple[Path, ...], output: Path, as_json: bool, **fi
         "Nothing here says whose key it is: name it in a policy, and use `attest verify`.", fg="yellow", err=True
     )
     pcrs = {f"{bank} pcr{index}": value for bank, of in packed["pcrs"].items() for index, value in of.items()}
-    print_facts({"ak": packed["ak"], "qualifying data": packed["report_data"], **pcrs})
+    print_facts({"ak": packed["ak"], "qualifying data": packed["qualifying_data"], **pcrs})
 
 
 def _chain(files: tuple[Path, ...]) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
@@ -62,6 +62,6 @@ def _summary(evidence: TpmEvidence) -> dict[str, Any]:
     """Return what a policy names: the key and the PCR values; and what the quote is bound to."""
     return {
         "ak": fingerprint(evidence.key.key()).hex(),
-        "report_data": evidence.report_data.hex(),
+        "qualifying_data": evidence.report_data.hex(),
         "pcrs": evidence.quote.pcrs.to_dict(),
     }

@@ -85,7 +85,7 @@ def test_the_documented_commands_make_evidence_that_a_policy_accepts(tpm: Softwa
         Path("policy.toml").write_text(policy, encoding="utf-8")
         accepted = run(*verifying[2:])
     assert accepted.exit_code == 0, accepted.output
-    assert shown["report_data"] == "00" * 16 + "11" * 16
+    assert shown["qualifying_data"] == "00" * 16 + "11" * 16
     assert "ACCEPTED" in accepted.output
 
 
@@ -141,7 +141,16 @@ def test_chain_and_log_travel_with_the_quote(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert sim.ak_fingerprint.hex() in shown.stdout
     assert (tmp_path / "evidence").read_bytes() == kit.healthy()
-    failed(run("pack-tpm", *options), ManifestCode.FILE_EXISTS)
+    again = failed(run("pack-tpm", *options), ManifestCode.FILE_EXISTS)
+    assert again.remedy == "choose another name, or move the file away"
+
+
+def test_json_calls_what_the_quote_is_bound_to_qualifying_data(tmp_path: Path) -> None:
+    (tmp_path / "ak.der").write_bytes(kit.sim().chain[0])
+    (tmp_path / "root.pem").write_bytes(kit.sim().root_pem)
+    shown = json.loads(_packing(tmp_path, tmp_path / "ak.der", tmp_path / "root.pem").stdout)
+    assert set(shown) == {"ak", "qualifying_data", "pcrs"}
+    assert len(bytes.fromhex(shown["qualifying_data"])) == 32
 
 
 def _packing(folder: Path, *certificates: Path) -> Result:
