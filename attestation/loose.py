@@ -9,7 +9,7 @@ to collateral that does not fit.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,8 +26,10 @@ from attestation.collateral import (
 )
 from attestation.collateral.held import identify
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.nvidia.container import is_container, pack, parse_evidence
+from attestation.nvidia.container import DeviceEvidence, is_container, pack, parse_evidence
+from attestation.nvidia.rim import parse_rim
 from attestation.nvidia.sdk_json import pem_chain
+from attestation.nvidia.verify import wanted_rims
 from attestation.roots import Roots
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import naming, read_bounded
@@ -46,6 +48,8 @@ class LooseFiles(CollateralSource):
     contents: tuple[bytes, ...]
     sources: tuple[CollateralSource, ...]
     roots: Roots
+    offered: frozenset[bytes] = frozenset()
+    """Contents that lie in a folder and were not named: a manifest among them is used for the devices that need it."""
 
     def _fetch(self, key: CollateralKey) -> bytes | None:
         for source in self.sources:
@@ -105,12 +109,22 @@ class LooseFiles(CollateralSource):
                 found=f"{len(chains)} such files",
                 remedy="add it with --collateral, and the driver's and VBIOS' reference manifests (XML) likewise",
             )
-        return pack([(report, pem_chain(chains[0]))], self.manifests)
+        bare = pack([(report, pem_chain(chains[0]))])
+        try:
+            devices = parse_evidence(bare).devices
+        except StrongroomError:
+            return bare
+        return pack([(report, pem_chain(chains[0]))], self._manifests_for(devices))
 
     @property
     def manifests(self) -> list[bytes]:
-        """NVIDIA's reference manifests among the files."""
-        return [content for content in self.contents if is_manifest(content)]
+        """NVIDIA's reference manifests among the files, each once."""
+        return [content for content in dict.fromkeys(self.contents) if is_manifest(content)]
+
+    def _manifests_for(self, devices: Sequence[DeviceEvidence]) -> list[bytes]:
+        """Return the manifests that were named, and those of folders but what is for none of the devices."""
+        wanted = {key for device in devices for key in wanted_rims(device)}
+        return [each for each in self.manifests if each not in self.offered or _may_serve(each, wanted)]
 
     def with_manifests(self, container: bytes) -> bytes:
         """Return a container of device evidence with the manifests among the files that it lacks.
@@ -125,7 +139,7 @@ class LooseFiles(CollateralSource):
             return container
         held = [rim.raw for rim in parsed.rims]
         devices = [(device.report.serialize(), device.chain) for device in parsed.devices]
-        return pack(devices, held + [each for each in self.manifests if each not in held])
+        return pack(devices, held + [each for each in self._manifests_for(parsed.devices) if each not in held])
 
 
 def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
@@ -135,12 +149,13 @@ def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
     folder may hold other things, but what is named is meant.
     """
     contents: list[bytes] = []
+    offered: list[bytes] = []
     sources: list[CollateralSource] = []
     for path in paths:
         with naming(path):
             if path.is_dir():
                 sources.append(DirectorySource(path))
-                contents += [read_bounded(item, MAX_LOOSE) for item in _loose_in(path)]
+                offered += [read_bounded(item, MAX_LOOSE) for item in _loose_in(path)]
             elif path.is_file():
                 _add(path, contents, sources)
             else:
@@ -149,7 +164,7 @@ def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
                     f"{path} is neither a folder nor a file",
                     remedy="name collateral that exists",
                 )
-    return LooseFiles(tuple(contents), tuple(sources), roots)
+    return LooseFiles((*contents, *offered), tuple(sources), roots, frozenset(offered) - frozenset(contents))
 
 
 def _add(path: Path, contents: list[bytes], sources: list[CollateralSource]) -> None:
@@ -171,6 +186,15 @@ def _add(path: Path, contents: list[bytes], sources: list[CollateralSource]) -> 
 def is_manifest(content: bytes) -> bool:
     """Tell whether a file begins as a reference manifest of NVIDIA's does (XML)."""
     return content.lstrip()[:1] == b"<"
+
+
+def _may_serve(content: bytes, wanted: Collection[tuple[str, str]]) -> bool:
+    """Tell whether a manifest is for a wanted product and version; one that does not parse is left to be refused."""
+    try:
+        rim = parse_rim(content)
+    except StrongroomError:
+        return True
+    return (rim.product, rim.version) in wanted
 
 
 def loose_names(folder: Path) -> list[str]:

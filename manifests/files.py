@@ -9,7 +9,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 
@@ -102,16 +102,20 @@ def exists(path: Path) -> bool:
         return path.is_symlink() or path.exists()
 
 
-def require_free(path: Path, *, overwrite: bool) -> None:
+_REPLACE: Final = "choose another name, or say that it may be replaced: --force, in Python overwrite=True"
+
+
+def require_free(path: Path, *, overwrite: bool, forcible: bool = True) -> None:
     """Refuse at once what `write_atomically(replace=overwrite)` would refuse after the work is done.
 
-    Raises ManifestError `file-exists` or `file-unavailable`.
+    forcible: whether the caller offers to overwrite at all, as the remedy then says.  Raises ManifestError
+    `file-exists` or `file-unavailable`.
     """
     if not overwrite and exists(path):
         raise ManifestError(
             ManifestCode.FILE_EXISTS,
             f"{path} already exists",
-            remedy="choose another name, or say that it may be replaced: --force, in Python overwrite=True",
+            remedy=_REPLACE if forcible else None,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from attestation.collateral.key import NAMES, CollateralKey
 from attestation.collateral.vendors import VendorSource
 from attestation.errors import EvidenceError
 from attestation.given_roots import simulated_roots
-from attestation.loose import loose_names, open_collateral
+from attestation.loose import MAX_LOOSE, is_manifest, loose_names, open_collateral
 from attestation.moment import Moment
 from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
@@ -202,10 +203,12 @@ def _none_filed(imported: Imported) -> StrongroomError:
 
 def _what_is_not_held(folder: Path, held: list[Held], unfiled: list[str]) -> Iterator[str]:
     if unfiled:
-        yield (
-            f"not filed, and found by no name: {', '.join(unfiled)}\n"
-            f"  next: strongroom collateral import {folder}/... --output {folder}"
-        )
+        yield f"not filed, and found by no name: {printable(', '.join(unfiled))}"
+        files = [folder / name for name in unfiled]
+        filed = [str(path) for path in files if not is_manifest(read_bounded(path, MAX_LOOSE))]
+        if filed:  # NVIDIA's manifests are used as they are: nothing files them
+            words = ["strongroom", "collateral", "import", *filed, "--output", str(folder)]
+            yield f"  next: {printable(shlex.join(words))}"
     elif not held:
         yield f"{folder} holds no collateral: no file is named as `import` and `fetch` name them (docs/collateral.md)"
 

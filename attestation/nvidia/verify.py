@@ -114,6 +114,19 @@ def verify_evidence(evidence: NvidiaEvidence, known: Known | None, roots: Roots,
     )
 
 
+def wanted_rims(device: DeviceEvidence) -> frozenset[tuple[str, str]]:
+    """Return product and version of each manifest that may be for a device, of which nothing is verified yet.
+
+    The product is looked for in the leaf's bytes, as no parser of certificates sees them before they are authentic;
+    verification decides which manifest is used.
+    """
+    opaque = device.report.opaque
+    leaf = device.chain[0] if device.chain else b""
+    names = [product.name for word, product in PRODUCTS.items() if f"{word} ".encode() in leaf]
+    versions = [version for version in (opaque.driver_version, opaque.vbios_version) if version]
+    return frozenset((name, version) for name in names for version in versions)
+
+
 @dataclass(frozen=True)
 class _Genuine:
     """One device whose steps 2 to 6 hold."""
@@ -227,7 +240,14 @@ def _check_used(rims: tuple[Rim, ...], devices: tuple[DeviceVerified, ...]) -> N
             raise EvidenceError(
                 NvidiaCode.RIM_UNUSED,
                 NvidiaCode.RIM_UNUSED.meaning,
-                expected="driver and VBIOS versions that the reports show",
+                expected="; ".join(dict.fromkeys(_versions(device) for device in devices)),
                 found=f"{rim.product} {rim.version}",
                 remedy="leave the manifest out, and add the one for the version that the device runs",
             )
+
+
+def _versions(device: DeviceVerified) -> str:
+    """Name the manifests that a device takes."""
+    opaque = device.device.report.opaque
+    driver = "" if opaque.driver_version is None else f"driver {opaque.driver_version}, "
+    return f"{device.product.name} {driver}VBIOS {opaque.vbios_version}"

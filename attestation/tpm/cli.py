@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from attestation.nvidia.sdk_json import pem_chain
 from attestation.tpm.abi import TpmEvidence
+from attestation.tpm.certificates import read_certificates
 from attestation.tpm.pack import MAX_LOG_FILE, MAX_PART, Parts, pack
 from attestation.tpm.public import fingerprint
 from manifests.files import read_bounded, require_free, write_atomically
@@ -34,11 +34,12 @@ def pack_tpm(*, certificate: tuple[Path, ...], output: Path, as_json: bool, **fi
 
     The signature, the key's name and the PCR values must be of one quote. Whose key it is, a policy decides.
     """
-    require_free(output, overwrite=False)
+    require_free(output, overwrite=False, forcible=False)
     log = files.pop("event_log")
     read = {name: b"" if path is None else read_bounded(path, MAX_PART) for name, path in files.items()}
-    chain = tuple(der for path in certificate for der in _certificates(read_bounded(path, MAX_PART)))
-    evidence = pack(Parts(**read, chain=chain, log=b"" if log is None else read_bounded(log, MAX_LOG_FILE)))
+    chain, names = _chain(certificate)
+    read_log = b"" if log is None else read_bounded(log, MAX_LOG_FILE)
+    evidence = pack(Parts(**read, chain=chain, names=names, log=read_log))
     write_atomically(output, evidence.serialize(), replace=False)
     packed = _summary(evidence)
     if as_json:
@@ -48,17 +49,19 @@ def pack_tpm(*, certificate: tuple[Path, ...], output: Path, as_json: bool, **fi
         "Nothing here says whose key it is: name it in a policy, and use `attest verify`.", fg="yellow", err=True
     )
     pcrs = {f"{bank} pcr{index}": value for bank, of in packed["pcrs"].items() for index, value in of.items()}
-    print_facts({"ak": packed["ak"], "qualifying data": packed["report_data"], **pcrs})
+    print_facts({"ak": packed["ak"], "qualifying data": packed["qualifying_data"], **pcrs})
 
 
-def _certificates(data: bytes) -> tuple[bytes, ...]:
-    return pem_chain(data) if b"-----BEGIN" in data else (data,)
+def _chain(files: tuple[Path, ...]) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """Return the certificates of all files, and the file of each."""
+    read = [(read_certificates(read_bounded(path, MAX_PART), str(path)), str(path)) for path in files]
+    return tuple(der for ders, _ in read for der in ders), tuple(name for ders, name in read for _ in ders)
 
 
 def _summary(evidence: TpmEvidence) -> dict[str, Any]:
     """Return what a policy names: the key and the PCR values; and what the quote is bound to."""
     return {
         "ak": fingerprint(evidence.key.key()).hex(),
-        "report_data": evidence.report_data.hex(),
+        "qualifying_data": evidence.report_data.hex(),
         "pcrs": evidence.quote.pcrs.to_dict(),
     }

@@ -21,6 +21,7 @@ from attestation.errors import EvidenceError
 from attestation.eventlog.log import MAX_LOG
 from attestation.tpm.abi import FORMAT, VERSION, SignedQuote, TpmEvidence, parse_evidence
 from attestation.tpm.attest import Attest
+from attestation.tpm.certificates import check_certificates
 from attestation.tpm.errors import PackCode, TpmCode
 from attestation.tpm.public import Public, fingerprint
 from attestation.tpm.signature import MAX_ECC, PublicKey, Signature
@@ -46,7 +47,8 @@ class Parts:
     """What a container is made of, each as its file has it.
 
     key: TPM2B_PUBLIC.  parent: qualified name of the key's parent; empty: the key is a primary key, of whichever
-    hierarchy the quote names.  chain: DER certificates, the key's first.  log: empty if there is none.
+    hierarchy the quote names.  chain: DER certificates, the key's first.  log: empty if there is none.  names: the file
+    of each certificate, for errors; empty: they are counted.
     """
 
     message: bytes = field(repr=False)
@@ -56,12 +58,14 @@ class Parts:
     parent: bytes = b""
     chain: tuple[bytes, ...] = ()
     log: bytes = field(default=b"", repr=False)
+    names: tuple[str, ...] = ()
 
 
 def pack(parts: Parts) -> TpmEvidence:
     """Return the evidence; its `serialize` is the container.
 
-    Raises EvidenceError: a `tpm-...` or `eventlog-...` code of whatever part does not parse, or is of another quote.
+    Raises EvidenceError: a `tpm-...` or `eventlog-...` code of whatever part does not parse, or is of another quote; or
+    as `check_certificates` does.
     """
     attest = Attest.parse(parts.message)
     values = read_pcrs(parts.pcrs, attest)
@@ -81,6 +85,8 @@ def pack(parts: Parts) -> TpmEvidence:
     }
     packed = parse_evidence(canonical.encode(fields))
     check_itself(packed)
+    names = parts.names or [f"certificate {place}" for place in range(1, len(parts.chain) + 1)]
+    check_certificates(parts.chain, names, key.key())
     return packed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,32 @@ def test_a_folder_of_amds_files_is_told_what_to_do_with_them(tmp_path: Path) -> 
     assert "notes" not in result.output
     assert "collateral import" in result.output
     assert json.loads(run("status", tmp_path, "--json").output)["unfiled"] == ["vcek.der"]
+
+
+def test_the_command_that_status_prints_files_what_it_lists(tmp_path: Path) -> None:
+    folder = tmp_path / "of the vendor"
+    folder.mkdir()
+    for name, path in {"vcek.der": VCEK, "cert_chain": CHAIN}.items():
+        (folder / name).write_bytes(path.read_bytes())
+    (folder / "manifest.xml").write_text("<SoftwareIdentity/>", encoding="utf-8")
+    (line,) = (line for line in run("status", folder).output.splitlines() if line.startswith("  next: "))
+    program, group, *words = shlex.split(line.removeprefix("  next: "))
+    assert (program, group) == ("strongroom", "collateral")
+    assert words == [
+        "import",
+        *(str(folder / name) for name in ("cert_chain", "vcek.der")),
+        "--output",
+        str(folder),
+    ]
+    assert run(*words).exit_code == 0
+    assert list(folder.glob("*.json"))
+
+
+def test_a_folder_of_manifests_alone_has_nothing_to_import(tmp_path: Path) -> None:
+    (tmp_path / "manifest.xml").write_text("<SoftwareIdentity/>", encoding="utf-8")
+    shown = run("status", tmp_path).output
+    assert "found by no name: manifest.xml" in shown
+    assert "next:" not in shown
 
 
 # ------------------------------------------------------------------------------------------------ status

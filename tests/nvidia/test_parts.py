@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from attestation.cli import attest
 from attestation.explain import explanation
 from attestation.loose import LooseFiles, open_collateral
+from attestation.nvidia.container import NvidiaEvidence
 from attestation.nvidia.errors import NvidiaCode, NvidiaFinding
 from attestation.report import Report, examine
 from attestation.roots import Roots
@@ -124,6 +125,38 @@ def test_a_manifest_beside_the_sdks_evidence_is_used() -> None:
 def test_a_manifest_for_no_device_is_refused_and_never_ignored() -> None:
     report = switch(SWITCH_RIM, HOPPER_RIM)
     assert [each.code for each in report.refused] == [NvidiaCode.RIM_UNUSED]
+    (finding,) = report.refused
+    assert finding.expected == "LS10 VBIOS 96.10.55.00.01"
+
+
+def test_a_manifest_for_no_device_is_passed_over_in_a_folder_but_not_where_it_is_named(tmp_path: Path) -> None:
+    for path in (SWITCH_RIM, HOPPER_RIM):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    report = switch(tmp_path)
+    assert report.accepted
+    assert isinstance(report.evidence, NvidiaEvidence)
+    assert [rim.raw for rim in report.evidence.rims] == [SWITCH_RIM.read_bytes()]
+    assert [each.code for each in switch(tmp_path, HOPPER_RIM).refused] == [NvidiaCode.RIM_UNUSED]
+    assert switch(tmp_path, SWITCH_RIM).accepted, "once is enough"
+
+
+def test_a_bare_report_takes_its_manifests_out_of_a_folder() -> None:
+    data = (NVIDIA / "switch-ls10.report.hex").read_bytes()
+    report = examine(data, now=JUNE_2026, collateral=files(NVIDIA / "switch-ls10.chain.pem", SWITCH_RIM.parent))
+    assert report.accepted
+    assert isinstance(report.evidence, NvidiaEvidence)
+    assert [rim.raw for rim in report.evidence.rims] == [SWITCH_RIM.read_bytes()]
+
+
+def test_a_folder_of_manifests_refuses_no_genuine_devices_for_what_is_of_others() -> None:
+    report = examine(FOUR.read_bytes(), now=JUNE_2026, collateral=files(SWITCH_RIM.parent))
+    assert report.genuine
+    assert NvidiaCode.RIM_UNUSED not in {each.code for each in report.refused}
+
+
+def test_a_manifest_of_a_folder_that_does_not_parse_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "torn.xml").write_bytes(SWITCH_RIM.read_bytes()[:1000])
+    assert [each.code for each in switch(tmp_path).refused] == [NvidiaCode.RIM_MALFORMED]
 
 
 def test_manifests_beside_a_quote_and_devices_leave_what_the_claims_name_alone(tmp_path: Path) -> None:

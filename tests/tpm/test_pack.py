@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,7 +85,7 @@ def test_the_documented_commands_make_evidence_that_a_policy_accepts(tpm: Softwa
         Path("policy.toml").write_text(policy, encoding="utf-8")
         accepted = run(*verifying[2:])
     assert accepted.exit_code == 0, accepted.output
-    assert shown["report_data"] == "00" * 16 + "11" * 16
+    assert shown["qualifying_data"] == "00" * 16 + "11" * 16
     assert "ACCEPTED" in accepted.output
 
 
@@ -137,7 +141,68 @@ def test_chain_and_log_travel_with_the_quote(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert sim.ak_fingerprint.hex() in shown.stdout
     assert (tmp_path / "evidence").read_bytes() == kit.healthy()
-    failed(run("pack-tpm", *options), ManifestCode.FILE_EXISTS)
+    again = failed(run("pack-tpm", *options), ManifestCode.FILE_EXISTS)
+    assert again.remedy == "choose another name, or move the file away"
+
+
+def test_json_calls_what_the_quote_is_bound_to_qualifying_data(tmp_path: Path) -> None:
+    (tmp_path / "ak.der").write_bytes(kit.sim().chain[0])
+    (tmp_path / "root.pem").write_bytes(kit.sim().root_pem)
+    shown = json.loads(_packing(tmp_path, tmp_path / "ak.der", tmp_path / "root.pem").stdout)
+    assert set(shown) == {"ak", "qualifying_data", "pcrs"}
+    assert len(bytes.fromhex(shown["qualifying_data"])) == 32
+
+
+def _packing(folder: Path, *certificates: Path) -> Result:
+    """Pack the simulated TPM's quote with these files as certificates."""
+    made, names = parts(), ("message", "signature", "pcrs", "key")
+    for name in names:
+        (folder / name).write_bytes(getattr(made, name))
+    options: list[object] = [word for name in names for word in (f"--{name}", folder / name)]
+    options += [word for path in certificates for word in ("--certificate", path)]
+    return run("pack-tpm", *options, "--output", folder / "evidence", "--json")
+
+
+def _an_edwards_certificate() -> bytes:
+    key, name = ed25519.Ed25519PrivateKey.from_private_bytes(SEED), x509.Name([])
+    when = datetime.fromtimestamp(NOW, UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, when, when)
+    return made.sign(key, None).public_bytes(Encoding.DER)
+
+
+CERTIFICATES: dict[str, tuple[list[bytes], int, ErrorCode]] = {
+    "no certificate": ([b'[policy]\nname = "p"\n'], 0, EvidenceCode.CERTIFICATE_MALFORMED),
+    "PEM of something else": (
+        [b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"],
+        0,
+        EvidenceCode.CERTIFICATE_MALFORMED,
+    ),
+    "a certificate of no RSA key and none on a curve": (
+        [kit.sim().chain[0], _an_edwards_certificate()],
+        1,
+        EvidenceCode.CERTIFICATE_MALFORMED,
+    ),
+    "one of another key": ([SimulatedTpm(SEED[::-1], NOW).chain[0]], 0, TpmCode.KEY_CERTIFICATE),
+    "the root before the key's": ([kit.sim().root_pem, kit.sim().chain[0]], 0, TpmCode.KEY_CERTIFICATE),
+    "the key's alone": ([kit.sim().chain[0]], 0, EvidenceCode.CHAIN_LENGTH),
+    "the root of another": (
+        [kit.sim().chain[0], SimulatedTpm(SEED[::-1], NOW).root_pem],
+        0,
+        EvidenceCode.CHAIN_SIGNATURE,
+    ),
+}
+"""What is packed as certificates, which of the files is at fault, and the code that says so."""
+
+
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_certificates_that_are_not_the_keys_are_refused_with_the_files_name(name: str, tmp_path: Path) -> None:
+    contents, guilty, code = CERTIFICATES[name]
+    files = [tmp_path / f"certificate-{place}" for place in range(len(contents))]
+    for path, content in zip(files, contents, strict=True):
+        path.write_bytes(content)
+    error = failed(_packing(tmp_path, *files), code)
+    assert str(files[guilty]) in error.message
+    assert not (tmp_path / "evidence").exists()
 
 
 def test_keylimes_quote_holds_under_its_bare_key_which_makes_no_evidence(tmp_path: Path) -> None:
