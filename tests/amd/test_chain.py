@@ -30,7 +30,7 @@ from attestation.strict_x509 import encode_oid
 from manifests.errors import ErrorCode
 from tests.amd import kit
 from tests.amd.kit import refused
-from tests.attestation.kit import FAR, in_the_year_0
+from tests.attestation.year0 import FAR, in_the_year_0
 
 MALFORMED = EvidenceCode.CERTIFICATE_MALFORMED
 EXTENSION = SnpCode.VEK_EXTENSION

@@ -6,19 +6,16 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from attestation import evidence
-from attestation.der import BIT_STRING, SEQUENCE, DerReader
-from attestation.errors import EvidenceCode
 from attestation.evidence import Roots
 from attestation.intel.abi import QuoteV3
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.verified import IntelVerified
 from attestation.policy import Policy, load_policy
-from attestation.sim.extension import element
 from attestation.sim.issue import Span, spans
 from attestation.sim.platform import SimulatedPlatform
 from attestation.sim.state import State
@@ -99,19 +96,6 @@ def policy_map(**changes: dict[str, Any]) -> dict[str, Any]:
 
 def policy(**changes: dict[str, Any]) -> Policy:
     return load_policy(policy_map(**changes))
-
-
-FAR: Final = 2_840_140_800
-"""2060-01-01T00:00:00Z, which DER has as a GeneralizedTime: four digits for the year."""
-
-
-def in_the_year_0(der: bytes, sign: Callable[[bytes], bytes]) -> bytes:
-    """A certificate or revocation list whose dates at `FAR` are in the year 0 instead, signed anew."""
-    reader = DerReader(der, EvidenceCode.CERTIFICATE_MALFORMED).inside(SEQUENCE)
-    tbs, algorithm = reader.element(SEQUENCE), reader.element(SEQUENCE)
-    changed = tbs.replace(b"20600101000000Z", b"00000101000000Z")
-    assert changed != tbs
-    return element(SEQUENCE, changed + algorithm + element(BIT_STRING, b"\0" + sign(changed)))
 
 
 @contextlib.contextmanager

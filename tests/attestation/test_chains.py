@@ -24,8 +24,9 @@ from attestation.intel.crl import MAX_CRL, read_crl
 from attestation.intel.pck import extension_of
 from attestation.sim.extension import element, encode_extension
 from attestation.sim.pki import YEAR, Authority, Profile, certify, derive_key, revocation_list
-from tests.attestation import kit
+from tests.attestation import kit, year0
 from tests.attestation.kit import CREATED, NOW, SEED, refused
+from tests.attestation.year0 import FAR
 
 PKI = kit.platform().pki
 SPAN = (CREATED, CREATED + YEAR)
@@ -187,15 +188,15 @@ def test_signed_bytes_that_are_no_certificate_are_refused() -> None:
 
 
 def in_the_year_0(der: bytes, issuer: Authority) -> bytes:
-    return kit.in_the_year_0(der, lambda tbs: issuer.key.sign(tbs, ec.ECDSA(hashes.SHA256())))
+    return year0.in_the_year_0(der, lambda tbs: issuer.key.sign(tbs, ec.ECDSA(hashes.SHA256())))
 
 
 def test_dates_of_the_year_0_are_none() -> None:
     """They are DER, and no dates of a calendar; they are held against nothing, and refused."""
-    der = certify(Profile(CA_NAME), derive_key(SEED, "far"), PKI.root, serial=7, start=CREATED, end=kit.FAR).der
+    der = certify(Profile(CA_NAME), derive_key(SEED, "far"), PKI.root, serial=7, start=CREATED, end=FAR).der
     with refused(EvidenceCode.CERTIFICATE_MALFORMED):
         as_ca(in_the_year_0(der, PKI.root))
-    for span in ((NOW, kit.FAR), (kit.FAR, kit.FAR + 9)):
+    for span in ((NOW, FAR), (FAR, FAR + 9)):
         der = in_the_year_0(revocation_list(PKI.pck_ca, [], *span), PKI.pck_ca)
         with refused(EvidenceCode.CRL_MALFORMED):
             read_crl(der, ca_certificate())

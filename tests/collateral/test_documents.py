@@ -31,7 +31,8 @@ from attestation.intel import pem
 from attestation.sim.pki import revocation_list as crl_of_pki
 from attestation.strict_x509 import parse_certificate
 from tests.amd import kit as amd
-from tests.attestation.kit import FAR, NOW, in_the_year_0, outcome, platform, refused
+from tests.attestation.kit import NOW, outcome, platform, refused
+from tests.attestation.year0 import FAR, in_the_year_0
 from tests.collateral.kit import DAY, signed
 from tests.shared import vectors
 from tests.vectors.attestation import snp

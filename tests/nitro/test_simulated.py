@@ -26,7 +26,8 @@ from attestation.sim.chains import Authority384, Profile384, certify, derive_key
 from attestation.sim.extension import element
 from attestation.sim.nitro import MODULE_ID, SimulatedNitro
 from manifests.errors import ErrorCode
-from tests.attestation.kit import FAR, in_the_year_0, outcome, refused
+from tests.attestation.kit import outcome, refused
+from tests.attestation.year0 import FAR, in_the_year_0
 from tests.nitro import kit
 
 DAY = 86400

@@ -35,8 +35,9 @@ from attestation.sim.rsa_key import derive_rsa_key
 from attestation.sim.tdx import SimulatedTdx
 from manifests.errors import ErrorCode
 from tests import flips
-from tests.attestation import kit
-from tests.attestation.kit import CREATED, FAR, NOW, SEED, outcome, refused
+from tests.attestation import kit, year0
+from tests.attestation.kit import CREATED, NOW, SEED, outcome, refused
+from tests.attestation.year0 import FAR
 
 KEY = ec.derive_private_key(0x5A5A5A5A, ec.SECP384R1())
 """On the curve that Gramine uses."""
@@ -297,7 +298,7 @@ def test_keys_and_signatures_of_other_kinds_are_refused() -> None:
 
 def in_the_year_0(not_before: int, not_after: int) -> bytes:
     der = ratls_certificate(KEY, quote, profile=RatlsProfile(not_before=not_before, not_after=not_after))
-    return kit.in_the_year_0(der, lambda tbs: KEY.sign(tbs, ec.ECDSA(hashes.SHA256())))
+    return year0.in_the_year_0(der, lambda tbs: KEY.sign(tbs, ec.ECDSA(hashes.SHA256())))
 
 
 @pytest.mark.parametrize("dates", [(FAR, FAR + 1), (CREATED, FAR), (FAR, FAR)], ids=["first", "last", "both"])

@@ -24,7 +24,8 @@ from attestation.tpm.errors import TpmCode
 from attestation.tpm.signature import Signature
 from attestation.tpm.verify import NO_END
 from manifests.errors import ErrorCode
-from tests.attestation.kit import CREATED, FAR, NOW, REPORT_DATA, SEED, in_the_year_0, refused
+from tests.attestation.kit import CREATED, NOW, REPORT_DATA, SEED, refused
+from tests.attestation.year0 import FAR, in_the_year_0
 from tests.tpm import kit
 
 END = CREATED + 10 * YEAR

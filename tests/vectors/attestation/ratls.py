@@ -21,7 +21,7 @@ from attestation.sim.pki import derive_key
 from attestation.sim.ratls import RatlsProfile, certificate, claims_of, ratls_certificate, tagged_evidence
 from attestation.sim.rsa_key import derive_rsa_key
 from manifests.errors import ErrorCode
-from tests.attestation.kit import FAR, in_the_year_0
+from tests.attestation.year0 import FAR, in_the_year_0
 from tests.vectors.attestation import sgx, tdx
 from tests.vectors.attestation.intel import dated_cases, flip
 from tests.vectors.attestation.scene import CREATED, NOW, SEED, Scene, merged
