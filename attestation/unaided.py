@@ -8,8 +8,6 @@ The checks are those of the TEE's own verification, in its order and with its co
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -32,6 +30,7 @@ from attestation.intel import ecdsa, pem
 from attestation.intel.certificates import PCK, PCK_CA, read_issued, read_root
 from attestation.intel.pck import extension_of
 from attestation.intel.quote import Quote
+from attestation.intel.verify import check_binding
 from attestation.ratls.certificate import RatlsCertificate
 from attestation.ratls.errors import RatlsCode
 from attestation.ratls.verify import check_same
@@ -95,14 +94,7 @@ def _intel(quote: Quote, roots: Roots, validities: list[Validity]) -> Iterator[_
     report = quote.qe_report.serialize()
     ecdsa.verify_raw(leaf.key, quote.qe_report_signature, report, EvidenceCode.QE_REPORT_SIGNATURE)
     yield EvidenceCode.QE_REPORT_SIGNATURE, "the QE report is signed by the platform's PCK"
-    bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + bytes(32)
-    if not hmac.compare_digest(bound, quote.qe_report.report_data):
-        raise EvidenceError(
-            EvidenceCode.QE_REPORT_BINDING,
-            EvidenceCode.QE_REPORT_BINDING.meaning,
-            expected=bound.hex(),
-            found=quote.qe_report.report_data.hex(),
-        )
+    check_binding(quote)
     yield EvidenceCode.QE_REPORT_BINDING, "the QE report vouches for the attestation key"
     key = ecdsa.load_point(quote.attestation_key)
     ecdsa.verify_raw(key, quote.signature, quote.signed, EvidenceCode.QUOTE_SIGNATURE)

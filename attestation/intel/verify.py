@@ -291,6 +291,18 @@ def _authority(certificate: Certificate) -> str:
     return f"{certificate.common_name} with the key {fingerprint(certificate.key)}"
 
 
+def check_binding(quote: Quote) -> None:
+    """Hold that the QE report names the attestation key (step 6); raises EvidenceError `qe-report-binding`."""
+    bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + bytes(32)
+    if not hmac.compare_digest(bound, quote.qe_report.report_data):
+        raise EvidenceError(
+            EvidenceCode.QE_REPORT_BINDING,
+            EvidenceCode.QE_REPORT_BINDING.meaning,
+            expected=bound.hex(),
+            found=quote.qe_report.report_data.hex(),
+        )
+
+
 def _check_attestation_key(quote: Quote, platform: Platform) -> None:
     """Hold that the platform's quoting enclave vouches for the attestation key (steps 5 and 6)."""
     report = quote.qe_report.serialize()
@@ -299,12 +311,5 @@ def _check_attestation_key(quote: Quote, platform: Platform) -> None:
         return
     leaf = platform.leaf
     ecdsa.verify_raw(leaf.key, quote.qe_report_signature, report, EvidenceCode.QE_REPORT_SIGNATURE)  # 5
-    bound = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest() + bytes(32)  # 6
-    if not hmac.compare_digest(bound, quote.qe_report.report_data):
-        raise EvidenceError(
-            EvidenceCode.QE_REPORT_BINDING,
-            EvidenceCode.QE_REPORT_BINDING.meaning,
-            expected=bound.hex(),
-            found=quote.qe_report.report_data.hex(),
-        )
+    check_binding(quote)  # 6
     _remember(platform.certified, seen, None)
