@@ -11,7 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.validate import Array, Tensors
+from enclave.validate import Tensors
+from enclave.values import Array
 from manifests.model import ModelManifest
 from manifests.steps import Cast, Label, LabelOnly, PostStep, PreStep, Round, Scale, Select, Softmax, TopK
 from manifests.tensors import Axis, Dimension, TensorField

@@ -261,6 +261,12 @@ class ManifestCode(ErrorCode):
         "the model uses something that cannot be served",
         "change the model; docs/model-manifest.md says what can be served",
     )
+    SAMPLE_INVALID = (
+        "sample-invalid",
+        Fault.MALFORMED,
+        "the sample data does not fit the model, or is too little",
+        "give rows as clients send them, in an array for each input, by its name",
+    )
     EXPORT_FAILED = (
         "export-failed",
         Fault.REFUSED,

@@ -17,7 +17,7 @@ import tomli_w
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestCode, ManifestError
 from manifests.steps import PostStep, PreStep, invalid, post_step, pre_step, step_to_map
-from manifests.tensors import Axis, TensorField, axes_map, read_axes, read_tensor
+from manifests.tensors import Axis, TensorField, axes_map, check_relations, read_axes, read_tensor
 
 __all__ = ["Axis", "Limits", "ModelManifest", "TensorField"]
 
@@ -81,6 +81,7 @@ class ModelManifest:
             if not names or len(set(names)) != len(names):
                 raise invalid(f"a model needs {what} with different names")
         axes_map(self.inputs + self.outputs)
+        check_relations(self.inputs)
         self.graph_inputs()
         self.served_outputs()
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, TypeAlias
 
 from manifests import fields
 from manifests.errors import ManifestCode, ManifestError
-from manifests.tensors import FLOATS, INTEGERS, MAX_TENSOR_NAME, NUMERIC, TensorField, static
+from manifests.tensors import MAX_TENSOR_NAME, NUMERIC, TensorField, static
+from manifests.values import FLOATS, INTEGERS
 
 MAX_VECTOR = 65536
 """Elements of a mean or deviation: a per-feature vector, not a tensor."""
