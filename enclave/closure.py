@@ -18,6 +18,7 @@ from enclave.log import Event, log
 from manifests import steps
 from manifests.model import ModelManifest
 from manifests.tensors import TensorField
+from manifests.values import Characters, Feature
 
 TINY = b64decode(
     "CAg6kwEKIQoBeAoBdwoBYhIBeiIER2VtbSoNCgZ0cmFuc0IYAKABAgoPCgF6EgF5IgdTb2Z0bWF4EgFnKhsIAggCEAFCAXdKEAAAgD8AAAAA"
@@ -72,7 +73,25 @@ def warm_up() -> None:
     inputs = run_steps(compile_pre(manifest), {"x": np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)})
     (y,) = session.run(None, inputs)
     run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})
+    _check_values()
     _rehearse()
+
+
+def _check_values() -> None:
+    """Hold values against every kind of promise that an input can make."""
+    import numpy as np
+
+    from enclave.values import compile_values
+
+    features = (Feature(0, minimum=0.0), Feature(1, values=(0.0, 1.0)))
+    numbers = TensorField("n", "float32", (1, 2), 0.0, features=features)
+    whole = TensorField("w", "float64", (2,), values=(0.0, 1.0), whole=True, allow_nan=True)
+    text = TensorField("t", "string", (1,), max_text=1, values=("a",), characters=Characters.TEXT)
+    for field, values in ((numbers, [[0.0, 1.0]]), (whole, [0.0, 1.0])):
+        for check in compile_values(field):
+            check(np.array(values, field.dtype))
+    for check in compile_values(text):
+        check(np.array(["a"], object))
 
 
 def _rehearse() -> None:
