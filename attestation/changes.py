@@ -95,26 +95,42 @@ def with_all(policy: Policy, changes: tuple[Change, ...]) -> Tried:
     Some stand only beside each other, such as a kind of key beside whom it is lent to.
     """
     changes = tuple(change for change in changes if _table(policy, change) is not None)
-    together, made = policy, []
-    for change in changes:
-        together, marked = _made(together, change)
-        made.append(marked)
     with contextlib.suppress(StrongroomError):
-        return Tried(_loaded(together), tuple(made), ())
+        together, made = _all_made(policy, changes)
+        return Tried(together, tuple(made), ())
     return _one_by_one(policy, changes)
 
 
 def _one_by_one(policy: Policy, changes: tuple[Change, ...]) -> Tried:
-    made, excluded = [], []
-    for change in changes:
-        changed, marked = _made(policy, change)
-        try:
-            policy = _loaded(changed)
-        except StrongroomError as error:
-            excluded.append(Excluded(change, reason(error)))
+    """Make each change alone, or else with the one other beside which alone it stands."""
+    made: list[Change] = []
+    excluded: list[Excluded] = []
+    pending = list(changes)
+    while pending:
+        change = pending.pop(0)
+        why: StrongroomError | None = None
+        for together in ((change,), *((change, other) for other in pending)):
+            try:
+                policy, marked = _all_made(policy, together)
+            except StrongroomError as error:
+                why = why or error
+            else:
+                made += marked
+                pending = [each for each in pending if each not in together]
+                break
         else:
-            made.append(marked)
+            if why is not None:
+                excluded.append(Excluded(change, reason(why)))
     return Tried(policy, tuple(made), tuple(excluded))
+
+
+def _all_made(policy: Policy, changes: tuple[Change, ...]) -> tuple[Policy, list[Change]]:
+    """Return the policy with the changes, loaded; raises PolicyError or ManifestError where it does not load."""
+    made = []
+    for change in changes:
+        policy, marked = _made(policy, change)
+        made.append(marked)
+    return _loaded(policy), made
 
 
 def _table(policy: Policy, change: Change) -> Table | None:

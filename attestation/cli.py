@@ -94,6 +94,17 @@ class Request:
         return SessionClaims.of(EvidenceRecord.decode(read_bounded(self.claims, MAX_EVIDENCE)), handshake)
 
 
+def _examined(options: dict[str, Any], *, as_json: bool) -> Report:
+    """Examine what the options ask for; for programs, what prevents it is no acceptance either."""
+    try:
+        return Request(**options).examine()
+    except StrongroomError as error:
+        if not as_json:
+            raise
+        click.echo(json.dumps({"accepted": False, "exit_code": error.exit_code, "error": error.to_dict()}, indent=2))
+        sys.exit(error.exit_code)
+
+
 def _requesting(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what to examine."""
     for option in (
@@ -155,7 +166,7 @@ def verify(
     if token_key is None and not (nonce is None and audience is None):
         raise click.UsageError("--nonce and --audience are for a token: give --token-key, too")
     asked = {"nonce": nonce_bytes(nonce), "audience": audience}
-    report = Request(**options).examine()
+    report = _examined(options, as_json=as_json)
     problem, token = None, {}
     if token_key is not None and token_out is not None:
         problem = _issued(report, token_key, token_out, passphrase_file, asked)
@@ -183,7 +194,7 @@ def explain(*, as_json: bool, **options: Any) -> None:
     """
     from attestation.explain import explanation
 
-    report = Request(**options).examine()
+    report = _examined(options, as_json=as_json)
     told = explanation(report)
     click.echo(json.dumps(told.to_dict(), indent=2) if as_json else told.text())
     if report.exit_code:

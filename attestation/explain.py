@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from attestation.amd.verified import OUT_OF_DATE, UP_TO_DATE
+from attestation.amd.verified import OUT_OF_DATE, UP_TO_DATE, SnpVerified
 from attestation.errors import EvidenceCode
 from attestation.eventlog.errors import EventLogFinding
 from attestation.findings import Finding, Phase, Severity
@@ -188,7 +188,7 @@ def _checked(report: Report) -> Iterator[str]:
     judged = [finding for finding in report.findings if finding.phase not in {Phase.PARSE, Phase.VERIFY}]
     counts = f": of {len(judged)} checks, {', '.join(_counts(judged))}"
     for name, outcome in report.phases.items():
-        meaning = _STAGES[name] if outcome is Outcome.PASSED else ""
+        meaning = _meaning(name, report) if outcome is Outcome.PASSED else ""
         yield f"{name}: {outcome}{meaning}{counts if name == 'appraise' and judged else ''}."
     passed = [finding for finding in report.findings if finding.phase is Phase.VERIFY and finding.passed]
     held = [finding.expected for finding in passed if not isinstance(finding.code, EventLogFinding)]
@@ -213,11 +213,22 @@ _LEFT_OPEN: Final = (
     "What takes the collateral was not checked: whether the vendor certified every key, whether one was revoked, "
     "whether it is the vendor's own code that vouches for the evidence, and how current the platform is."
 )
-_STAGES: Final = {
-    "parse": ", in the one encoding of its format",
-    "verify": "; signatures, chains, revocation and dates hold",
-    "appraise": "",
-}
+
+
+def _meaning(stage: str, report: Report) -> str:
+    """Say what it means that a stage passed."""
+    if stage == "parse":
+        return ", in the one encoding of its format"
+    if stage != "verify":
+        return ""
+    if any(_saw_a_list(part) for part in (report.verified.parts if report.verified else ())):
+        return "; signatures, chains, revocation and dates hold"
+    return "; signatures, chains and dates hold; no revocation list was consulted"
+
+
+def _saw_a_list(part: Verified) -> bool:
+    """Tell whether a revocation list was consulted: always for Intel's, for AMD's where the collateral has it."""
+    return part.revocation_checked if isinstance(part, SnpVerified) else part.tee in {"sgx", "tdx"}
 
 
 def _counts(findings: list[Finding]) -> Iterator[str]:
@@ -282,6 +293,8 @@ def _what_if(report: Report, presets: tuple[Preset, ...], changes: Changes | Non
             yield f'Under preset = "{preset.name}" {whose} would not load: {preset.excluded}.'
     if changes is None:
         return
+    if len(changes.changes) > 1:
+        yield "These changes were tried together; one of them may not load without another."
     for change in changes.changes:
         danger = " DANGEROUS: it gives up what the check protects." if change.dangerous else ""
         yield f"{change.code} would pass with: {change.text}.{danger}"

@@ -14,6 +14,8 @@ _RFC3339: Final = re.compile(
 )
 """RFC 3339, section 5.6, with the blank and the lower case that it allows."""
 _LEAP: Final = 60
+_LAST: Final = 253_402_300_799
+"""The end of the year 9999, after which RFC 3339 has no dates; what is greater is in milliseconds."""
 
 
 def parse_moment(text: str) -> int:
@@ -22,7 +24,7 @@ def parse_moment(text: str) -> int:
     Unix time has no leap seconds: one is taken for the second after it.
     """
     if text.isascii() and text.isdigit():
-        return int(text)
+        return _within(int(text))
     found = _RFC3339.fullmatch(text)
     if found is None:
         raise ValueError("not a time of RFC 3339")
@@ -32,6 +34,12 @@ def parse_moment(text: str) -> int:
     if second > _LEAP:
         raise ValueError("not a second of a minute")
     return int(moment.timestamp()) + (second == _LEAP)
+
+
+def _within(second: int) -> int:
+    if second > _LAST:
+        raise ValueError("beyond the year 9999")
+    return second
 
 
 class Moment(click.ParamType["int"]):
@@ -45,4 +53,8 @@ class Moment(click.ParamType["int"]):
         try:
             return parse_moment(text)
         except ValueError:
-            self.fail(f"{text!r} is neither RFC 3339, such as 2025-07-01T00:00:00Z, nor Unix seconds", param, ctx)
+            self.fail(
+                f"{text!r} is neither RFC 3339, such as 2025-07-01T00:00:00Z, nor Unix seconds up to the year 9999",
+                param,
+                ctx,
+            )

@@ -288,7 +288,7 @@ class _Examination:
             f"{BY_NAME[found.tee].title} is verified with the vendor's collateral",
             expected=" or ".join(map(str, key.candidates)),
             found="none is given",
-            remedy="`strongroom collateral fetch --evidence FILE --output FOLDER`; then give --collateral FOLDER",
+            remedy=f"{key.fetching}; then give --collateral FOLDER",
         )
 
     def _judge(self, found: Evidence, held: Collateral | None, known: dict[str, Any]) -> Report:

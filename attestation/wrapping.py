@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import hashlib
 import re
 import zlib
@@ -105,7 +106,7 @@ def unwrap(data: bytes) -> Unwrapped:
     Raises EvidenceError `evidence-unknown` where no TEE recognises anything, `wrapping-ambiguous` where several pieces
     are found, `wrapping-too-large`; FetchError `bundle-malformed` for a bundle that is none.
     """
-    data = bytes(data)
+    data = bytes(data).removeprefix(codecs.BOM_UTF8)
     if looks_like_bundle(data):
         bundle = Bundle.from_json(data)
         inner = unwrap(bundle.evidence)
@@ -286,5 +287,5 @@ def _unknown(data: bytes, unhandled: str | None) -> EvidenceError:
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,
         expected=" or ".join(tee.title for tee in TEES) + "; raw, or in hex, base64, armour or JSON",
-        found=unhandled or f"first bytes {data[:8].hex() or '(none)'}",
+        found=unhandled or (f"first bytes {data[:8].hex()}" if data else "no bytes at all"),
     )

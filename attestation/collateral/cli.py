@@ -160,11 +160,17 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
 @_simulated
 def bundle_command(path: Path, held: tuple[Path, ...], output: Path, simulated: tuple[Path, ...]) -> None:
     """Put evidence and the collateral that it needs into one file that travels; verifies nothing of the evidence."""
-    data = _evidence(path)
-    parsed = evidence.parse(data)
+    with concerning(path):
+        unwrapped = unwrap(read_bounded(path, MAX_INPUT))
     roots = _roots(simulated)
-    key, found = evidence.collateral_key(parsed), evidence.collateral_for(parsed, open_collateral(held, roots))
+    source = open_collateral(held, roots)
+    parsed = evidence.parse(unwrapped.evidence)
+    key, found = evidence.collateral_key(parsed), evidence.collateral_for(parsed, source)
     content = {} if key is None or found is None else {name_for(key, found, roots): found}
+    data = source.with_manifests(unwrapped.evidence)
+    if unwrapped.gpu is not None:
+        devices = source.with_manifests(unwrapped.gpu)
+        data = json.dumps({"quote": data.hex(), "report": devices.hex()}).encode("ascii")
     write_atomically(output, Bundle(data, content).to_json().encode("utf-8"), replace=False)
 
 

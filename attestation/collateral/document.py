@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from attestation import strict_json
 from attestation.errors import EvidenceCode, EvidenceError
@@ -26,15 +26,26 @@ def hexadecimal() -> Any:
 
 @dataclass(frozen=True)
 class Collateral:
-    """Collateral of one platform or family; nothing in it is verified.  A subclass declares the fields of its TEE."""
+    """Collateral of one platform or family; nothing in it is verified.  A subclass declares the fields of its TEE.
+
+    passed_over: fields that other tools write, as text or null, and that nothing here uses.
+    """
+
+    passed_over: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
         """Decode a collateral file; raises EvidenceError `json-malformed` or `collateral-malformed`."""
         value = strict_json.loads(_text(data), max_size=MAX_COLLATERAL)
-        names = [item.name for item in fields(cls)]
-        if not isinstance(value, dict) or value.keys() != set(names):
-            raise malformed("it has other fields", sorted(names))
+        if not isinstance(value, dict):
+            raise malformed("it is no JSON object")
+        names = {item.name for item in fields(cls)}
+        if missing := names - value.keys():
+            raise malformed(f"it lacks {', '.join(sorted(missing))}", sorted(names))
+        if unknown := value.keys() - names - cls.passed_over:
+            raise malformed(f"it has a field that is not known, {min(unknown)[:64]!r}", sorted(names))
+        if any(not isinstance(value[name], str | None) for name in cls.passed_over & value.keys()):
+            raise malformed(f"{min(cls.passed_over & value.keys())} is neither text nor null")
         return cls(**{item.name: _decode(item, value[item.name]) for item in fields(cls)})
 
     def to_json(self) -> str:

@@ -63,5 +63,11 @@ class CollateralKey:
             return (self,)
         return tuple(CollateralKey(self.tee, family, self.unit) for family in _BEFORE_NAMES)
 
+    @property
+    def fetching(self) -> str:
+        """The command that fetches it, for people; AMD hands lent keys to providers alone, which give them out."""
+        lent = " --vlek FILE, the provider's certificate" if self.unit.startswith("vlek-") else ""
+        return f"`strongroom collateral fetch --evidence FILE --output FOLDER`{f' with{lent}' if lent else ''}"
+
     def __str__(self) -> str:
         return f"{self.tee}-{self.family}-{self.unit}"

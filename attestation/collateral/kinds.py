@@ -18,10 +18,13 @@ KINDS: Final[dict[str, type[Collateral]]] = {
 
 
 def decode(data: bytes) -> Collateral:
-    """Return the collateral of a file, of whichever kind its fields say; raises EvidenceError."""
-    kinds = list(dict.fromkeys(KINDS.values()))
+    """Return the collateral of a file, of the kind that most of its fields are of; raises EvidenceError."""
     value = strict_json.loads(data.decode("utf-8", "replace"), max_size=MAX_COLLATERAL)
-    for kind in kinds:
-        if isinstance(value, dict) and value.keys() == kind.__dataclass_fields__.keys():
-            return kind.from_json(data)
-    raise malformed("it has the fields of no kind", [kind.__name__ for kind in kinds])
+    names = value.keys() if isinstance(value, dict) else set()
+    kind = max(KINDS.values(), key=lambda kind: len(names & kind.__dataclass_fields__.keys()))
+    if not names & kind.__dataclass_fields__.keys():
+        raise malformed("it is no collateral of Intel's or AMD's", [sorted(each.__dataclass_fields__) for each in _ALL])
+    return kind.from_json(data)
+
+
+_ALL: Final = tuple(dict.fromkeys(KINDS.values()))

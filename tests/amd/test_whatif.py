@@ -11,6 +11,7 @@ import pytest
 from attestation.amd.abi import GuestPolicy, SigningKey
 from attestation.amd.errors import SnpFinding
 from attestation.amd.tcb import Product
+from attestation.changes import Change, with_all
 from attestation.explain import explanation
 from attestation.policy import load_policy
 from attestation.report import Report, examine
@@ -176,3 +177,20 @@ def test_an_author_s_digest_without_a_key_that_vouches_is_helped_by_no_policy() 
     assert changes is not None
     assert changes.changes == ()
     assert changes.remaining == ("snp-author-key",)
+
+
+def test_changes_that_stand_only_beside_each_other_are_found_among_others_that_do_not_load() -> None:
+    policy = load_policy({"version": 1, "preset": "production", "evidence": {}, "snp": kit.policy_map()["snp"]})
+    waived = Change("snp-revocation", "snp", "dangerous_crl_absent", True, "dangerous_crl_absent = true")
+    kind = Change("snp-signing-key", "snp", "signing_keys", ("vlek",), 'signing_keys: add "vlek"')
+    provider = Change("snp-csp-id", "snp", "csp_id", ("CN=cloud",), 'csp_id: add "CN=cloud"')
+    tried = with_all(policy, (waived, kind, provider))
+    assert [change.code for change in tried.made] == ["snp-signing-key", "snp-csp-id"]
+    assert [each.change.code for each in tried.excluded] == ["snp-revocation"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_revocation_is_told_to_hold_only_where_the_collateral_has_a_list(*, listed: bool) -> None:
+    words = explanation(examined(kit.policy_map(dangerous_crl_absent=True), snp(crl=listed))).text()
+    assert ("revocation and dates hold" in words) is listed
+    assert ("no revocation list was consulted" in words) is not listed

@@ -83,6 +83,7 @@ def test_a_time_is_any_of_rfc_3339_or_unix_seconds(text: str) -> None:
         "2025-07-01T00:00:00",
         "2025-07-01",
         "2025-07-01T00:00Z",
+        "1751328000000",
         "2025-07-01T00:00:61Z",
         "2025-07-01T00:00:00+24:00",
         "2025-07-01T00:00:00+0200",
@@ -563,3 +564,14 @@ def test_the_platforms_state_shows_in_the_evidence(
     status, found = verdict(made(home, tee))
     assert status == 10
     assert code in {each["code"] for each in found["findings"] if not each["passed"]}
+
+
+@pytest.mark.parametrize("command", ["verify", "explain"])
+def test_programs_read_no_acceptance_and_the_status_also_where_nothing_could_be_examined(
+    files: list[object], command: str
+) -> None:
+    result = run(attest, command, *files[:1], "nowhere", *files[2:], "--json")
+    told = json.loads(result.output)
+    assert (told["accepted"], told["exit_code"]) == (False, result.exit_code)
+    assert told["error"]["code"] == ManifestCode.FILE_UNAVAILABLE
+    assert result.exit_code == int(ManifestCode.FILE_UNAVAILABLE.fault)

@@ -306,3 +306,9 @@ def test_floors_of_intels_components_are_lowered_to_what_was_found(kit_of: Any) 
     found = changed(examine(kit_of.sim_quote(), collateral=collateral, policy=policy, now=kit_of.NOW))
     assert [change.text for change in found.changes] == [f"[{tee}.tcb_components_min] pcesvn = 13"]
     assert found.remaining == ()
+
+
+def test_revocation_is_told_to_hold_only_where_a_list_was_consulted() -> None:
+    consulted, not_consulted = "revocation and dates hold", "no revocation list was consulted"
+    assert consulted in text(report(kit.sim_quote()))
+    assert not_consulted in text(examine(nitro.simulated(), now=nitro.NOW, policy=nitro.policy()))

@@ -396,3 +396,13 @@ def test_what_is_captured_besides_evidence_is_not_taken_for_any() -> None:
         result = CliRunner().invoke(attest, ["verify", "--evidence", str(path)])
         assert result.exit_code == 20, path.name
         assert "evidence-unknown" in result.output, path.name
+
+
+def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_it() -> None:
+    assert unwrap(b"\xef\xbb\xbf" + kit.sim_quote().hex().encode()).evidence == kit.sim_quote()
+
+
+def test_an_empty_file_is_told_to_be_empty() -> None:
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN) as refusal:
+        unwrap(b"")
+    assert refusal.value.found == "no bytes at all"

@@ -534,3 +534,31 @@ def test_a_list_of_somebody_else_is_not_shown(tmp_path: Path, verifier: list[obj
     (tmp_path / "feed.json").write_text(feed(entry(), signer=STRANGER), encoding="utf-8")
     result = run("feed", "show", tmp_path / "feed.json", "--key", tmp_path / "v.pub")
     failed(result, PolicyCode.FEED_SIGNATURE)
+
+
+@pytest.mark.parametrize("chain", [None, "-----BEGIN CERTIFICATE-----"])
+def test_the_chain_that_dcap_qvl_keeps_beside_its_collateral_is_passed_over(
+    tmp_path: Path, root: Path, chain: str | None
+) -> None:
+    kept = json.loads(platform().collateral(NOW).to_json()) | {"pck_certificate_chain": chain}
+    (tmp_path / "qvl.json").write_text(json.dumps(kept), encoding="utf-8")
+    result = run("import", tmp_path / "qvl.json", "--output", tmp_path / "new", "--simulated-root", root)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda held: held.pop("pck_crl"), "it lacks pck_crl"),
+        (lambda held: held.update(pck_clr=""), "not known, 'pck_clr'"),
+        (lambda held: held.update(pck_certificate_chain=1), "neither text nor null"),
+        (lambda held: held.clear(), "no collateral of Intel's or AMD's"),
+    ],
+    ids=["a field is missing", "a field is misspelt", "a chain of another type", "no field at all"],
+)
+def test_collateral_with_other_fields_is_told_which(tmp_path: Path, root: Path, change: Any, words: str) -> None:
+    held = json.loads(platform().collateral(NOW).to_json())
+    change(held)
+    (tmp_path / "odd.json").write_text(json.dumps(held), encoding="utf-8")
+    result = run("import", tmp_path / "odd.json", "--output", tmp_path / "new", "--simulated-root", root)
+    assert words in failed(result, EvidenceCode.COLLATERAL_MALFORMED).message

@@ -16,6 +16,7 @@ from attestation import evidence
 from attestation.appraise import appraise as appraise_one
 from attestation.appraise import open_session
 from attestation.cli import attest
+from attestation.collateral.cli import bundle_command
 from attestation.composite import SessionClaims, appraise_composite
 from attestation.ear import issue_token, open_token
 from attestation.ear.errors import EarCode
@@ -299,3 +300,22 @@ def test_show_saves_what_the_claims_are_read_from(tmp_path: Path, monkeypatch: p
     assert json.loads(result.output)["handshake_hash"] == HASH.hex()
     assert EvidenceRecord.decode((tmp_path / "record").read_bytes()) == sent
     assert run("show", tmp_path / "record", "--claims", tmp_path / "again").exit_code == 2
+
+
+def test_a_bundle_carries_the_devices_and_leads_to_the_same_verdict(tmp_path: Path) -> None:
+    sent, collateral = record(claims_for(gpus())), sgx.platform().collateral(NOW)
+    (tmp_path / "both.json").write_bytes(together(sent, gpus()))
+    (tmp_path / "held.json").write_text(collateral.to_json(), encoding="utf-8")
+    (tmp_path / "root.pem").write_bytes(sgx.platform().root_pem)
+    options = ["--collateral", "held.json", "--simulated-root", "root.pem", "--output", "bundle.json"]
+    made = CliRunner().invoke(
+        bundle_command,
+        ["--evidence", *(str(tmp_path / each) if "." in each else each for each in ["both.json", *options])],
+    )
+    assert made.exit_code == 0, made.output
+    data = (tmp_path / "bundle.json").read_bytes()
+    report = examine(data, now=NOW, policy=policy(), roots=roots())
+    assert report.gpu == gpus()
+    assert codes(report) == [SessionFinding.DEVICES]
+    known = examine(data, now=NOW, policy=policy(), roots=roots(), session=SessionClaims.of(sent, HASH))
+    assert known.accepted, codes(known)
