@@ -38,7 +38,7 @@ def parse_moment(text: str) -> int:
 
 def _within(second: int) -> int:
     if second > _LAST:
-        raise ValueError("beyond the year 9999")
+        raise ValueError("not a time up to the year 9999")
     return second
 
 
