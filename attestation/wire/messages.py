@@ -79,6 +79,10 @@ class TensorSpec:
     shape: tuple[int, ...]
     size: int
 
+    def announced(self) -> list[Any]:
+        """Return the four items that stand in a header."""
+        return [self.name, self.dtype, list(self.shape), self.size]
+
 
 @dataclass(frozen=True)
 class Body:
@@ -105,8 +109,8 @@ def _encode_body(header: Mapping[str, canonical.Value], tensors: Mapping[str, np
     specs: list[list[Any]] = []
     buffers: list[bytes] = []
     for name, array in (tensors or {}).items():
-        dtype, data = _flatten(name, array)
-        specs.append([name, dtype, list(array.shape), len(data)])
+        spec, data = flatten(name, array)
+        specs.append(spec.announced())
         buffers.append(data)
     content = dict(header)
     if tensors is not None:
@@ -211,6 +215,12 @@ def _unpacker(data: memoryview) -> msgpack.Unpacker:
     )
     unpacker.feed(data)
     return unpacker
+
+
+def flatten(name: str, array: npt.NDArray[Any]) -> tuple[TensorSpec, bytes]:
+    """Return how a message announces a tensor, and the bytes that travel; raises WireError `message-malformed`."""
+    dtype, data = _flatten(name, array)
+    return TensorSpec(name, dtype, tuple(array.shape), len(data)), data
 
 
 def _flatten(name: str, array: npt.NDArray[Any]) -> tuple[str, bytes]:

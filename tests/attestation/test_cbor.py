@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation import cbor, cose
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.types import cbor, cose
 from tests.attestation.kit import outcome, refused
 
 LIMIT = 4096

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from attestation import cbor, cose, evidence, strict_json, strict_x509
+from attestation import evidence, strict_json, strict_x509
 from attestation.amd.abi import parse_report
 from attestation.amd.certificates import read_root
 from attestation.amd.collateral import SnpCollateral
@@ -53,7 +53,7 @@ from attestation.tpm.abi import parse_evidence as parse_tpm
 from attestation.tpm.attest import Attest
 from attestation.tpm.public import Public
 from attestation.tpm.signature import Signature
-from attestation.types import Claims, EvidenceRecord, OwnerState
+from attestation.types import Claims, EvidenceRecord, OwnerState, cbor, cose
 from attestation.wire.address import parse_address
 from attestation.wire.frames import Frame, FrameDecoder, encode_frame, parse_error
 from attestation.wire.messages import MessageType, decode_body, encode_body
