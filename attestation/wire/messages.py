@@ -138,7 +138,7 @@ def _decode_body(content: memoryview, max_containers: int) -> Body:
         raise WireError(WireCode.MESSAGE_MALFORMED, "the header is longer than the message or its bound")
     value = canonical.decode(content[4:end], max_size=MAX_HEADER, max_containers=max_containers)
     header = fields.of_type(value, "header", dict)
-    specs = tuple(_spec(item) for item in fields.list_of(header.pop("tensors", []), "tensors", MAX_TENSORS))
+    specs = tuple(read_spec(item) for item in fields.list_of(header.pop("tensors", []), "tensors", MAX_TENSORS))
     if len({spec.name for spec in specs}) != len(specs):
         raise WireError(WireCode.MESSAGE_MALFORMED, "two tensors share a name")
     buffers = []
@@ -152,7 +152,8 @@ def _decode_body(content: memoryview, max_containers: int) -> Body:
     return Body(header, specs, tuple(buffers))
 
 
-def _spec(item: object) -> TensorSpec:
+def read_spec(item: object) -> TensorSpec:
+    """Read how a message announces a tensor; raises WireError `message-malformed` or ManifestError `field-invalid`."""
     parts = fields.list_of(item, "tensor", 4)
     if len(parts) != 4:
         raise WireError(WireCode.MESSAGE_MALFORMED, "a tensor is announced by four items")
