@@ -26,7 +26,7 @@ from attestation.types.receipt_errors import ReceiptCode, ReceiptError
 from attestation.wire.commitments import SALT_SIZE, Direction, combine, received, sent
 from attestation.wire.messages import Body
 from manifests import fields
-from manifests.errors import ManifestError
+from manifests.errors import ManifestError, StrongroomError
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ class Origin:
     def collateral(self) -> Collateral | None:
         """What the vendor says of the platform, fetched once; None where its evidence needs none."""
         return evidence.collateral_for(evidence.parse(self.record.quote), self.source)
+
+    def collateral_if_held(self) -> Collateral | None:
+        """Return the collateral, or None where it is not to be had: a receipt that nobody asked for costs no answer."""
+        try:
+            return self.collateral
+        except StrongroomError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,8 @@ def take_receipt(
     findings = [signature(signed, attested.claims), *compare(signed.receipt, noted)]
     if failed := [finding for finding in findings if not finding.passed]:
         raise refused(failed)
-    return ReceiptBundle(data, origin.record, origin.collateral, noted, now, openings)
+    collateral = origin.collateral if wanted else origin.collateral_if_held()
+    return ReceiptBundle(data, origin.record, collateral, noted, now, openings)
 
 
 def _read(value: object) -> tuple[bytes, dict[Direction, bytes]]:
