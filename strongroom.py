@@ -48,7 +48,7 @@ _COMMANDS = {
     "owner": ("manifests.cli:owner", "Make keys of owners, recipients and clients; show public keys."),
     "receipt": (
         "attestation.receipts.cli:receipt",
-        "Verify receipts offline, show them, disclose what they commit to.",
+        "Verify, show and disclose receipts; needs no network.",
     ),
     "rewrap": ("manifests.cli:rewrap", "Add or replace a recipient of a sealed model."),
     "seal": ("manifests.cli:seal_command", "Seal an ONNX model for its recipients."),

@@ -64,22 +64,7 @@ def decode(data: bytes, *, max_size: int, indefinite: bool = False, ordered: boo
 
 def encode(value: Value) -> bytes:
     """Encode a value of the subset, keys in the order that they have; raises ValueError for anything else."""
-    if value is None or isinstance(value, bool):
-        return _SIMPLE_HEADS[value]
-    if isinstance(value, int):
-        return _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
-    if isinstance(value, bytes):
-        return _head(_BYTES, len(value)) + value
-    if isinstance(value, str):
-        raw = value.encode("utf-8")
-        return _head(_TEXT, len(raw)) + raw
-    if isinstance(value, list | tuple):
-        return _head(_ARRAY, len(value)) + b"".join(map(encode, value))
-    if isinstance(value, dict):
-        return _head(_MAP, len(value)) + b"".join(encode(key) + encode(item) for key, item in value.items())
-    if isinstance(value, Tag):
-        return _head(_TAG, value.number) + encode(value.value)
-    raise ValueError(f"{type(value).__name__} is outside the subset of CBOR")
+    return _encode(value, ordered=False)
 
 
 def encode_ordered(value: Value) -> bytes:
@@ -87,15 +72,27 @@ def encode_ordered(value: Value) -> bytes:
 
     That is the core deterministic encoding of RFC 8949, section 4.2.1.  Raises ValueError as `encode` does.
     """
-    return encode(_in_order(value))
+    return _encode(value, ordered=True)
 
 
-def _in_order(value: Value) -> Value:
-    if isinstance(value, dict):
-        return {key: _in_order(value[key]) for key in sorted(value, key=encode)}
+def _encode(value: Value, *, ordered: bool) -> bytes:
+    if isinstance(value, bytes):
+        return _head(_BYTES, len(value)) + value
+    if isinstance(value, str):
+        raw = value.encode("utf-8")
+        return _head(_TEXT, len(raw)) + raw
+    if value is None or isinstance(value, bool):
+        return _SIMPLE_HEADS[value]
+    if isinstance(value, int):
+        return _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
     if isinstance(value, list | tuple):
-        return [_in_order(item) for item in value]
-    return Tag(value.number, _in_order(value.value)) if isinstance(value, Tag) else value
+        return _head(_ARRAY, len(value)) + b"".join([_encode(item, ordered=ordered) for item in value])
+    if isinstance(value, dict):
+        pairs = [(_encode(key, ordered=ordered), _encode(item, ordered=ordered)) for key, item in value.items()]
+        return _head(_MAP, len(value)) + b"".join(map(b"".join, sorted(pairs) if ordered else pairs))
+    if isinstance(value, Tag):
+        return _head(_TAG, value.number) + _encode(value.value, ordered=ordered)
+    raise ValueError(f"{type(value).__name__} is outside the subset of CBOR")
 
 
 def _head(major: int, argument: int) -> bytes:

@@ -22,7 +22,7 @@ CONTENT_TYPE: Final = "application/vnd.strongroom.receipt+cbor"
 RECEIPT: Final = signing.label("receipt")
 """The external_aad: nothing else that is signed with COSE can be taken for a receipt."""
 MAX_RECEIPT: Final = 4096
-"""A receipt takes some 800 bytes; the rest is room for more checks."""
+"""A receipt takes some 750 bytes; the rest is room for more checks."""
 MAX_CHECKS: Final = 16
 MAX_WORD: Final = 32
 """Characters of a check's name, and of the form of the outputs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,3 +211,31 @@ def test_the_verifier_written_from_the_page_agrees(served: Deployment) -> None:
     assert verify_independently(data)["serial"] == bundle.signed().receipt.serial
     with pytest.raises(RefusedError):
         verify_independently(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_the_commands_of_the_page_run_as_they_stand_there(
+    served: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the names of this deployment in the places of the page's."""
+    page = (Path(__file__).parents[2] / "docs" / "receipts.md").read_text(encoding="utf-8")
+    block = page.split("```sh\n")[1].split("```")[0].replace("\\\n", " ")
+    names = {
+        "ADDRESS": served.address,
+        "tumour": "linear",
+        "X=": "x=",
+        " probabilities": " y",
+        "policy.toml": str(served.policy_path),
+        "collateral/": str(served.collateral_dir),
+    }
+    for word, name in names.items():
+        assert word in block
+        block = block.replace(word, name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    np.save("patients.npy", ROWS)
+    lines = [shlex.split(line) for line in block.splitlines()]
+    assert [words[:3][-1] for words in lines[1:]] == ["verify", "verify", "show", "disclose"]
+    for command, *words in lines:
+        assert command == "strongroom"
+        served.commands.run(*words)
+    assert report(served, ReceiptBundle.load("for-the-auditor.receipt")).accepted

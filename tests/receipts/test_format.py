@@ -62,7 +62,7 @@ def payload(**changes: Any) -> bytes:
     return message(payload=cbor.encode_ordered(kit.receipt().to_map() | changes))
 
 
-def test_a_receipt_is_a_tagged_message_of_some_800_bytes() -> None:
+def test_a_receipt_is_a_tagged_message_of_some_750_bytes() -> None:
     data = kit.signed()
     assert data.startswith(b"\xd2\x84")
     assert 600 < len(data) < 900
