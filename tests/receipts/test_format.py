@@ -31,6 +31,8 @@ from tests.receipts.independent_verifier import RefusedError
 from tests.receipts.independent_verifier import verify as verify_independently
 
 GOLDEN = Path(__file__).parent / "golden"
+LASTING = ("accepted", "platform", "at", "tee", "measurement", "receipt", "openings")
+"""What later releases say of a receipt of today, whatever they check besides."""
 
 
 def refusal(function: Callable[[], object]) -> ErrorCode:
@@ -286,7 +288,8 @@ def test_the_first_versions_golden_file_verifies_for_good() -> None:
     assert bundle.encode() == data
     held = Held.of(bundle)
     report = examine(held, load_policy(GOLDEN / "v1.policy.toml"), bundle.time)
-    assert report_map(report, held) == json.loads((GOLDEN / "v1.json").read_text(encoding="utf-8"))
+    told = report_map(report, held)
+    assert {name: told[name] for name in LASTING} == json.loads((GOLDEN / "v1.json").read_text(encoding="utf-8"))
     assert report.accepted
     assert verify_independently(data) == report.receipt.to_map()
 
