@@ -46,6 +46,10 @@ _COMMANDS = {
     "manifest": ("manifests.gramine.cli:manifest", "Render and measure the enclave's manifest."),
     "model": ("manifests.cli:model", "Describe ONNX models before they are sealed."),
     "owner": ("manifests.cli:owner", "Make keys of owners, recipients and clients; show public keys."),
+    "receipt": (
+        "attestation.receipts.cli:receipt",
+        "Verify, show and disclose receipts; needs no network.",
+    ),
     "rewrap": ("manifests.cli:rewrap", "Add or replace a recipient of a sealed model."),
     "seal": ("manifests.cli:seal_command", "Seal an ONNX model for its recipients."),
     "sim": ("attestation.sim.cli:sim", "Make and inspect a simulated platform."),

@@ -26,6 +26,7 @@ MODULES = (
     "attestation.nvidia.errors",
     "attestation.ratls.errors",
     "attestation.tpm.errors",
+    "attestation.types.receipt_errors",
     "enclave.errors",
     "host.errors",
     "evaluation.demo.errors",

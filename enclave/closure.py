@@ -95,10 +95,11 @@ def _check_values() -> None:
 
 
 def _rehearse() -> None:
-    """Draw keys, sign, and hold a session with ourselves: libraries load parts of themselves at their first use."""
+    """Draw keys, sign, commit, and hold a session with ourselves: libraries load parts of themselves at first use."""
     from attestation.binding import InclusionProof
     from attestation.types import EvidenceRecord
-    from attestation.wire.messages import MessageType
+    from attestation.wire.commitments import Direction, commit
+    from attestation.wire.messages import MessageType, TensorSpec
     from attestation.wire.session import ClientSession, ServerSession
     from manifests.sealed.recipients import RecipientKey
     from manifests.signing import Signer, verify
@@ -106,6 +107,7 @@ def _rehearse() -> None:
     RecipientKey.generate().public  # noqa: B018 - deriving it is what loads the library's parts
     signer = Signer.generate()
     verify(signer.public, b"", b"", signer.sign(b"", b""))
+    commit(Direction.INPUT, bytes(32), [(TensorSpec("x", "int8", (1,), 1), b"0")])
     client, server = ClientSession(), ServerSession(tickets=None)
     server.receive(client.start())
     client.receive(server.send_evidence(EvidenceRecord(b"", b"", InclusionProof(0, 1, ()), "none")))

@@ -15,8 +15,10 @@ from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.identity import Identity
 from enclave.provision import ControlState, Header, Job
+from enclave.receipts import verdict_of
 from enclave.service import Service, listing
 from manifests import canonical, fields
+from manifests.receipts import Receipts
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,16 @@ class Reply:
 class Caller:
     """What a session's operations know of it.
 
-    began: the generation of revocations at its start.  resumed: it has no evidence of its own.  touched: owners
-    whose models it has used, and the one that its client is known to.
+    began: the generation of revocations at its start.  resumed: it has no evidence of its own.  origin: handshake hash
+    of the session that has it, which is another one in a resumed session.  touched: owners whose models it has used,
+    and the one that its client is known to.
     """
 
     began: int = 0
 
     resumed: bool = False
     evidence_digest: bytes = b""
+    origin: bytes = b""
     identity: Identity | None = None
     touched: set[bytes] = field(default_factory=set)
     control: ControlState = field(default_factory=ControlState)
@@ -79,12 +83,27 @@ class Operations:
             raise EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew")
 
     def _infer(self, caller: Caller, body: Body) -> Reply:
-        value = fields.closed_map(body.header, "request", ("op", "id", "model"))
+        value = fields.closed_map(body.header, "request", ("op", "id", "model"), ("receipt",))
+        wanted = fields.of_type(value.get("receipt", False), "receipt", bool)
         model = self._service.resolve(value["model"])
         caller.touched.add(model.owner)
         tensors = model.answer(body)
         beat, epoch = self._service.owners.beat(model)
-        return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
+        header: Header = {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
+        if wanted or model.manifest.receipts is Receipts.ALWAYS:
+            facts = {
+                "evidence": caller.evidence_digest,
+                "session": caller.control.handshake_hash,
+                "origin": caller.origin,
+                "request": value["id"],
+                "model": model.digest,
+                "owner": model.owner,
+                "epoch": model.epoch,
+                "broker_time": beat,
+                "broker_epoch": epoch,
+            }
+            header["receipt"] = self._service.receipts.issue(facts, verdict_of(model.manifest), body, tensors)
+        return Reply(header, tensors)
 
     def _models(self, caller: Caller, header: Header) -> Reply:
         del caller  # the listing is the same for everybody
@@ -98,7 +117,7 @@ class Operations:
         identity = b"" if caller.identity is None else caller.identity.encode()
         with self._service.owners.lock:  # no revocation comes between the question and the ticket
             self.check_revoked(caller)
-            ticket, psk = self._service.tickets.issue(identity, caller.evidence_digest)
+            ticket, psk = self._service.tickets.issue(identity, caller.evidence_digest, caller.origin)
         return Reply({"ticket": ticket, "psk": psk})
 
     def _provision(self, caller: Caller, header: Header) -> Job:

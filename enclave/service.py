@@ -15,6 +15,7 @@ from enclave.models import LoadedModel, ModelLoader
 from enclave.owners import Owners
 from enclave.provision import Provisioner, model_reference
 from enclave.quoter import Quoter
+from enclave.receipts import Receipts
 from enclave.tickets import ArenaTickets
 from enclave.worker import Worker
 from manifests import canonical
@@ -47,6 +48,7 @@ class Service:
         """Evidence of the enclave's devices, which answered for this start of the process; empty without any."""
         self._device_digest = device_digest(self.devices) if self.devices else b""
         self.tickets = ArenaTickets(arena)
+        self.receipts = Receipts(self.keys)
         self.owners = Owners(settings.owners, self._changed)
         self.quoter = Quoter(attester, settings.limits.max_half_open, lost=channel.shut)
         self.worker = Worker("loader", MAX_WAITING_LOADS)

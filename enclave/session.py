@@ -149,8 +149,10 @@ class Session:
             self._caller.resumed = True
             self._know(Identity.decode(done.ticket.identity))
             self._caller.evidence_digest = done.ticket.evidence_digest
+            self._caller.origin = done.ticket.origin
             self._is_open = True
             return None
+        self._caller.origin = done.handshake_hash
         self._claims = self._service.claims()
         leaf = session_leaf(done.handshake_hash, self._claims)
         return Park(partial(self._ask_quote, leaf))

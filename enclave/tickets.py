@@ -20,19 +20,19 @@ class ArenaTickets:
         """Start without tickets."""
         self._arena = arena
         self._capacity = capacity
-        self._tickets: dict[bytes, tuple[Secret, bytes, bytes]] = {}
+        self._tickets: dict[bytes, tuple[Secret, bytes, bytes, bytes]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def issue(self, identity: bytes, evidence_digest: bytes) -> tuple[bytes, bytes]:
+    def issue(self, identity: bytes, evidence_digest: bytes, origin: bytes) -> tuple[bytes, bytes]:
         """Return (id, psk) of a new ticket; raises EnclaveError `arena-full`."""
         ticket_id, psk = os.urandom(TICKET_ID_SIZE), os.urandom(KEY_SIZE)
         with self._lock:
             while len(self._tickets) >= self._capacity:
                 self._pop(next(iter(self._tickets)))
-            self._tickets[ticket_id] = (self._arena.store(psk), identity, evidence_digest)
+            self._tickets[ticket_id] = (self._arena.store(psk), identity, evidence_digest, origin)
         return ticket_id, psk
 
     def take(self, ticket_id: bytes) -> ServerTicket | None:
@@ -50,7 +50,7 @@ class ArenaTickets:
         found = self._tickets.pop(ticket_id, None)
         if found is None:
             return None
-        secret, identity, evidence_digest = found
-        ticket = ServerTicket(ticket_id, bytes(secret.view), identity, evidence_digest)
+        secret, identity, evidence_digest, origin = found
+        ticket = ServerTicket(ticket_id, bytes(secret.view), identity, evidence_digest, origin)
         secret.wipe()
         return ticket

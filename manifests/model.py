@@ -16,6 +16,7 @@ import tomli_w
 
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestCode, ManifestError
+from manifests.receipts import Receipts
 from manifests.steps import PostStep, PreStep, invalid, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, check_relations, read_axes, read_tensor
 
@@ -32,7 +33,12 @@ MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
 _REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
-_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post")
+_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "receipts")
+_TOML_ORDER = (
+    *("name", "version", "epoch", "owner", "receipts", "labels", "axes"),
+    *("inputs", "outputs", "limits", "pre", "post"),
+)
+"""Scalars come before tables, or TOML would put them into one."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class ModelManifest:
     labels: tuple[str, ...] = ()
     pre: tuple[PreStep, ...] = ()
     post: tuple[PostStep, ...] = ()
+    receipts: Receipts = Receipts.ON_REQUEST
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -127,8 +134,7 @@ class ModelManifest:
     def to_toml(self, *, with_owner: bool = True) -> str:
         """Return the text that reads back as this manifest."""
         table = self.to_map() | {"owner": self.owner.hex() if with_owner else None}
-        order = ("name", "version", "epoch", "owner", "labels", "axes", "inputs", "outputs", "limits", "pre", "post")
-        text = tomli_w.dumps({name: table[name] for name in order if table[name] not in (None, [], {})})
+        text = tomli_w.dumps({name: table[name] for name in _TOML_ORDER if table.get(name) not in (None, [], {})})
         return re.sub(r"^shape = \[\n(.*?),\n\]", _on_one_line, text, flags=re.MULTILINE | re.DOTALL)
 
     def encode(self) -> bytes:
@@ -158,6 +164,7 @@ class ModelManifest:
             "labels": list(self.labels),
             "pre": [step_to_map(step) for step in self.pre],
             "post": [step_to_map(step) for step in self.post],
+            **self.receipts.to_map(),
         }
 
     @classmethod
@@ -181,6 +188,7 @@ class ModelManifest:
             labels=_labels(table.get("labels", [])),
             pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
+            receipts=Receipts.from_value(table.get("receipts", "on-request")),
         )
 
 

@@ -32,6 +32,7 @@ from attestation.nvidia import container as nvidia
 from attestation.policy import ServicePolicy, load_policy
 from attestation.policy.feed import CONTEXT as FEED
 from attestation.policy.feed import open_feed
+from attestation.receipts.bundle import ReceiptBundle
 from attestation.sim.amd_keys import AmdKeys
 from attestation.sim.platform import SimulatedPlatform
 from attestation.sim.state import State
@@ -48,9 +49,12 @@ from attestation.types import (
     OwnerState,
     Revocation,
     Right,
+    cbor,
+    cose,
 )
 from attestation.types.documents import DELEGATION, GRANT, HEARTBEAT, REVOCATION
 from attestation.types.identity import CREDENTIAL
+from attestation.types.receipt import CONTENT_TYPE, SignedReceipt
 from attestation.wire.frames import FrameDecoder
 from attestation.wire.session import ClientSession, ServerSession
 from enclave.identity import authenticate
@@ -63,7 +67,7 @@ from manifests.model import ModelManifest
 from manifests.sealed import BytesSource, inspect_sealed
 from manifests.sealed.core import MAGIC as SEALED_MAGIC
 from manifests.sealed.core import PREFIX, Core
-from manifests.signing import Signer
+from manifests.signing import Signer, digest, label
 from tests.attestation import kit
 from tests.broker.support import CHEAP, PASSPHRASE, new_home, sql
 from tests.wire.pairs import greeted, ticket_from
@@ -185,6 +189,17 @@ def read_the_documents_that_claims_show(_: Path) -> object:
         OWNER.public, bytes(1216), bytes(16), "first", (OwnerState(OWNER.public, 1, b"", signed(DELEGATION)),)
     )
     return Freshness(ServicePolicy(owners=(OWNER.public,)), EpochMemory()).admit(claims)
+
+
+@read_by("attestation.types.receipt.Receipt.from_map")
+def read_a_receipt(_: Path) -> object:
+    unsigned = cose.Sign1(cose.ED25519, cbor.encode_ordered(VALUE), bytes(64), tagged=True, content_type=CONTENT_TYPE)
+    return SignedReceipt.parse(unsigned.serialize())
+
+
+@read_by("attestation.receipts.bundle.ReceiptBundle._decode")
+def read_the_bundle_of_a_receipt(_: Path) -> object:
+    return ReceiptBundle.decode(canonical.encode([BYTES, digest(label("receipt bundle"), BYTES)]))
 
 
 @read_by("attestation.tpm.abi._decode")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
 from attestation.client.models import ModelInfo, Prediction, tensors_of
+from attestation.client.receipts import Exchange, Origin
 from attestation.client.resumption import SavedSession, save
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
 from attestation.client.session import SessionBase
@@ -48,9 +49,11 @@ class Opening(Generic[SessionT]):
 class AsyncSession(SessionBase):
     """A session for asyncio; an asynchronous context manager.  Made by `connect` or `resume`."""
 
-    def __init__(self, terms: Terms, connection: AsyncConnection, attested: SessionAppraisal, service: Service) -> None:
+    def __init__(
+        self, terms: Terms, connection: AsyncConnection, attested: SessionAppraisal, service: Service, origin: Origin
+    ) -> None:
         """Keep an open connection; use `connect`."""
-        super().__init__(terms, attested, service)
+        super().__init__(terms, attested, service, origin)
         self._connection = connection
         self._turn = asyncio.Lock()
 
@@ -83,7 +86,7 @@ class AsyncSession(SessionBase):
         if saved.usable(saved.terms.freshness.now()):
             with contextlib.suppress(WireError):
                 connection = await AsyncConnection.open(saved.call())
-                return cls(saved.terms, connection, saved.attested, saved.service())
+                return cls(saved.terms, connection, saved.attested, saved.service(), saved.origin)
         return await cls._open(saved.terms)
 
     @classmethod
@@ -91,19 +94,26 @@ class AsyncSession(SessionBase):
         connection = await AsyncConnection.open(terms.call)
         try:
             attested = connection.attested
-            return cls(terms, connection, attested, Service(terms.freshness, terms.freshness.admit(attested.claims)))
+            service = Service(terms.freshness, terms.freshness.admit(attested.claims))
+            return cls(terms, connection, attested, service, connection.origin)
         except BaseException:
             await connection.close()
             raise
 
-    async def infer(self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike]) -> Prediction:
+    async def infer(
+        self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike], *, receipt: bool | Path | str = False
+    ) -> Prediction:
         """Send tensors to a model and return its output tensors by name; see `Session.infer`."""
         tensors = tensors_of(inputs)
+        wanted = await asyncio.to_thread(self._wants, receipt=receipt)
         async with self._turn:
             if self._service.needs_listing(model):
                 self._service.learn(await self._connection.request(LISTING_REQUEST))
-            ask = self._service.infer_request(model)
-            return self._service.prediction(ask, await self._connection.request(ask.header, tensors))
+            ask = self._service.infer_request(model, receipt=wanted)
+            body = await self._connection.request(ask.header, tensors)
+            prediction = self._service.prediction(ask, body)
+            exchange = Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
+        return await asyncio.to_thread(self._receipted, exchange, receipt=receipt)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""
@@ -114,7 +124,7 @@ class AsyncSession(SessionBase):
         """Ask for a ticket with which `resume` comes back to this enclave process once, within the hour."""
         async with self._turn:
             answer = await self._connection.request(TICKET_REQUEST)
-        return save(self._terms, self._attested, self._service, read_ticket(answer))
+        return save(self._terms, self._attested, self._service, self._origin, read_ticket(answer))
 
     async def close(self) -> None:
         """End the session in order; safe to call twice."""

@@ -23,6 +23,7 @@ from attestation.client.call import (
 )
 from attestation.client.conversation import Attest, Event, Ready
 from attestation.client.errors import ClientError
+from attestation.client.receipts import Origin
 from attestation.client.refusals import closed
 from attestation.errors import WireCode, WireError
 from attestation.wire.address import TcpAddress, parse_address
@@ -68,6 +69,19 @@ class AsyncConnection:
     def handshake_hash(self) -> bytes:
         """The session's h, 64 bytes."""
         return self._conversation.handshake_hash
+
+    @property
+    def last_id(self) -> int:
+        """The number of the newest request in this session."""
+        return self._conversation.last_id
+
+    @property
+    def origin(self) -> Origin:
+        """The evidence that came in this session; raises WireError `session-state` in a resumed one."""
+        record = self._conversation.record
+        if record is None:
+            raise WireError(WireCode.SESSION_STATE, "a resumed session carries no evidence of its own")
+        return Origin(record, self.handshake_hash, self._call.party.source)
 
     @property
     def over(self) -> bool:

@@ -33,6 +33,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--output", type=_FILE, help="Write the output tensors to this .npz file.")
 @click.option("--force", is_flag=True, help="Replace the output file if there is one.")
 @click.option("--list", "listing", is_flag=True, help="List the models that the enclave serves.")
+@click.option("--receipt", type=_FILE, help="Ask for a receipt and save it in this new file; its salts are yours.")
+@click.option("--receipt-content", is_flag=True, help="Keep inputs and outputs in the receipt's file, too.")
 @click.option("--route", default="default", show_default=True, help="Deployment at that address.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for an answer.")
 @click.option("--state", type=_FILE, help="File of the highest epochs seen (else the user's own).")
@@ -50,6 +52,8 @@ def infer(
     output: Path | None,
     force: bool,
     listing: bool,
+    receipt: Path | None,
+    receipt_content: bool,
     route: str,
     timeout: float,
     state: Path | None,
@@ -67,10 +71,13 @@ def infer(
         raise click.UsageError("give a model and its inputs, or --list")
     if credential and not client_key:
         raise click.UsageError("--credential needs the --client-key that it names")
+    if (receipt and listing) or (receipt_content and not receipt):
+        raise click.UsageError("--receipt goes with a model, and --receipt-content with --receipt")
     files = _files(inputs)
-    if output:
-        require_writable(output)  # or the answer would be lost, and a request of the lease with it
-        require_free(output, overwrite=force)
+    for path, overwrite in ((output, force), (receipt, False)):
+        if path:
+            require_writable(path)  # or the answer would be lost, and a request of the lease with it
+            require_free(path, overwrite=overwrite)
     with Session.connect(
         address,
         policy=policy,
@@ -86,7 +93,10 @@ def infer(
             print_models(enclave, session.models(), as_json=as_json)
             return
         known = _find(session.models(), model) if needs_model(files) else None
-        answer = session.infer(model, read_inputs(files, known))
+        answer = session.infer(model, read_inputs(files, known), receipt=receipt is not None)
+    if receipt and answer.receipt:
+        answer.receipt.save(receipt, content=receipt_content)
+        click.echo(f"receipt: {receipt}", err=True)
     if output:
         write_outputs(output, answer, overwrite=force)
     print_answer(enclave, answer, output, as_json=as_json)

@@ -31,6 +31,7 @@ from attestation.client.call import (
 )
 from attestation.client.conversation import Attest, Conversation, Event, Ready
 from attestation.client.errors import ClientError
+from attestation.client.receipts import Origin
 from attestation.client.refusals import closed
 from attestation.client.trust import Decision, RelyingParty, require
 from attestation.collateral import CollateralSource
@@ -137,6 +138,19 @@ class Connection:
     def handshake_hash(self) -> bytes:
         """The session's h, 64 bytes."""
         return self._line.conversation.handshake_hash
+
+    @property
+    def last_id(self) -> int:
+        """The number of the newest request in this session."""
+        return self._line.conversation.last_id
+
+    @property
+    def origin(self) -> Origin:
+        """The evidence that came in this session; raises WireError `session-state` in a resumed one."""
+        record = self._line.conversation.record
+        if record is None:
+            raise WireError(WireCode.SESSION_STATE, "a resumed session carries no evidence of its own")
+        return Origin(record, self.handshake_hash, self._call.party.source)
 
     @property
     def over(self) -> bool:

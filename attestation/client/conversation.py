@@ -91,7 +91,7 @@ class Conversation:
         self._decoder = FrameDecoder()
         self._route = route
         self._identity = identity
-        self._claims = b""
+        self._record: EvidenceRecord | None = None
         self._last_id = 0
         self._waiting: set[int] = set()
         self._over = False
@@ -101,6 +101,16 @@ class Conversation:
     def handshake_hash(self) -> bytes:
         """The 64 bytes h that the quote, a grant and the client's signature are bound to."""
         return self._session.handshake_hash
+
+    @property
+    def record(self) -> EvidenceRecord | None:
+        """The evidence that was sent in this conversation; None before that, and where it was resumed."""
+        return self._record
+
+    @property
+    def last_id(self) -> int:
+        """The number of the newest request; 0 before the first."""
+        return self._last_id
 
     @property
     def over(self) -> bool:
@@ -134,9 +144,8 @@ class Conversation:
     def _authentication(self) -> bytes:
         if self._authenticated or self._identity is None:
             return b""
-        record = ClientAuthentication.sign(
-            self._identity.key, self._identity.credential, self.handshake_hash, self._claims
-        )
+        claims = b"" if self._record is None else self._record.claims
+        record = ClientAuthentication.sign(self._identity.key, self._identity.credential, self.handshake_hash, claims)
         self._authenticated = True
         return self._message_frames(MessageType.AUTHENTICATE, record.encode())
 
@@ -190,7 +199,7 @@ class Conversation:
     def _event(self, event: Evidence | Resumed | Message | Closed) -> Event:
         match event:
             case Evidence(record=record):
-                self._claims = record.claims
+                self._record = record
                 return Attest(record)
             case Resumed():
                 self._authenticated = True  # the ticket carries the identity it was issued to

@@ -28,7 +28,7 @@ def read_inputs(files: Mapping[str, Path], model: ModelInfo | None) -> dict[str,
     ClientError `tensor-invalid`, or ManifestError `file-unavailable`.
     """
     declared = {tensor.name: tensor for tensor in model.inputs} if model else {}
-    return {name: _read(name, path, declared.get(name)) for name, path in files.items()}
+    return {name: read_tensor(name, path, declared.get(name)) for name, path in files.items()}
 
 
 def needs_model(files: Mapping[str, Path]) -> bool:
@@ -48,7 +48,22 @@ def write_outputs(path: Path, tensors: Mapping[str, npt.NDArray[Any]], *, overwr
     write_atomically(path, buffer.getvalue(), replace=overwrite)
 
 
-def _read(name: str, path: Path, declared: TensorInfo | None) -> npt.NDArray[Any]:
+def read_outputs(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read what `write_outputs` wrote; raises ClientError `tensor-invalid`, or ManifestError."""
+    data = read_bounded(path, MAX_INPUT)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files}
+    except Exception:  # noqa: BLE001 - numpy's reader raises many kinds, and advises to unpickle what is no array
+        raise ClientError(
+            ClientCode.TENSOR_INVALID,
+            f"{path} is not a .npz file of numbers or text",
+            remedy="give the file that `strongroom infer --output` wrote",
+        ) from None
+
+
+def read_tensor(name: str, path: Path, declared: TensorInfo | None) -> npt.NDArray[Any]:
+    """Read one tensor, as `read_inputs` does."""
     data = read_bounded(path, MAX_INPUT)
     if path.suffix != ".npy":
         return _from_json(name, data, declared)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Beat, parse_beats
+from attestation.receipts.bundle import ReceiptBundle
 from attestation.wire.messages import DTYPES, MAX_RANK, MAX_TENSOR_NAME, MAX_TENSORS
 from manifests import canonical, fields
 from manifests.errors import ManifestError
@@ -101,6 +102,8 @@ class Prediction(Mapping[str, npt.NDArray[Any]]):
         self.model = model
         self.epoch = epoch
         self.beat = beat
+        self.receipt: ReceiptBundle | None = None
+        """What the enclave signed of this answer, checked; None where it was not asked to."""
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._tensors[name]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from attestation.appraise import SessionAppraisal
 from attestation.client.call import Call
+from attestation.client.receipts import Origin
 from attestation.client.service import Service
 from attestation.client.terms import Terms
 from attestation.types import OwnerState
@@ -28,6 +29,7 @@ class SavedSession:
     ticket: Ticket
     attested: SessionAppraisal
     served: tuple[OwnerState, ...]
+    origin: Origin
 
     def __repr__(self) -> str:
         return f"<SavedSession for {self.terms.call.address}, issued at {self.ticket.issued_at}>"
@@ -47,7 +49,9 @@ class SavedSession:
         return Service(self.terms.freshness, self.served)
 
 
-def save(terms: Terms, attested: SessionAppraisal, service: Service, issued: tuple[bytes, bytes]) -> SavedSession:
+def save(
+    terms: Terms, attested: SessionAppraisal, service: Service, origin: Origin, issued: tuple[bytes, bytes]
+) -> SavedSession:
     """Keep a ticket (id, PSK) that the enclave issued just now."""
     now = int(terms.freshness.now())
     ticket = Ticket(
@@ -58,4 +62,4 @@ def save(terms: Terms, attested: SessionAppraisal, service: Service, issued: tup
         issued_at=now,
         expires=now + MAX_AGE,
     )
-    return SavedSession(terms, ticket, attested, service.served)
+    return SavedSession(terms, ticket, attested, service.served, origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Beat, Freshness, parse_beat
@@ -70,13 +70,16 @@ class Service:
         self._beats.update(beats)
         return self._listing
 
-    def infer_request(self, model: str | bytes) -> Ask:
-        """Return the request to this model; raises ClientError for a model or an owner that may get no inputs."""
+    def infer_request(self, model: str | bytes, *, receipt: bool = False) -> Ask:
+        """Return the request to this model; raises ClientError for a model or an owner that may get no inputs.
+
+        receipt: whether the answer is to carry one.
+        """
         name = ModelName.parse(model)
         ask = self._by_digest(name) if name.digest or self.freshness.service.models else self._by_name(name)
         for owner in self._owners(name) if ask.owner is None else (ask.owner,):
             self._check_alive(owner)
-        return ask
+        return replace(ask, header={**ask.header, "receipt": True}) if receipt else ask
 
     def prediction(self, ask: Ask, body: Body) -> Prediction:
         """Check the answer to an `infer_request` and return it; raises ClientError."""
@@ -194,7 +197,7 @@ def read_ticket(body: Body) -> tuple[bytes, bytes]:
 
 def _read(body: Body) -> tuple[bytes, int, Beat]:
     try:
-        value = fields.closed_map(body.header, "response", ("model", "epoch", "beat"))
+        value = fields.closed_map(body.header, "response", ("model", "epoch", "beat"), ("receipt",))
         model = fields.fixed_bytes(value["model"], "model", 64)
         return model, fields.number(value["epoch"], "epoch", 0), parse_beat(value["beat"])
     except ManifestError as error:

@@ -23,22 +23,25 @@ from attestation.appraise import SessionAppraisal
 from attestation.client import display
 from attestation.client.connection import Connection
 from attestation.client.models import ModelInfo, Prediction, tensors_of
+from attestation.client.receipts import Exchange, Origin, take_receipt
 from attestation.client.resumption import SavedSession, save
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
 from attestation.client.terms import Options, Terms, make_terms
 from attestation.collateral import CollateralSource
 from attestation.errors import WireError
 from attestation.policy import Policy
+from manifests.files import require_free, require_writable
 
 
 class SessionBase:
     """What both kinds of session know."""
 
-    def __init__(self, terms: Terms, attested: SessionAppraisal, service: Service) -> None:
+    def __init__(self, terms: Terms, attested: SessionAppraisal, service: Service, origin: Origin) -> None:
         """Keep what was agreed and what was attested."""
         self._terms = terms
         self._attested = attested
         self._service = service
+        self._origin = origin
 
     @property
     def attested(self) -> SessionAppraisal:
@@ -49,6 +52,26 @@ class SessionBase:
     def simulated(self) -> bool:
         """Whether the evidence comes from a simulated platform, and so protects nothing from its operator."""
         return self._attested.verified.simulated
+
+    def _wants(self, *, receipt: bool | Path | str) -> bool:
+        """Tell whether to ask for a receipt, after whatever could keep it from being kept; raises StrongroomError."""
+        if receipt is False:
+            return False
+        self._origin.collateral  # noqa: B018 - fetched before a request of the lease is spent
+        if receipt is not True:
+            require_writable(Path(receipt))
+            require_free(Path(receipt), overwrite=False)
+        return True
+
+    def _receipted(self, exchange: Exchange, *, receipt: bool | Path | str) -> Prediction:
+        """Return the answer with its receipt, which is checked, and saved where `receipt` is a path."""
+        now = int(self._terms.freshness.now())
+        wanted = receipt is not False
+        found = take_receipt(exchange, self._origin, self._attested, now, wanted=wanted)
+        exchange.prediction.receipt = found
+        if found is not None and not isinstance(receipt, bool):
+            found.save(receipt)
+        return exchange.prediction
 
     def __repr__(self) -> str:
         return display.text(type(self).__name__, self._terms.call.address, self._attested)
@@ -61,9 +84,11 @@ class SessionBase:
 class Session(SessionBase):
     """A session over a blocking socket; a context manager.  Made by `connect` or `resume`."""
 
-    def __init__(self, terms: Terms, connection: Connection, attested: SessionAppraisal, service: Service) -> None:
+    def __init__(
+        self, terms: Terms, connection: Connection, attested: SessionAppraisal, service: Service, origin: Origin
+    ) -> None:
         """Keep an open connection; use `connect`."""
-        super().__init__(terms, attested, service)
+        super().__init__(terms, attested, service, origin)
         self._connection = connection
         self._turn = threading.Lock()
 
@@ -95,7 +120,7 @@ class Session(SessionBase):
         if saved.usable(saved.terms.freshness.now()):
             with contextlib.suppress(WireError):
                 connection = Connection.open(saved.call())
-                return cls(saved.terms, connection, saved.attested, saved.service())
+                return cls(saved.terms, connection, saved.attested, saved.service(), saved.origin)
         return cls._open(saved.terms)
 
     @classmethod
@@ -103,24 +128,33 @@ class Session(SessionBase):
         connection = Connection.open(terms.call)
         try:
             attested = connection.attested
-            return cls(terms, connection, attested, Service(terms.freshness, terms.freshness.admit(attested.claims)))
+            service = Service(terms.freshness, terms.freshness.admit(attested.claims))
+            return cls(terms, connection, attested, service, connection.origin)
         except BaseException:
             connection.close()
             raise
 
-    def infer(self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike]) -> Prediction:
+    def infer(
+        self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike], *, receipt: bool | Path | str = False
+    ) -> Prediction:
         """Send tensors to a model and return its output tensors by name.
 
-        model: a name, `<owner hex>/<name>`, or a digest (64 bytes or 128 hex digits).  Raises RemoteError for a
-        request that the enclave refuses (the session goes on), ClientError for an answer that is stale or rolled
-        back, and for one that does not come.
+        model: a name, `<owner hex>/<name>`, or a digest (64 bytes or 128 hex digits).  receipt: whether to ask for a
+        receipt, which the answer then has as `receipt`; a path: the new file to save it in, too, without the tensors.
+        Raises RemoteError for a request that the enclave refuses (the session goes on), ClientError for an answer
+        that is stale or rolled back, and for one that does not come, ReceiptError for a receipt that is not of this
+        request, ManifestError for its file.
         """
         tensors = tensors_of(inputs)
+        wanted = self._wants(receipt=receipt)
         with self._turn:
             if self._service.needs_listing(model):
                 self._service.learn(self._connection.request(LISTING_REQUEST))
-            ask = self._service.infer_request(model)
-            return self._service.prediction(ask, self._connection.request(ask.header, tensors))
+            ask = self._service.infer_request(model, receipt=wanted)
+            body = self._connection.request(ask.header, tensors)
+            prediction = self._service.prediction(ask, body)
+            exchange = Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
+        return self._receipted(exchange, receipt=receipt)
 
     def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""
@@ -131,7 +165,7 @@ class Session(SessionBase):
         """Ask for a ticket with which `resume` comes back to this enclave process once, within the hour."""
         with self._turn:
             answer = self._connection.request(TICKET_REQUEST)
-        return save(self._terms, self._attested, self._service, read_ticket(answer))
+        return save(self._terms, self._attested, self._service, self._origin, read_ticket(answer))
 
     def close(self) -> None:
         """End the session in order; safe to call twice."""

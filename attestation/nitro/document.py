@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from attestation import cbor, cose
 from attestation.errors import EvidenceError
 from attestation.nitro.errors import NitroCode
+from attestation.types import cbor, cose
 
 MAX_PAYLOAD = 16 * 1024
 """Section 3.1: bstr .size (1..16384)."""

@@ -16,10 +16,10 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from attestation import cbor
 from attestation.errors import EvidenceError
 from attestation.intel import abi, td_abi
 from attestation.ratls.errors import RatlsCode
+from attestation.types import cbor
 
 INTEL_QUOTE = 60000
 """CBOR tag of evidence that is an SGX or TDX quote."""

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attestation import cbor, cose
 from attestation.intel.pem import encode_chain
 from attestation.nitro.document import PCR_SIZE
 from attestation.sim.chains import Authority384, Profile384, enrol
 from attestation.sim.pki import DAY, YEAR, derive
+from attestation.types import cbor, cose
 
 MODULE_ID = "i-00000000000000000-enc0000000000000000"
 """The module of every simulated enclave, in the form of AWS's."""

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
-from attestation import cbor
 from attestation.ratls.certificate import LEGACY, TAGGED_EVIDENCE
 from attestation.ratls.claims import INTEL_QUOTE
+from attestation.types import cbor
 
 Quoter = Callable[[bytes], bytes]
 """Report data (64 bytes) to a quote."""

@@ -79,6 +79,10 @@ class TensorSpec:
     shape: tuple[int, ...]
     size: int
 
+    def announced(self) -> list[Any]:
+        """Return the four items that stand in a header."""
+        return [self.name, self.dtype, list(self.shape), self.size]
+
 
 @dataclass(frozen=True)
 class Body:
@@ -105,8 +109,8 @@ def _encode_body(header: Mapping[str, canonical.Value], tensors: Mapping[str, np
     specs: list[list[Any]] = []
     buffers: list[bytes] = []
     for name, array in (tensors or {}).items():
-        dtype, data = _flatten(name, array)
-        specs.append([name, dtype, list(array.shape), len(data)])
+        spec, data = flatten(name, array)
+        specs.append(spec.announced())
         buffers.append(data)
     content = dict(header)
     if tensors is not None:
@@ -134,7 +138,7 @@ def _decode_body(content: memoryview, max_containers: int) -> Body:
         raise WireError(WireCode.MESSAGE_MALFORMED, "the header is longer than the message or its bound")
     value = canonical.decode(content[4:end], max_size=MAX_HEADER, max_containers=max_containers)
     header = fields.of_type(value, "header", dict)
-    specs = tuple(_spec(item) for item in fields.list_of(header.pop("tensors", []), "tensors", MAX_TENSORS))
+    specs = tuple(read_spec(item) for item in fields.list_of(header.pop("tensors", []), "tensors", MAX_TENSORS))
     if len({spec.name for spec in specs}) != len(specs):
         raise WireError(WireCode.MESSAGE_MALFORMED, "two tensors share a name")
     buffers = []
@@ -148,7 +152,8 @@ def _decode_body(content: memoryview, max_containers: int) -> Body:
     return Body(header, specs, tuple(buffers))
 
 
-def _spec(item: object) -> TensorSpec:
+def read_spec(item: object) -> TensorSpec:
+    """Read how a message announces a tensor; raises WireError `message-malformed` or ManifestError `field-invalid`."""
     parts = fields.list_of(item, "tensor", 4)
     if len(parts) != 4:
         raise WireError(WireCode.MESSAGE_MALFORMED, "a tensor is announced by four items")
@@ -211,6 +216,12 @@ def _unpacker(data: memoryview) -> msgpack.Unpacker:
     )
     unpacker.feed(data)
     return unpacker
+
+
+def flatten(name: str, array: npt.NDArray[Any]) -> tuple[TensorSpec, bytes]:
+    """Return how a message announces a tensor, and the bytes that travel; raises WireError `message-malformed`."""
+    dtype, data = _flatten(name, array)
+    return TensorSpec(name, dtype, tuple(array.shape), len(data)), data
 
 
 def _flatten(name: str, array: npt.NDArray[Any]) -> tuple[str, bytes]:

@@ -33,13 +33,15 @@ class Ticket:
 class ServerTicket:
     """What an enclave keeps of a ticket: its key, whose it is, and the digest of the evidence it was issued under.
 
-    identity: opaque bytes of the enclave's server, empty for an anonymous client.
+    identity: opaque bytes of the enclave's server, empty for an anonymous client.  origin: handshake hash (64 bytes) of
+    the session that this evidence was made for; empty where the server keeps none.
     """
 
     id: bytes
     psk: bytes = field(repr=False)
     identity: bytes
     evidence_digest: bytes
+    origin: bytes = b""
 
 
 class TicketLookup(Protocol):

@@ -70,6 +70,8 @@ class Report:
     costs: list[Cost] = field(default_factory=list)
     host: HostView | None = None
     refusals: list[Refusal] = field(default_factory=list)
+    receipt: str = ""
+    """What refuses a receipt, which is accepted else, where another model is expected."""
 
     def failures(self, attacks: Sequence[str]) -> list[str]:
         """Return what is not as claimed, one sentence each; every attack of `attacks` must have been made."""
@@ -77,6 +79,8 @@ class Report:
         found += [f"{item.attack} by {item.by}: {item.found}" for item in self.refusals if not item.as_expected]
         made = {item.attack for item in self.refusals}
         found += [f"the attack {attack!r} was not made" for attack in attacks if attack not in made]
+        if self.receipt != "receipt-model":
+            found.append("a receipt does not show which model has answered")
         if not self.models:
             found.append("no model answered")
         if self.host is None or self.host.pieces_found or not self.host.pieces_searched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def run(home: Path, narrator: Narrator) -> Report:
         _set_up(deployment, narrator)
         _serve(deployment, models, narrator, report)
         _weigh(deployment, models, narrator, report)
+        report.receipt = _receipt(deployment, models, narrator)
         _attack(Scene(deployment, installation, models[0], narrator), report)
         _audit(deployment, narrator)
     finally:
@@ -101,6 +103,25 @@ def _weigh(deployment: Deployment, models: list[DemoModel], narrator: Narrator, 
     rows = [(cost.name, f"{cost.enclave_ms} ms", f"{cost.plain_ms} ms") for cost in report.costs]
     narrator.table(("one request", "in the enclave", "plain onnxruntime"), rows)
     narrator.fact(f"attested handshake with quote and verification: {report.handshake_ms} ms")
+
+
+def _receipt(deployment: Deployment, models: list[DemoModel], narrator: Narrator) -> str:
+    """Have an answer's receipt verified from its file, and tried for the other model; returns what was found then."""
+    narrator.step("A receipt of one answer: signed by the enclave, kept in a file, verified without any network.")
+    asked, other = models
+    file = deployment.layout.home / "answer.receipt"
+    with deployment.session() as session:
+        answer = session.infer(asked.name, {name: value[:1] for name, value in asked.inputs.items()}, receipt=file)
+        digests = {model.name: model.digest.hex() for model in session.models()}
+    verify = ("receipt", "verify", file, "--policy", deployment.policy_path)
+    told = deployment.commands.json(*verify, "--model", digests[asked.name])
+    narrator.fact(
+        f"{told['platform']}: receipt {told['receipt']['serial']} of model {answer.model.hex()[:16]}… is accepted"
+    )
+    swapped = deployment.commands.run(*verify, "--model", digests[other.name], "--json", expect=(10,))
+    refused = [finding["code"] for finding in json.loads(swapped)["findings"] if not finding["passed"]]
+    narrator.refusal("by whoever expects another model", ", ".join(refused), as_expected=refused == ["receipt-model"])
+    return ", ".join(refused)
 
 
 def _classify(session: Session, model: DemoModel, narrator: Narrator, report: Report) -> views.Answer:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation import cbor, cose
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.types import cbor, cose
 from tests.attestation.kit import outcome, refused
 
 LIMIT = 4096
@@ -176,3 +176,41 @@ def test_a_cose_message_of_another_shape_is_refused(value: Any) -> None:
     assert caught.value.code in {EvidenceCode.COSE_MALFORMED, EvidenceCode.CBOR_MALFORMED}
     if value != [b"", {}, b"payload", b"signature"]:
         assert caught.value.code is EvidenceCode.COSE_MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("encoded", "ordered"),
+    [
+        ("a201000200", True),
+        ("a202000100", False),
+        ("a261620061610a", False),
+        ("a2200001f5", False),
+        ("a201002000", True),
+    ],
+    ids=["ascending", "descending", "text descending", "a negative key before another", "and after it"],
+)
+def test_the_order_of_keys_counts_where_it_is_asked_for(encoded: str, ordered: bool) -> None:
+    data = bytes.fromhex(encoded)
+    assert cbor.encode(cbor.decode(data, max_size=LIMIT)) == data
+    if ordered:
+        assert cbor.encode_ordered(cbor.decode(data, max_size=LIMIT, ordered=True)) == data
+        return
+    with refused(EvidenceCode.CBOR_MALFORMED):
+        cbor.decode(data, max_size=LIMIT, ordered=True)
+
+
+@given(values)
+def test_the_deterministic_encoding_is_one_that_decodes_in_order(value: Any) -> None:
+    data = cbor.encode_ordered(value)
+    assert cbor.decode(data, max_size=LIMIT, ordered=True) == value
+    assert cbor.encode_ordered(cbor.decode(data, max_size=LIMIT)) == data
+
+
+def test_a_content_type_stands_there_exactly_where_the_profile_has_one() -> None:
+    typed = cose.Sign1(cose.ED25519, b"payload", bytes(64), tagged=True, content_type="application/x")
+    assert cose.parse(typed.serialize(), max_size=LIMIT, content_type="application/x") == typed
+    for wanted in (None, "application/y"):
+        with refused(EvidenceCode.COSE_MALFORMED):
+            cose.parse(typed.serialize(), max_size=LIMIT, content_type=wanted)
+    with refused(EvidenceCode.COSE_MALFORMED):
+        cose.parse(cose.Sign1(cose.ED25519, b"", bytes(64)).serialize(), max_size=LIMIT, content_type="application/x")

@@ -197,7 +197,15 @@ def test_a_missing_input_file_is_a_clear_error(run, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["doubler", "--list"], ["doubler", "--input", "x"], ["--list", "--input", "x=y"]]
+    "arguments",
+    [
+        [],
+        ["doubler", "--list"],
+        ["doubler", "--input", "x"],
+        ["--list", "--input", "x=y"],
+        ["--list", "--receipt", "r"],
+        ["doubler", "--receipt-content"],
+    ],
 )
 def test_a_command_line_that_means_nothing_is_a_usage_error(run, arguments):
     assert run(*arguments).exit_code == 2

@@ -73,6 +73,7 @@ def test_the_demonstration_holds_all_that_it_claims_and_leaves_nothing(temporary
     assert report["host"]["pieces_found"] == 0
     assert {refusal["attack"] for refusal in report["refusals"]} == set(ATTACKS)
     assert all(refusal["as_expected"] for refusal in report["refusals"])
+    assert report["receipt"] == "receipt-model"
     assert report["seconds"] < 2 * 60, "a minute on an idle machine; here other tests run beside it"
     assert not list(temporary.iterdir())
     assert not still_running(temporary)

@@ -29,7 +29,7 @@ REFUSED = Refusal("debug quote", "client", ("sgx-debug",), "sgx-debug")
 
 
 def report(**changes) -> Report:
-    fields = {"models": [GOOD], "host": HostView(10, 10, 100, 0), "refusals": [REFUSED]}
+    fields = {"models": [GOOD], "host": HostView(10, 10, 100, 0), "refusals": [REFUSED], "receipt": "receipt-model"}
     return Report(**{**fields, **changes})
 
 
@@ -43,6 +43,7 @@ def test_a_run_in_which_all_is_as_claimed_has_no_failures():
         ({"models": [replace(GOOD, identical=False)]}, "differs from plain onnxruntime"),
         ({"models": []}, "no model answered"),
         ({"host": None}, "host's view"),
+        ({"receipt": ""}, "which model has answered"),
         ({"host": HostView(10, 10, 100, 1)}, "plain text"),
         ({"host": HostView(10, 10, 0, 0)}, "host's view"),
         ({"refusals": [replace(REFUSED, found=None)]}, "debug quote"),

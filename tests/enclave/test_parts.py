@@ -285,12 +285,12 @@ def test_leaves_that_wait_when_the_quoter_stops_are_told() -> None:
 def test_tickets_are_bounded_used_once_and_dropped_together() -> None:
     arena = Arena(4096)
     tickets = ArenaTickets(arena, capacity=2)
-    issued = [tickets.issue(b"who", bytes(64)) for _ in range(3)]
+    issued = [tickets.issue(b"who", bytes(64), bytes([1]) * 64) for _ in range(3)]
     assert len(tickets) == 2
     assert tickets.take(issued[0][0]) is None
     ticket = tickets.take(issued[1][0])
     assert ticket is not None
-    assert (ticket.psk, ticket.identity) == (issued[1][1], b"who")
+    assert (ticket.psk, ticket.identity, ticket.origin) == (issued[1][1], b"who", bytes([1]) * 64)
     assert tickets.take(issued[1][0]) is None
     tickets.clear()
     assert tickets.take(issued[2][0]) is None

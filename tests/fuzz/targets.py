@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from attestation import cbor, cose, evidence, strict_json, strict_x509
+from attestation import evidence, strict_json, strict_x509
 from attestation.amd.abi import parse_report
 from attestation.amd.certificates import read_root
 from attestation.amd.collateral import SnpCollateral
@@ -53,7 +53,7 @@ from attestation.tpm.abi import parse_evidence as parse_tpm
 from attestation.tpm.attest import Attest
 from attestation.tpm.public import Public
 from attestation.tpm.signature import Signature
-from attestation.types import Claims, EvidenceRecord, OwnerState
+from attestation.types import Claims, EvidenceRecord, OwnerState, cbor, cose
 from attestation.wire.address import parse_address
 from attestation.wire.frames import Frame, FrameDecoder, encode_frame, parse_error
 from attestation.wire.messages import MessageType, decode_body, encode_body
@@ -65,7 +65,7 @@ from manifests.errors import ManifestError
 from manifests.model import ModelManifest
 from manifests.sealed.core import Core
 from manifests.signing import Signer
-from tests.fuzz import seeds, targets_attesters, targets_collateral
+from tests.fuzz import seeds, targets_attesters, targets_collateral, targets_receipts
 from tests.fuzz.target import BrokenContractError, Target, check
 from tests.vectors.attestation import nitro, sgx, snp, tpm
 from tests.vectors.attestation.ratls import KEY as RATLS_KEY
@@ -434,6 +434,7 @@ TARGETS: Final = (
            _manifest_texts, (ManifestError,)),
     *targets_collateral.TARGETS,
     *targets_attesters.TARGETS,
+    *targets_receipts.TARGETS,
 )  # fmt: skip
 BY_NAME: Final = {target.name: target for target in TARGETS}
 

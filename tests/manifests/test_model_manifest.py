@@ -10,6 +10,7 @@ import pytest
 from manifests import canonical
 from manifests.errors import ManifestCode, ManifestError
 from manifests.model import Limits, ModelManifest
+from manifests.receipts import Receipts
 from manifests.steps import Cast, Label, LabelOnly, Round, Scale, Select, Softmax, TopK
 from manifests.tensors import Axis, TensorField, static
 from tests.manifests.small import OTHER_OWNER, OWNER
@@ -131,6 +132,24 @@ def test_both_encodings_bring_the_manifest_back() -> None:
     assert ModelManifest.from_toml(manifest.to_toml(with_owner=False), owner=OWNER.public) == manifest
     assert "owner" not in manifest.to_toml(with_owner=False)
     assert 'shape = ["batch", 30]' in manifest.to_toml()
+
+
+def test_receipts_are_written_only_where_the_owner_wants_them_always() -> None:
+    assert read().receipts is Receipts.ON_REQUEST
+    assert read('receipts = "on-request"\n' + COMPLETE) == read()
+    assert b"receipts" not in read().encode()
+    assert "receipts" not in read().to_toml()
+    always = read('receipts = "always"\n' + COMPLETE)
+    assert always.receipts is Receipts.ALWAYS
+    assert ModelManifest.decode(always.encode()) == always
+    assert ModelManifest.from_toml(always.to_toml()) == always
+    spelt = canonical.encode({**read().to_map(), "receipts": "on-request"})
+    with pytest.raises(ManifestError, match="spells out a default"):
+        ModelManifest.decode(spelt)
+    for wrong in ('"never"', "true", "1"):
+        with pytest.raises(ManifestError) as error:
+            read(f"receipts = {wrong}\n" + COMPLETE)
+        assert error.value.code is ManifestCode.FIELD_INVALID
 
 
 def test_the_steps_tell_what_the_graph_gets_and_what_clients_get() -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation import cbor, cose, evidence
+from attestation import evidence
 from attestation.appraise import appraise
 from attestation.errors import EvidenceCode, EvidenceError, FindingCode, PolicyCode
 from attestation.evidence import Roots
@@ -25,6 +25,7 @@ from attestation.roots import Hierarchy
 from attestation.sim.chains import Authority384, Profile384, certify, derive_key, enrol
 from attestation.sim.extension import element
 from attestation.sim.nitro import MODULE_ID, SimulatedNitro
+from attestation.types import cbor, cose
 from manifests.errors import ErrorCode
 from tests.attestation.kit import outcome, refused
 from tests.attestation.year0 import FAR, in_the_year_0

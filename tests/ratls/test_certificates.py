@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attestation import cbor, evidence
+from attestation import evidence
 from attestation.appraise import appraise
 from attestation.batch import BatchVerifier
 from attestation.collateral import CollateralKey
@@ -33,6 +33,7 @@ from attestation.sim.pki import derive_key
 from attestation.sim.ratls import RatlsProfile, certificate, claims_of, ratls_certificate, tagged_evidence
 from attestation.sim.rsa_key import derive_rsa_key
 from attestation.sim.tdx import SimulatedTdx
+from attestation.types import cbor
 from manifests.errors import ErrorCode
 from tests import flips
 from tests.attestation import kit, year0

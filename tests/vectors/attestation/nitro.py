@@ -10,7 +10,6 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from attestation import cbor, cose
 from attestation.errors import EvidenceCode as E
 from attestation.errors import FindingCode as F
 from attestation.intel import pem
@@ -18,6 +17,7 @@ from attestation.nitro.document import MAX_DOCUMENT, NitroDocument, parse_docume
 from attestation.nitro.errors import NitroCode, NitroFinding
 from attestation.sim.chains import Authority384, Profile384, certify, enrol
 from attestation.sim.nitro import MODULE_ID, NitroState, SimulatedNitro
+from attestation.types import cbor, cose
 from tests.vectors.attestation.intel import flip
 from tests.vectors.attestation.scene import CREATED, DAY, LAST, NOW, REPORT_DATA, SEED, Scene, edges, merged
 from tests.vectors.attestation.vector import Vector

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from attestation import cbor
 from attestation.errors import EvidenceCode as E
 from attestation.errors import FindingCode as F
 from attestation.ratls.certificate import LEGACY, TAGGED_EVIDENCE
@@ -20,6 +19,7 @@ from attestation.ratls.errors import RatlsCode
 from attestation.sim.pki import derive_key
 from attestation.sim.ratls import RatlsProfile, certificate, claims_of, ratls_certificate, tagged_evidence
 from attestation.sim.rsa_key import derive_rsa_key
+from attestation.types import cbor
 from manifests.errors import ErrorCode
 from tests.attestation.year0 import FAR, in_the_year_0
 from tests.vectors.attestation import sgx, tdx

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attestation import cbor
 from attestation.amd.errors import SnpCode
 from attestation.azure.errors import AzureCode
 from attestation.errors import EvidenceCode as E
@@ -13,6 +12,7 @@ from attestation.nvidia.errors import NvidiaCode
 from attestation.ratls.errors import RatlsCode
 from attestation.sim.ratls import RatlsProfile, certificate
 from attestation.tpm.errors import TpmCode
+from attestation.types import cbor
 from tests.vectors.attestation import azure_snp, nitro, nvidia, ratls, sgx, snp, tdx, tpm
 from tests.vectors.attestation.intel import put
 from tests.vectors.attestation.scene import Scene

@@ -6,7 +6,8 @@ The subset is integers of 64 bits, byte strings, UTF-8 text, arrays, maps with i
 and null.  Heads take their shortest form, lengths are definite, and no key comes twice, so that whatever decodes
 encodes to the very same bytes; the order of a map's keys is kept.  One relaxation has to be asked for:
 `indefinite` admits arrays and maps that end with a break, as AWS writes them, and then the bytes cannot be made again
-from the value: keep them.
+from the value: keep them.  And one restriction: `ordered` demands the keys' order of section 4.2.1, too, so that a
+value has one encoding altogether; `encode_ordered` writes that.
 
 Libraries in use (cbor2 among them) accept long heads, indefinite strings, repeated keys and trailing bytes, and have
 no switch that refuses them; that is why this reader is our own.
@@ -48,13 +49,13 @@ class Tag:
     value: Value
 
 
-def decode(data: bytes, *, max_size: int, indefinite: bool = False) -> Value:
+def decode(data: bytes, *, max_size: int, indefinite: bool = False, ordered: bool = False) -> Value:
     """Decode one value that uses up `data`; raises EvidenceError `cbor-malformed`, and nothing else."""
     if len(data) > max_size:
         raise EvidenceError(
             EvidenceCode.CBOR_MALFORMED, "the CBOR value is too large", expected=max_size, found=len(data)
         )
-    reader = _Reader(bytes(data), indefinite=indefinite)
+    reader = _Reader(bytes(data), indefinite=indefinite, ordered=ordered)
     value = reader.value(MAX_DEPTH)
     if reader.at != len(data):
         reader.refuse("bytes follow the value")
@@ -63,21 +64,34 @@ def decode(data: bytes, *, max_size: int, indefinite: bool = False) -> Value:
 
 def encode(value: Value) -> bytes:
     """Encode a value of the subset, keys in the order that they have; raises ValueError for anything else."""
-    if value is None or isinstance(value, bool):
-        return _SIMPLE_HEADS[value]
-    if isinstance(value, int):
-        return _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
+    return _encode(value, ordered=False)
+
+
+def encode_ordered(value: Value) -> bytes:
+    """Encode a value of the subset with the keys of every map in ascending order of their encodings.
+
+    That is the core deterministic encoding of RFC 8949, section 4.2.1.  Raises ValueError as `encode` does.
+    """
+    return _encode(value, ordered=True)
+
+
+def _encode(value: Value, *, ordered: bool) -> bytes:
     if isinstance(value, bytes):
         return _head(_BYTES, len(value)) + value
     if isinstance(value, str):
         raw = value.encode("utf-8")
         return _head(_TEXT, len(raw)) + raw
+    if value is None or isinstance(value, bool):
+        return _SIMPLE_HEADS[value]
+    if isinstance(value, int):
+        return _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
     if isinstance(value, list | tuple):
-        return _head(_ARRAY, len(value)) + b"".join(map(encode, value))
+        return _head(_ARRAY, len(value)) + b"".join([_encode(item, ordered=ordered) for item in value])
     if isinstance(value, dict):
-        return _head(_MAP, len(value)) + b"".join(encode(key) + encode(item) for key, item in value.items())
+        pairs = [(_encode(key, ordered=ordered), _encode(item, ordered=ordered)) for key, item in value.items()]
+        return _head(_MAP, len(value)) + b"".join(map(b"".join, sorted(pairs) if ordered else pairs))
     if isinstance(value, Tag):
-        return _head(_TAG, value.number) + encode(value.value)
+        return _head(_TAG, value.number) + _encode(value.value, ordered=ordered)
     raise ValueError(f"{type(value).__name__} is outside the subset of CBOR")
 
 
@@ -93,10 +107,11 @@ def _head(major: int, argument: int) -> bytes:
 class _Reader:
     """Reads values from front to back."""
 
-    def __init__(self, data: bytes, *, indefinite: bool) -> None:
+    def __init__(self, data: bytes, *, indefinite: bool, ordered: bool) -> None:
         self.at = 0
         self._data = data
         self._indefinite = indefinite
+        self._ordered = ordered
         self._left = MAX_ITEMS
 
     def refuse(self, why: str) -> NoReturn:
@@ -170,10 +185,16 @@ class _Reader:
 
     def _map(self, count: int, depth: int) -> dict[int | str, Value]:
         result: dict[int | str, Value] = {}
+        last = b""
         for _ in self._counted(count):
+            start = self.at
             key = self.value(0)
             if type(key) not in {int, str} or key in result:
                 self.refuse("a key is repeated, or neither an integer nor text")
+            raw = self._data[start : self.at]
+            if self._ordered and raw <= last:
+                self.refuse("the keys of a map are not in order")
+            last = raw
             result[key] = self.value(depth - 1)
         return result
 

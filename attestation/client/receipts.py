@@ -1,0 +1,122 @@
+"""Receipts as a client gets them: each is held against what the client itself saw before it is believed.
+
+A receipt that does not say what was asked and answered is refused, and so is the answer that it came with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy.typing as npt
+
+from attestation import evidence
+from attestation.appraise import SessionAppraisal
+from attestation.client.errors import ClientCode, ClientError
+from attestation.client.models import Prediction
+from attestation.collateral import Collateral, CollateralSource
+from attestation.receipts.bundle import ReceiptBundle, open_all
+from attestation.receipts.checks import compare, signature
+from attestation.receipts.verify import refused
+from attestation.types import EvidenceRecord
+from attestation.types.receipt import MAX_RECEIPT, Receipt, SignedReceipt
+from attestation.types.receipt_errors import ReceiptCode, ReceiptError
+from attestation.wire.commitments import SALT_SIZE, Direction, combine, received, sent
+from attestation.wire.messages import Body
+from manifests import fields
+from manifests.errors import ManifestError, StrongroomError
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The evidence that a session descends from, and where its collateral came from.
+
+    handshake_hash: h of the session that had it (64 bytes); of this one, unless it was resumed.
+    """
+
+    record: EvidenceRecord = field(repr=False)
+    handshake_hash: bytes
+    source: CollateralSource = field(repr=False)
+
+    @cached_property
+    def collateral(self) -> Collateral | None:
+        """What the vendor says of the platform, fetched once; None where its evidence needs none."""
+        return evidence.collateral_for(evidence.parse(self.record.quote), self.source)
+
+    def collateral_if_held(self) -> Collateral | None:
+        """Return the collateral, or None where it is not to be had: a receipt that nobody asked for costs no answer."""
+        try:
+            return self.collateral
+        except StrongroomError:
+            return None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its answer, as the client saw them.  session: its handshake hash.  number: of the request."""
+
+    session: bytes
+    number: int
+    inputs: Mapping[str, npt.NDArray[Any]] = field(repr=False)
+    body: Body = field(repr=False)
+    prediction: Prediction = field(repr=False)
+
+
+def take_receipt(
+    exchange: Exchange, origin: Origin, attested: SessionAppraisal, now: int, *, wanted: bool
+) -> ReceiptBundle | None:
+    """Return the receipt that an answer carries, checked; None where it carries none and none was `wanted`.
+
+    Raises ReceiptError `receipt-missing`, `receipt-refused` or as parsing does, and ClientError `response-unexpected`.
+    """
+    value = exchange.body.header.get("receipt")
+    if value is None:
+        if wanted:
+            raise ReceiptError(ReceiptCode.MISSING, ReceiptCode.MISSING.meaning)
+        return None
+    data, salts = _read(value)
+    signed = SignedReceipt.parse(data)
+    tensors = {Direction.INPUT: sent(exchange.inputs), Direction.OUTPUT: received(exchange.body)}
+    openings = {way: open_all(salts[way], tensors[way]) for way in Direction}
+    commitments = {str(way): combine(way, (each.leaf for each in openings[way])) for way in Direction}
+    noted = _noted(signed.receipt, exchange, origin, attested, commitments)
+    findings = [signature(signed, attested.claims), *compare(signed.receipt, noted)]
+    if failed := [finding for finding in findings if not finding.passed]:
+        raise refused(failed)
+    collateral = origin.collateral if wanted else origin.collateral_if_held()
+    return ReceiptBundle(data, origin.record, collateral, noted, now, openings)
+
+
+def _read(value: object) -> tuple[bytes, dict[Direction, bytes]]:
+    try:
+        table = fields.closed_map(value, "receipt", ("signed", *map(str, Direction)))
+        salts = {way: fields.fixed_bytes(table[way], way, SALT_SIZE) for way in Direction}
+        return fields.bounded_bytes(table["signed"], "signed", MAX_RECEIPT), salts
+    except ManifestError as error:
+        raise ClientError(
+            ClientCode.RESPONSE_UNEXPECTED, f"the response's receipt is malformed: {error.message}"
+        ) from None
+
+
+def _noted(
+    receipt: Receipt, exchange: Exchange, origin: Origin, attested: SessionAppraisal, commitments: Mapping[str, bytes]
+) -> Receipt:
+    """Return what the receipt must say; serial and verdict are the enclave's own to say."""
+    answer = exchange.prediction
+    return Receipt(
+        evidence=attested.evidence_digest,
+        session=exchange.session,
+        origin=origin.handshake_hash,
+        boot_id=attested.claims.boot_id,
+        serial=receipt.serial,
+        request=exchange.number,
+        model=answer.model,
+        owner=answer.beat.owner,
+        epoch=answer.epoch,
+        broker_time=answer.beat.time,
+        broker_epoch=answer.beat.epoch,
+        verdict=receipt.verdict,
+        **commitments,
+    )

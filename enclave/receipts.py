@@ -1,0 +1,73 @@
+"""Receipts: what the enclave signs of a request that it has answered.
+
+The salts go to the client alone, inside the session; with them it can open the commitments later, to whom it wants.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from attestation.types.receipt import Receipt, Verdict
+from attestation.wire.commitments import SALT_SIZE, Direction, Tensor, commit, received, sent
+from attestation.wire.messages import Body
+from enclave.keys import EnclaveKeys
+from manifests import canonical
+from manifests.model import ModelManifest
+from manifests.steps import LabelOnly, Round
+
+CHECKS = ("lease", "schema", "values")
+"""What every request has passed that is answered at all, in ascending order: docs/receipts.md says what each means."""
+
+
+class Receipts:
+    """Issues the receipts of one boot, numbered from 1; thread-safe."""
+
+    def __init__(self, keys: EnclaveKeys) -> None:
+        """Sign with the receipt key."""
+        self._keys = keys
+        self._serial = 0
+        self._lock = threading.Lock()
+
+    def issue(
+        self, facts: Mapping[str, Any], verdict: Verdict, request: Body, outputs: Mapping[str, npt.NDArray[Any]]
+    ) -> dict[str, canonical.Value]:
+        """Return a receipt and the salts that open it, as a response carries them.
+
+        facts: the fields of `Receipt` that the session and the model know, by name.
+        """
+        given, given_salt = _commit(Direction.INPUT, received(request))
+        answered, answered_salt = _commit(Direction.OUTPUT, sent(outputs))
+        receipt = Receipt(
+            **facts,
+            boot_id=self._keys.boot_id,
+            serial=self._next(),
+            verdict=verdict,
+            input=given,
+            output=answered,
+        )
+        return {"signed": receipt.sign(self._keys.sign), "input": given_salt, "output": answered_salt}
+
+    def _next(self) -> int:
+        with self._lock:
+            self._serial += 1
+            return self._serial
+
+
+def _commit(direction: Direction, tensors: list[Tensor]) -> tuple[bytes, bytes]:
+    """Return (commitment, salt) under a fresh salt."""
+    salt = os.urandom(SALT_SIZE)
+    return commit(direction, salt, tensors), salt
+
+
+def verdict_of(manifest: ModelManifest) -> Verdict:
+    """Return the verdict on an answer that nothing but the model's manifest has shaped."""
+    form = "scores"
+    for kind, name in ((Round, "rounded"), (LabelOnly, "label-only")):  # the bluntest last
+        if any(isinstance(step, kind) for step in manifest.post):
+            form = name
+    return Verdict(CHECKS, form)
