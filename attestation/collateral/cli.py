@@ -112,11 +112,13 @@ def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path,
     """
     roots = _roots(simulated)
     imported = import_files(output, files, roots)
-    if not imported.filed:
-        raise _none_filed(imported)
-    held = [inspect(place, roots) for place in imported.filed]
     failed = [{"file": str(file), "error": error.to_dict()} for file, error in imported.failed]
-    _report(held, int(time.time()), as_json=as_json, not_imported=failed)
+    none = None if imported.filed else _none_filed(imported)
+    if none is not None and not as_json:
+        raise none
+    held = [inspect(place, roots) for place in imported.filed]
+    shown = None if none is None else none.to_dict()
+    _report(held, int(time.time()), as_json=as_json, not_imported=failed, error=shown)
     if not as_json:
         for file, error in imported.failed:
             click.echo(f"{click.style('not imported', fg='red')}: {file}: {_problem(error)}")

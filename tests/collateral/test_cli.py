@@ -247,6 +247,7 @@ def test_one_file_that_cannot_be_filed_keeps_no_other_from_it(tmp_path: Path, ro
     assert [item["verified"] for item in shown["held"]] == [True]
     assert [Path(item["file"]).name for item in shown["not_imported"]] == ["first", "missing"]
     assert [item["error"]["code"] for item in shown["not_imported"]] == ["collateral-malformed", "file-unavailable"]
+    assert shown["error"] is None
 
 
 def test_where_nothing_can_be_filed_every_file_is_named(tmp_path: Path) -> None:
@@ -256,6 +257,20 @@ def test_where_nothing_can_be_filed_every_file_is_named(tmp_path: Path) -> None:
     message = failed(result, EvidenceCode.COLLATERAL_MALFORMED).message
     assert message.startswith(f"{tmp_path}/first: ")
     assert message.endswith(f"nor was imported: {tmp_path}/second")
+
+
+def test_where_nothing_can_be_filed_the_json_has_the_same_lists(tmp_path: Path) -> None:
+    (tmp_path / "first").write_text("{}", encoding="utf-8")
+    files = [tmp_path / "first", tmp_path / "missing"]
+    result = run("import", *files, "--output", tmp_path / "new", "--json")
+    shown = json.loads(result.output)
+    assert (result.exit_code, shown["held"]) == (30, [])
+    assert [item["file"] for item in shown["not_imported"]] == [str(file) for file in files]
+    assert [item["error"]["code"] for item in shown["not_imported"]] == ["collateral-malformed", "file-unavailable"]
+    assert "nor was imported" not in shown["not_imported"][0]["error"]["message"]
+    assert shown["error"]["code"] == "collateral-malformed"
+    assert shown["error"]["message"].endswith(f"nor was imported: {tmp_path}/missing")
+    assert not (tmp_path / "new").exists()
 
 
 # ------------------------------------------------------------------------------------------------ files of AMD's
