@@ -128,7 +128,9 @@ def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path,
 
 @collateral.command()
 @click.argument("folder", type=_PATH)
-@click.option("--within", type=click.IntRange(min=0), default=0, help="Count what goes stale within so many days.")
+@click.option(
+    "--within", type=click.IntRange(min=0), default=0, help="Mark and count what goes stale within so many days."
+)
 @_at
 @_simulated
 @_json
@@ -140,11 +142,12 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
     now = int(time.time()) if at is None else at
     held = inspect_folder(folder, _roots(simulated))
     unfiled = loose_names(folder)
-    _report(held, now, as_json=as_json, unfiled=unfiled)
+    until = now + within * DAY
+    _report(held, now, until, as_json=as_json, unfiled=unfiled)
     if not as_json:
         for line in _what_is_not_held(folder, held, unfiled):
             click.echo(line)
-    if not held or not all(item.usable(now) and item.usable(now + within * DAY) for item in held):
+    if not held or not all(item.lasts(now, until) for item in held):
         sys.exit(int(Fault.REFUSED))
 
 
@@ -243,20 +246,30 @@ def _roots(simulated: tuple[Path, ...]) -> Roots:
     return simulated_roots(simulated)
 
 
-def _report(held: list[Held], now: int, *, as_json: bool, **more: Any) -> None:
-    """Print what is held; `more`: what else JSON has."""
+def _report(held: list[Held], now: int, until: int | None = None, *, as_json: bool, **more: Any) -> None:
+    """Print what is held, and what of it goes stale by `until`; `more`: what else JSON has."""
+    until = now if until is None else until
     if as_json:
-        shown = {"at": rfc3339(now), "held": [item.to_dict(now) for item in held]}
+        shown = {"at": rfc3339(now), "held": [item.to_dict(now, until) for item in held]}
         click.echo(json.dumps(shown | more, indent=2))
         return
     if not held:
         return
-    colors = {"valid": "green", "stale": "red", "refused": "red"}
-    rows = [_row(item, now) for item in held]
+    colors = {"valid": "green", "soon": "yellow", "stale": "red", "refused": "red"}
+    rows = [_row(item, now, until) for item in held]
     print_rows([("", "for", "platform", "issued", "stale from", "first of all"), *rows], colors)
     for item in held:
         if item.problem is not None:
             click.echo(_problem(item.problem))
+        for what in item.lacks:
+            click.echo(f"{printable(_name(item))} has no {what}: {_LACKING}")
+
+
+_LACKING = (
+    "it cannot tell whether keys were revoked, which every policy refuses without\n"
+    "  dangerous_crl_absent (snp-revocation)\n"
+    "  next: import AMD's list together with the certificate and its chain, in one command"
+)
 
 
 def _problem(error: StrongroomError) -> str:
@@ -264,11 +277,14 @@ def _problem(error: StrongroomError) -> str:
     return f"{click.style(str(error.code), fg='red')}: {printable(error.message)}{remedy}"
 
 
-def _row(item: Held, now: int) -> tuple[str, ...]:
-    name = item.path.name.removesuffix(".json")
+def _name(item: Held) -> str:
+    return item.path.name.removesuffix(SUFFIX)
+
+
+def _row(item: Held, now: int, until: int) -> tuple[str, ...]:
     if item.problem is not None:
-        return ("refused", name, "not verified", "", "", "")
+        return ("refused", _name(item), "not verified", "", "", "")
     first = min(item.validities, key=lambda validity: validity.end)
-    word = "stale" if item.stale(now) else "valid"
+    word = "stale" if item.stale(now) else "valid" if item.lasts(now, until) else "soon"
     platform = "SIMULATED" if item.simulated else "hardware"
-    return (word, name, platform, rfc3339(item.issued), rfc3339(item.expires), first.what)
+    return (word, _name(item), platform, rfc3339(item.issued), rfc3339(item.expires), first.what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -425,6 +426,39 @@ def test_people_see_what_goes_stale_first(folder: Path, root: Path) -> None:
     assert line.startswith("stale")
     assert "SIMULATED" in line
     assert "revocation list" in line
+
+
+def test_what_goes_stale_within_the_span_is_marked(folder: Path, root: Path) -> None:
+    longer = platform().collateral(NOW + 20 * DAY)
+    other = "tdx-00806f050000-platform"
+    (folder / f"{other}.json").write_text("{}", encoding="utf-8")
+    for within, word, soon in ((29, "valid", False), (30, "soon", True)):
+        options = ["--at", NOW, "--within", within]
+        held = {Path(item["file"]).stem: item for item in status(folder, root, *options)[1]}
+        assert (held[KEY]["stale"], held[KEY]["stale_within"], held[other]["stale_within"]) == (False, soon, None)
+        shown = run("status", folder, "--simulated-root", root, *options).output
+        words = {line.split()[1]: line.split()[0] for line in shown.splitlines() if KEY in line or other in line}
+        assert words == {KEY: word, other: "refused"}
+    (folder / f"{KEY}.json").write_text(longer.to_json(), encoding="utf-8")
+    _, (early, _) = status(folder, root, "--at", NOW, "--within", 30)
+    assert (early["stale"], early["stale_within"]) == (True, True), "what is not valid yet"
+
+
+@pytest.mark.usefixtures("amd_keys")
+def test_files_of_amds_without_a_revocation_list_say_so(tmp_path: Path) -> None:
+    whole = snp(Product.MILAN)
+    held = whole.collateral(NOW)
+    roots = tmp_path / "amd.pem"
+    roots.write_bytes(whole.root_pem)
+    path = tmp_path / "held" / f"{whole.collateral_key}.json"
+    path.parent.mkdir()
+    for crl, lacks in ((held.crl, []), (b"", ["revocation list"])):
+        path.write_text(dataclasses.replace(held, crl=crl).to_json(), encoding="utf-8")
+        code, (item,) = status(path.parent, roots, "--at", NOW)
+        assert (code, item["verified"], item["lacks"]) == (0, True, lacks)
+        shown = run("status", path.parent, "--simulated-root", roots, "--at", NOW).output
+        assert (f"{whole.collateral_key} has no revocation list" in shown) is bool(lacks)
+        assert ("snp-revocation" in shown) is bool(lacks)
 
 
 def test_what_is_not_genuine_is_shown_as_such(folder: Path, root: Path) -> None:
