@@ -24,6 +24,7 @@ from attestation.types import EvidenceRecord
 from attestation.types.claims import MAX_EVIDENCE
 from attestation.wrapping import MAX_INPUT, parse_alone, unwrap
 from manifests import keyfile
+from manifests.command import Group
 from manifests.errors import StrongroomError, configuring
 from manifests.files import read_bounded, write_atomically
 
@@ -33,7 +34,7 @@ _REPORT_DATA = 64
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=Group)
 def attest() -> None:
     """Verify, explain and show attestation evidence."""
 

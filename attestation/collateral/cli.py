@@ -30,6 +30,7 @@ from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
 from attestation.validity import rfc3339
 from attestation.wrapping import MAX_INPUT, unwrap
+from manifests.command import Group
 from manifests.errors import Fault, StrongroomError
 from manifests.files import concerning, read_bounded, write_atomically
 from manifests.plain import printable
@@ -51,7 +52,7 @@ _simulated = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def collateral() -> None:
     """Fetch, import and inspect the vendors' collateral."""
 

@@ -19,6 +19,7 @@ from attestation.ear.token import Token
 from attestation.moment import Moment
 from attestation.validity import rfc3339
 from manifests import keyfile
+from manifests.command import Command
 from manifests.errors import configuring
 from manifests.files import read_bounded
 from manifests.show import print_facts
@@ -29,7 +30,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _COLORS = {Tier.AFFIRMING: "green", Tier.WARNING: "yellow"}
 
 
-@click.command("verify-token")
+@click.command("verify-token", cls=Command)
 @click.argument("token", metavar="FILE|-", type=_PATH)
 @click.option("--key", "cards", type=_PATH, multiple=True, required=True, help="Card of a verifier that you trust.")
 @click.option("--audience", help="Who asks; a token that names somebody must name you.")
@@ -69,7 +70,7 @@ def verify_token(
         raise refusal
 
 
-@click.command("verifier-key")
+@click.command("verifier-key", cls=Command)
 @click.option("--key", type=_PATH, default="verifier.key", show_default=True, help="Key file to write.")
 @keyfile.passphrase_option
 @_json
