@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,6 +274,19 @@ def test_a_directory_is_read_by_name(tmp_path: Any) -> None:
     assert caught.value.exit_code == 40
     (tmp_path / f"{KEY}.json").write_text(GOOD.to_json(), encoding="utf-8")
     assert source.fetch(KEY) == GOOD
+
+
+@pytest.mark.parametrize("data", [kit.sim_quote(), kit.real_quote()], ids=["simulated", "of hardware"])
+@pytest.mark.parametrize("kind", [DirectorySource, open_source, Path, str])
+def test_where_collateral_is_kept_is_no_collateral_and_the_refusal_says_how_to_get_it(
+    tmp_path: Path, data: bytes, kind: Callable[[Path], Any]
+) -> None:
+    given = kind(tmp_path)
+    with refused(EvidenceCode.COLLATERAL_MISSING) as caught:
+        evidence.verify(evidence.parse(data), given, kit.sim_roots(), NOW)
+    assert caught.value.found == type(given).__name__
+    assert "collateral_for(evidence, " in str(caught.value.remedy)
+    assert ("open_source(path)" in str(caught.value.remedy)) is isinstance(given, Path | str)
 
 
 def test_sources_are_told_apart_by_what_the_path_is(tmp_path: Any) -> None:
