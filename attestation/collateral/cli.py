@@ -159,7 +159,6 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
     "held",
     type=_PATH,
     multiple=True,
-    required=True,
     help="Collateral, as `attest verify` takes it: a file, or a folder of them; several times.",
 )
 @click.option("--output", type=_PATH, required=True, help="The bundle to write; an existing file is kept.")
@@ -169,9 +168,14 @@ def bundle_command(path: Path, held: tuple[Path, ...], output: Path, simulated: 
     data = _evidence(path)
     parsed = evidence.parse(data)
     roots = _roots(simulated)
-    key, found = evidence.collateral_key(parsed), evidence.collateral_for(parsed, open_collateral(held, roots))
+    key = evidence.collateral_key(parsed)
+    if key is not None and not held:
+        raise click.UsageError(f"{path} needs collateral: give --collateral that has {_candidates(key)}")
+    found = evidence.collateral_for(parsed, open_collateral(held, roots))
     content = {} if key is None or found is None else {name_for(key, found, roots): found}
     write_atomically(output, Bundle(data, content).to_json().encode("utf-8"), replace=False)
+    if key is None:
+        click.echo(f"{printable(_needs_none(path))}; the bundle has none", err=True)
 
 
 def _key(path: Path | None, tee: str | None, fmspc: str | None, ca: str | None, name: str | None) -> CollateralKey:
@@ -186,8 +190,16 @@ def _key(path: Path | None, tee: str | None, fmspc: str | None, ca: str | None, 
             return CollateralKey(tee or "", (fmspc or "").lower(), ca or "")
     key = evidence.collateral_key(evidence.parse(_evidence(path)))
     if key is None:
-        raise click.UsageError(f"{path} needs no collateral: all that its verification takes travels with it")
+        raise click.UsageError(_needs_none(path))
     return key
+
+
+def _needs_none(path: Path) -> str:
+    return f"{path} needs no collateral: all that its verification takes travels with it"
+
+
+def _candidates(key: CollateralKey) -> str:
+    return " or ".join(map(str, key.candidates))
 
 
 @contextlib.contextmanager

@@ -30,9 +30,11 @@ from tests.attestation import kit
 from tests.attestation.kit import NOW, platform
 from tests.collateral.kit import DAY, FMSPC, KEY, TCB, serve_amd, serve_intel, snp, write_quote
 from tests.collateral.service import Reply, Service
+from tests.nitro import kit as nitro
 from tests.policy.kit import STRANGER, entry, feed
 from tests.shared import vectors
 
+VENDOR_FOLDER = vectors() / "snp/certs"
 JANUARY_2024, JUNE_2025 = 1_704_067_200, 1_748_736_000
 
 
@@ -208,6 +210,27 @@ def test_a_bundle_is_filed_by_its_collateral(tmp_path: Path, folder: Path, root:
     assert [item["verified"] for item in json.loads(result.output)["held"]] == [True]
     again = run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "b.json")
     failed(again, ManifestCode.FILE_EXISTS)
+
+
+@pytest.mark.parametrize("given", [[], ["--collateral", VENDOR_FOLDER]], ids=["no collateral", "needless collateral"])
+def test_evidence_that_needs_no_collateral_is_bundled_without_and_says_so(tmp_path: Path, given: list[object]) -> None:
+    document = tmp_path / "document.cbor"
+    document.write_bytes(nitro.real())
+    result = run("bundle", "--evidence", document, *given, "--output", tmp_path / "b.json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == (
+        f"{document} needs no collateral: all that its verification takes travels with it; the bundle has none\n"
+    )
+    assert Bundle.from_json((tmp_path / "b.json").read_bytes()).collateral == {}
+    assert examine((tmp_path / "b.json").read_bytes(), now=nitro.REAL_NOW).accepted
+
+
+def test_a_bundle_of_evidence_that_needs_collateral_takes_some(tmp_path: Path) -> None:
+    quote = write_quote(tmp_path / "quote.bin")
+    result = run("bundle", "--evidence", quote, "--output", tmp_path / "b.json")
+    assert result.exit_code == 2
+    assert f"give --collateral that has {KEY}" in " ".join(result.output.split())
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_a_bundle_without_collateral_has_nothing_to_file(tmp_path: Path) -> None:
