@@ -116,14 +116,34 @@ def test_the_documented_commands_make_evidence_that_the_documented_policy_accept
     assert (status, found[TpmFinding.CLOCK]) == (0, "ok")
 
 
+KEPT = "0x81010002"
+"""A persistent handle: what `ak.ctx` holds does not outlast a reset."""
+POWER_FAILURES = 5
+"""A software TPM saves its clock every 4.096 s, and is safe again: on a busy machine the quote may come too late."""
+
+
+def quote_after_power_failures(folder: Path) -> bool:
+    """Quote as the page does, right after a TPM has lost power; tells whether the clock was not safe then."""
+    quoting = next(words for words in documented() if words[0] == "tpm2_quote")
+    for _ in range(POWER_FAILURES):
+        with software_tpm(folder, power_fails=True) as tpm:
+            tpm.extend(7, "sha256", bytes([7]) * 32)
+            tpm.run(*(KEPT if word == "ak.ctx" else word for word in quoting))
+        if not Attest.parse(tpm.read("quote.msg")).safe:
+            return True
+    return False
+
+
 def test_the_documented_policy_accepts_a_tpm_that_lost_power_by_its_line_for_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with software_tpm(tmp_path, power_fails=True) as used:
-        used.extend(7, "sha256", bytes(32))
-    with software_tpm(tmp_path) as tpm:
-        follow_the_page(tpm)
+    with software_tpm(tmp_path, power_fails=True) as first:
+        follow_the_page(first)
+        first.run("tpm2_evictcontrol", "-C", "o", "-c", "ak.ctx", KEPT)
+    assert quote_after_power_failures(tmp_path)
+    Path("evidence.bin").unlink()
+    assert run(*documented()[-2][2:]).exit_code == 0
     status, found = verified()
     assert (status, found[TpmFinding.CLOCK]) == (0, "warning")
     policy = Path("policy.toml")
