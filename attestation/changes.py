@@ -19,7 +19,7 @@ class Change:
 
     value: a tuple adds to a list, bits add to a mask, `Floors` and `Without` say themselves what they do, and
     anything else replaces what is there.  dangerous: whether what the field then says is what its table declares as
-    dangerous.
+    dangerous, or no longer refuses what it refused by name.
     """
 
     code: str
@@ -143,7 +143,8 @@ def _made(policy: Policy, change: Change) -> tuple[Policy, Change]:
     if table is None:
         raise ValueError(f"the policy has no table {change.table}")
     changed = _changed(table, change)
-    marked = dataclasses.replace(change, dangerous=_is_dangerous(table, changed))
+    dangerous = change.field in _REFUSED_BY_NAME or _is_dangerous(table, changed)
+    marked = dataclasses.replace(change, dangerous=dangerous)
     if isinstance(changed, EvidencePolicy):
         return dataclasses.replace(policy, evidence=changed, filled=policy.filled - {change.field}), marked
     return dataclasses.replace(policy, tables={**policy.tables, change.table: changed}), marked
@@ -164,6 +165,10 @@ def _changed(table: Table, change: Change) -> Table:
     elif isinstance(value, int) and change.field.endswith("_allowed"):
         value = old | value
     return dataclasses.replace(table, **{change.field: value})
+
+
+_REFUSED_BY_NAME: Final = frozenset({"platforms_denied", "advisories_refused"})
+"""Lists of what somebody has decided against: a change takes something off them, and so undoes that."""
 
 
 def _is_dangerous(before: Table, after: Table) -> bool:

@@ -24,8 +24,9 @@ from attestation.types import EvidenceRecord
 from attestation.types.claims import MAX_EVIDENCE
 from attestation.wrapping import MAX_INPUT, parse_alone, unwrap
 from manifests import keyfile
+from manifests.command import Group
 from manifests.errors import StrongroomError, configuring
-from manifests.files import read_bounded, write_atomically
+from manifests.files import read_bounded, require_writable, write_atomically
 
 _PATH = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
@@ -33,7 +34,7 @@ _REPORT_DATA = 64
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=Group)
 def attest() -> None:
     """Verify, explain and show attestation evidence."""
 
@@ -166,6 +167,9 @@ def verify(
     if token_key is None and not (nonce is None and audience is None):
         raise click.UsageError("--nonce and --audience are for a token: give --token-key, too")
     asked = {"nonce": nonce_bytes(nonce), "audience": audience}
+    if token_out is not None:
+        with configuring("--token-out", token_out, "name a file in a folder that is there and can be written to"):
+            require_writable(token_out)  # or all the work would be for nothing
     report = _examined(options, as_json=as_json)
     problem, token = None, {}
     if token_key is not None and token_out is not None:

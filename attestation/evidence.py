@@ -7,6 +7,7 @@ Nothing here reads a clock, a network or a global.  `attestation.tees` lists wha
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from attestation import unhandled
@@ -100,7 +101,23 @@ def completed(evidence: Evidence, collateral: Collateral) -> Collateral:
 def verify(evidence: Evidence, collateral: Collateral | ValidatedCollateral | None, roots: Roots, now: int) -> Verified:
     """Verify parsed evidence at `now` (Unix seconds).
 
-    Raises EvidenceError at the first signature, chain, date or TCB level that does not hold.  The TCB status and
-    everything that the enclave is stay data, for `appraise` to hold against a policy.
+    Raises EvidenceError at the first signature, chain, date or TCB level that does not hold, and `collateral-missing`
+    for a source or a path in the place of collateral.  The TCB status and everything that the enclave is stay data, for
+    `appraise` to hold against a policy.
     """
+    _check_fetched(collateral)
     return BY_NAME[evidence.tee].verify(evidence, collateral, roots, now)
+
+
+def _check_fetched(collateral: object) -> None:
+    """Refuse where collateral is kept in the place of collateral: verification reads no file."""
+    if isinstance(collateral, CollateralSource | PurePath | str):
+        fetch = "collateral_for(evidence, source)"
+        opened = fetch if isinstance(collateral, CollateralSource) else fetch.replace("source", "open_source(path)")
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_MISSING,
+            "what was given is where collateral is kept, and not collateral",
+            expected="collateral, or None for evidence that needs none",
+            found=type(collateral).__name__,
+            remedy=f"fetch it first, and give what comes: {opened}; or call `examine`, which takes a source",
+        )

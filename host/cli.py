@@ -18,6 +18,7 @@ from host.config import Deployment, HostConfig
 from host.errors import HostCode, HostError
 from host.home import Home
 from host.log import PlainFormatter
+from manifests.command import Group
 
 GRACE = 30.0
 """Seconds beyond the drain's time-out that `down` waits for an agent."""
@@ -41,7 +42,7 @@ unconfined_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def host() -> None:
     """Check this machine; bring enclaves up, watch them, and take them down."""
 

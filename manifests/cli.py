@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from manifests import draft, keyfile
+from manifests.command import Command, Group
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, exists, read_bounded, write_atomically
 from manifests.model import MAX_MANIFEST, ModelManifest
@@ -27,7 +28,7 @@ _FILE = click.Path(path_type=Path, readable=False)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.command("seal")
+@click.command("seal", cls=Command)
 @click.argument("model", type=_FILE)
 @click.option("--manifest", type=_FILE, help="Model manifest in TOML; without one it is drafted from the graph.")
 @click.option("--owner-key", type=_FILE, required=True, help="The owner's key file.")
@@ -71,7 +72,7 @@ def seal_command(
     print_sealed(info, as_json=as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("sealed", type=_FILE)
 @click.option("--owner", type=_FILE, help="Card of the owner whose model it must be.")
 @_json
@@ -83,7 +84,7 @@ def inspect(sealed: Path, owner: Path | None, as_json: bool) -> None:
     print_sealed(info, as_json=as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @change_options
 @click.option("--key", type=_FILE, required=True, help="Key file of a present recipient.")
 @keyfile.passphrase_option
@@ -99,7 +100,7 @@ def rewrap(*, key: Path, passphrase_file: Path | None, as_json: bool, **words: A
     print_sealed(rewrap_model(**change, private=private), as_json=as_json)
 
 
-@click.group()
+@click.group(cls=Group)
 def model() -> None:
     """Describe ONNX models before they are sealed."""
 
@@ -130,7 +131,7 @@ def draft_command(model_file: Path, name: str | None, output: Path | None, as_js
         click.echo(f"Wrote {output}. Review it, then seal the model with it.")
 
 
-@click.group()
+@click.group(cls=Group)
 def owner() -> None:
     """Make and show the keys of owners, recipients and clients."""
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import strongroom
+from manifests.command import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,6 +34,54 @@ def test_every_command_exists_and_explains_itself(name: str) -> None:
     command = strongroom._load(strongroom._COMMANDS[name][0])
     assert command.help
     assert "--help" in command.context_settings.get("help_option_names", ["--help"])
+
+
+def commands() -> dict[str, click.Command]:
+    """Every command below the front door, by the words that run it."""
+    found = {name: strongroom._load(target) for name, (target, _) in strongroom._COMMANDS.items()}
+    groups = [(name, command) for name, command in found.items() if isinstance(command, click.Group)]
+    for name, group in groups:
+        for word, command in group.commands.items():
+            found[f"{name} {word}"] = command
+            if isinstance(command, click.Group):
+                groups.append((f"{name} {word}", command))
+    return {name: command for name, command in found.items() if not isinstance(command, click.Group)}
+
+
+REPEATABLE = [
+    (name, option)
+    for name, command in commands().items()
+    for option in command.params
+    if isinstance(option, click.Option) and not option.is_flag and not option.count
+]
+
+
+@pytest.mark.parametrize(("name", "option"), REPEATABLE, ids=lambda part: getattr(part, "name", part))
+def test_an_option_that_takes_one_value_takes_no_second(name: str, option: click.Option) -> None:
+    """Of every command; `multiple` options are those whose help says so."""
+    result = CliRunner().invoke(commands()[name], [option.opts[0], "1", option.opts[0], "1"], prog_name=name)
+    assert (f"{option.opts[0]} takes one value, and is given 2 times" in result.output) is not option.multiple
+    assert option.multiple or result.exit_code == 2
+
+
+def test_a_switch_may_be_thrown_twice_and_one_that_goes_both_ways_may_not() -> None:
+    @click.command(cls=Command)
+    @click.option("--json", "as_json", is_flag=True)
+    @click.option("--fast/--slow")
+    @click.option("-v", "level", count=True)
+    def command(**given: object) -> None:
+        click.echo(json.dumps(given))
+
+    shown = CliRunner().invoke(command, ["--json", "--json", "--fast", "-vv"])
+    assert json.loads(shown.output) == {"as_json": True, "fast": True, "level": 2}
+    assert CliRunner().invoke(command, ["--fast", "--slow"]).exit_code == 2
+
+
+def test_a_repeated_option_is_a_usage_error_in_json_too() -> None:
+    done = run("attest", "verify", "--evidence", "a", "--evidence", "b", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (2, "usage")
+    assert error["message"] == "--evidence takes one value, and is given 2 times"
 
 
 @pytest.mark.parametrize("name", ["load_policy", "seal", "Session"])

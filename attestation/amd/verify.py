@@ -67,6 +67,11 @@ class ValidatedEndorsement:
         return (self.crl or self.vek).validity.start
 
     @property
+    def lacks(self) -> tuple[str, ...]:
+        """The revocation list, where there is none."""
+        return () if self.crl is not None else ("revocation list",)
+
+    @property
     def expires(self) -> int:
         """The first Unix second at which some part of it is no longer valid."""
         return min(validity.end for validity in self.validities)

@@ -13,10 +13,11 @@ from attestation.broker import inspection
 from attestation.broker.audit import EventKind
 from attestation.broker.console import FILE, home_option, json_option, now, show_facts, show_table, unlocking, when
 from attestation.broker.home import Home
+from manifests.command import Group
 from manifests.keyfile import read_passphrase
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """Show, verify and export the log of every decision."""
 

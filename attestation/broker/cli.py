@@ -25,11 +25,12 @@ from attestation.broker.events import TROUBLE, Event
 from attestation.broker.home import Home
 from attestation.broker.models_cli import add, rewrap
 from attestation.broker.policy_cli import policy
+from manifests.command import Group
 from manifests.keyfile import read_passphrase
 from manifests.plain import printable
 
 
-@click.group()
+@click.group(cls=Group)
 def broker() -> None:
     """Hold model keys and release them to attested enclaves."""
 

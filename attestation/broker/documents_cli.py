@@ -10,6 +10,7 @@ from attestation.broker import admin, reports
 from attestation.broker.console import FILE, home_option, json_option, now, open_ledger, show_facts, unlocking
 from attestation.broker.home import Home
 from attestation.types import Right
+from manifests.command import Command
 from manifests.files import require_free, write_atomically
 from manifests.keyfile import passphrase_option, read_key_file, read_passphrase
 from manifests.signing import Signer
@@ -19,7 +20,7 @@ ALL_RIGHTS = (Right.PROVISION, Right.HEARTBEAT, Right.REVOKE)
 force_option = click.option("--force", is_flag=True, help="Replace the file that is there.")
 
 
-@click.command()
+@click.command(cls=Command)
 @home_option
 @click.option("-o", "--output", type=FILE, help="Write the card here.")
 @force_option
@@ -36,7 +37,7 @@ def card(*, home: Path, output: Path | None, force: bool, as_json: bool) -> None
         click.echo(text, nl=False)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--owner-key", type=FILE, required=True, help="The owner's key file.")
 @click.option("--broker", "card_file", type=FILE, required=True, help="The broker's card.")
 @click.option("--model", "models", multiple=True, required=True, help='Name of a model, or "*" for every one.')
@@ -73,7 +74,7 @@ def delegate(
     show_facts({"file": str(output), **reports.delegation_facts(document, owner.public)}, as_json=as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--client", required=True, metavar="KEY", help="The client's public key: 64 hex digits, or its card.")
 @click.option("--name", required=True, help="Name of the identity.")
 @click.option("-o", "--output", type=FILE, required=True, help="The credential to write.")

@@ -10,11 +10,12 @@ import click
 from attestation.broker import models
 from attestation.broker.console import FILE, json_option, now, open_ledger, show_facts, unlocking
 from attestation.broker.schema import ModelRow
+from manifests.command import Command
 from manifests.rewrap_cli import change_options, read_change
 from manifests.show import print_sealed
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("sealed", type=FILE)
 @click.option("--delegation", type=FILE, required=True, help="The owner's delegation to this broker.")
 @unlocking
@@ -26,7 +27,7 @@ def add(*, sealed: Path, delegation: Path, home: Path, passphrase_file: Path | N
     show_facts(_facts(row), as_json=as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @change_options
 @unlocking
 @json_option

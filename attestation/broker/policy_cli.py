@@ -13,9 +13,10 @@ from attestation.broker import admin
 from attestation.broker.console import FILE, json_option, now, open_ledger, show_facts, unlocking, when
 from attestation.broker.policy import active_policy, rules_of
 from attestation.policy import Policy
+from manifests.command import Group
 
 
-@click.group()
+@click.group(cls=Group)
 def policy() -> None:
     """Say which enclaves get which keys, and for how many requests."""
 

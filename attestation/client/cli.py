@@ -15,6 +15,7 @@ from attestation.client.files import needs_model, read_inputs, write_outputs
 from attestation.client.models import ModelInfo, ModelName
 from attestation.client.printing import print_answer, print_models
 from attestation.client.session import Session
+from manifests.command import Command
 from manifests.files import read_bounded, require_free, require_writable
 from manifests.keyfile import passphrase_option, read_key_file, read_passphrase
 from manifests.signing import Signer
@@ -24,7 +25,7 @@ MAX_CREDENTIAL = 4096
 _FILE = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("address")
 @click.argument("model", required=False)
 @click.option("--policy", required=True, type=_FILE, help="Policy file with a [service] table.")

@@ -30,6 +30,7 @@ from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
 from attestation.validity import rfc3339
 from attestation.wrapping import MAX_INPUT, unwrap
+from manifests.command import Group
 from manifests.errors import Fault, StrongroomError
 from manifests.files import concerning, read_bounded, write_atomically
 from manifests.plain import printable
@@ -51,7 +52,7 @@ _simulated = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def collateral() -> None:
     """Fetch, import and inspect the vendors' collateral."""
 
@@ -112,11 +113,13 @@ def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path,
     """
     roots = _roots(simulated)
     imported = import_files(output, files, roots)
-    if not imported.filed:
-        raise _none_filed(imported)
-    held = [inspect(place, roots) for place in imported.filed]
     failed = [{"file": str(file), "error": error.to_dict()} for file, error in imported.failed]
-    _report(held, int(time.time()), as_json=as_json, not_imported=failed)
+    none = None if imported.filed else _none_filed(imported)
+    if none is not None and not as_json:
+        raise none
+    held = [inspect(place, roots) for place in imported.filed]
+    shown = None if none is None else none.to_dict()
+    _report(held, int(time.time()), as_json=as_json, not_imported=failed, error=shown)
     if not as_json:
         for file, error in imported.failed:
             click.echo(f"{click.style('not imported', fg='red')}: {file}: {_problem(error)}")
@@ -126,7 +129,9 @@ def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path,
 
 @collateral.command()
 @click.argument("folder", type=_PATH)
-@click.option("--within", type=click.IntRange(min=0), default=0, help="Count what goes stale within so many days.")
+@click.option(
+    "--within", type=click.IntRange(min=0), default=0, help="Mark and count what goes stale within so many days."
+)
 @_at
 @_simulated
 @_json
@@ -138,11 +143,12 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
     now = int(time.time()) if at is None else at
     held = inspect_folder(folder, _roots(simulated))
     unfiled = loose_names(folder)
-    _report(held, now, as_json=as_json, unfiled=unfiled)
+    until = now + within * DAY
+    _report(held, now, until, as_json=as_json, unfiled=unfiled)
     if not as_json:
         for line in _what_is_not_held(folder, held, unfiled):
             click.echo(line)
-    if not held or not all(item.usable(now) and item.usable(now + within * DAY) for item in held):
+    if not held or not all(item.lasts(now, until) for item in held):
         sys.exit(int(Fault.REFUSED))
 
 
@@ -153,7 +159,6 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
     "held",
     type=_PATH,
     multiple=True,
-    required=True,
     help="Collateral, as `attest verify` takes it: a file, or a folder of them; several times.",
 )
 @click.option("--output", type=_PATH, required=True, help="The bundle to write; an existing file is kept.")
@@ -165,13 +170,18 @@ def bundle_command(path: Path, held: tuple[Path, ...], output: Path, simulated: 
     roots = _roots(simulated)
     source = open_collateral(held, roots)
     parsed = evidence.parse(unwrapped.evidence)
-    key, found = evidence.collateral_key(parsed), evidence.collateral_for(parsed, source)
+    key = evidence.collateral_key(parsed)
+    if key is not None and not held:
+        raise click.UsageError(f"{path} needs collateral: give --collateral that has {_candidates(key)}")
+    found = evidence.collateral_for(parsed, source)
     content = {} if key is None or found is None else {name_for(key, found, roots): found}
     data = source.with_manifests(unwrapped.evidence)
     if unwrapped.gpu is not None:
         devices = source.with_manifests(unwrapped.gpu)
         data = json.dumps({"quote": data.hex(), "report": devices.hex()}).encode("ascii")
     write_atomically(output, Bundle(data, content).to_json().encode("utf-8"), replace=False)
+    if key is None:
+        click.echo(f"{printable(_needs_none(path))}; the bundle has none", err=True)
 
 
 def _key(path: Path | None, tee: str | None, fmspc: str | None, ca: str | None, name: str | None) -> CollateralKey:
@@ -186,8 +196,16 @@ def _key(path: Path | None, tee: str | None, fmspc: str | None, ca: str | None, 
             return CollateralKey(tee or "", (fmspc or "").lower(), ca or "")
     key = evidence.collateral_key(evidence.parse(_evidence(path)))
     if key is None:
-        raise click.UsageError(f"{path} needs no collateral: all that its verification takes travels with it")
+        raise click.UsageError(_needs_none(path))
     return key
+
+
+def _needs_none(path: Path) -> str:
+    return f"{path} needs no collateral: all that its verification takes travels with it"
+
+
+def _candidates(key: CollateralKey) -> str:
+    return " or ".join(map(str, key.candidates))
 
 
 @contextlib.contextmanager
@@ -247,20 +265,30 @@ def _roots(simulated: tuple[Path, ...]) -> Roots:
     return simulated_roots(simulated)
 
 
-def _report(held: list[Held], now: int, *, as_json: bool, **more: Any) -> None:
-    """Print what is held; `more`: what else JSON has."""
+def _report(held: list[Held], now: int, until: int | None = None, *, as_json: bool, **more: Any) -> None:
+    """Print what is held, and what of it goes stale by `until`; `more`: what else JSON has."""
+    until = now if until is None else until
     if as_json:
-        shown = {"at": rfc3339(now), "held": [item.to_dict(now) for item in held]}
+        shown = {"at": rfc3339(now), "held": [item.to_dict(now, until) for item in held]}
         click.echo(json.dumps(shown | more, indent=2))
         return
     if not held:
         return
-    colors = {"valid": "green", "stale": "red", "refused": "red"}
-    rows = [_row(item, now) for item in held]
+    colors = {"valid": "green", "soon": "yellow", "stale": "red", "refused": "red"}
+    rows = [_row(item, now, until) for item in held]
     print_rows([("", "for", "platform", "issued", "stale from", "first of all"), *rows], colors)
     for item in held:
         if item.problem is not None:
             click.echo(_problem(item.problem))
+        for what in item.lacks:
+            click.echo(f"{printable(_name(item))} has no {what}: {_LACKING}")
+
+
+_LACKING = (
+    "it cannot tell whether keys were revoked, which every policy refuses without\n"
+    "  dangerous_crl_absent (snp-revocation)\n"
+    "  next: import AMD's list together with the certificate and its chain, in one command"
+)
 
 
 def _problem(error: StrongroomError) -> str:
@@ -268,11 +296,14 @@ def _problem(error: StrongroomError) -> str:
     return f"{click.style(str(error.code), fg='red')}: {printable(error.message)}{remedy}"
 
 
-def _row(item: Held, now: int) -> tuple[str, ...]:
-    name = item.path.name.removesuffix(".json")
+def _name(item: Held) -> str:
+    return item.path.name.removesuffix(SUFFIX)
+
+
+def _row(item: Held, now: int, until: int) -> tuple[str, ...]:
     if item.problem is not None:
-        return ("refused", name, "not verified", "", "", "")
+        return ("refused", _name(item), "not verified", "", "", "")
     first = min(item.validities, key=lambda validity: validity.end)
-    word = "stale" if item.stale(now) else "valid"
+    word = "stale" if item.stale(now) else "valid" if item.lasts(now, until) else "soon"
     platform = "SIMULATED" if item.simulated else "hardware"
-    return (word, name, platform, rfc3339(item.issued), rfc3339(item.expires), first.what)
+    return (word, _name(item), platform, rfc3339(item.issued), rfc3339(item.expires), first.what)

@@ -41,6 +41,10 @@ class Authentic(Protocol):
     def issued(self) -> int:
         """Unix seconds of the oldest document that says how the platform stands."""
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What can be in such collateral and is not in this, as people call it."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -48,7 +52,8 @@ class Held:
 
     problem: why it is not genuine, or misnamed; then there are no dates.
     simulated: from the anchor that it reached.  issued: Unix seconds of the oldest document that says how the platform
-    stands.  validities: dates of every document and certificate.
+    stands.  validities: dates of every document and certificate.  lacks: what it could have and does not, without which
+    verification tells less.
     """
 
     path: Path
@@ -57,6 +62,7 @@ class Held:
     simulated: bool = False
     issued: int = 0
     validities: tuple[Validity, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     @property
     def expires(self) -> int:
@@ -71,7 +77,11 @@ class Held:
         """Tell whether evidence can be verified with it at `now`."""
         return self.problem is None and not self.stale(now)
 
-    def to_dict(self, now: int) -> dict[str, Any]:
+    def lasts(self, now: int, until: int) -> bool:
+        """Tell whether evidence can be verified with it at `now` and still at `until`."""
+        return self.usable(now) and self.usable(until)
+
+    def to_dict(self, now: int, until: int) -> dict[str, Any]:
         """Return everything for programs; times as RFC 3339."""
         genuine = self.problem is None
         return {
@@ -84,6 +94,8 @@ class Held:
             "issued": rfc3339(self.issued) if genuine else None,
             "expires": rfc3339(self.expires) if genuine else None,
             "stale": None if not genuine else bool(self.stale(now)),
+            "stale_within": None if not genuine else not self.lasts(now, until),
+            "lacks": list(self.lacks),
             "documents": [item.to_dict() for item in self.validities],
             "error": None if self.problem is None else self.problem.to_dict(),
         }
@@ -107,6 +119,7 @@ def inspect(path: Path, roots: Roots) -> Held:
         simulated=authentic.anchor.simulated,
         issued=authentic.issued,
         validities=authentic.validities,
+        lacks=authentic.lacks,
     )
 
 

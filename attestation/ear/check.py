@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from attestation.ear import jws
 from attestation.ear.ar4si import NO_CLAIM, Claim, Tier, worst_tier
 from attestation.ear.errors import EarCode, EarError
-from attestation.ear.issue import MAX_AUDIENCE, MAX_LIFETIME, NONCE_SIZES
+from attestation.ear.issue import MAX_AUDIENCE, MAX_LIFETIME, NONCE_SIZES, check_nonce
 from attestation.ear.mapping import group_of
 from attestation.ear.token import EXTENSION, EXTENSION_PROFILE, HARDWARE, POLICY_PREFIX, PROFILE, SIMULATED, Token
 from attestation.errors import FindingCode
@@ -58,9 +58,11 @@ def open_token(
 ) -> Token:
     """Return what a token says, if one of these keys (Ed25519, 32 bytes) has signed it and it is valid at `now`.
 
-    audience: who asks; a token that names one is for nobody else.  nonce: what the token must answer; None where
-    freshness comes from elsewhere.  leeway: seconds by which clocks may differ, at most 300.  Raises EarError.
+    audience: who asks; a token that names one is for nobody else.  nonce: what the token must answer, 8 to
+    64 bytes; None where freshness comes from elsewhere.  leeway: seconds by which clocks may differ, at most 300.
+    Raises EarError; `ear-request` for a nonce that no token has, whatever the token.
     """
+    check_nonce(nonce)
     payload, key = jws.verify(token, keys)  # 1, 2
     if not isinstance(payload, dict) or payload.get("eat_profile") != PROFILE:  # 3
         raise EarError(
@@ -103,8 +105,16 @@ def _check_audience(token: Token, audience: str | None) -> None:
             EarCode.AUDIENCE.meaning,
             expected=audience or "a token for anyone",
             found=token.audience or "a token for anyone",
-            remedy="ask the verifier for a token that names you",
+            remedy=_audience_remedy(token.audience, audience),
         )
+
+
+def _audience_remedy(named: str | None, asks: str | None) -> str:
+    if asks is None:
+        return "if you are who the token names, say so (--audience); if not, do not use it"
+    if named is None:
+        return "have the evidence verified again for a token that names you (`strongroom attest verify --audience`)"
+    return "if both mean you, ask (--audience) by the name that the token has; if not, get a token that names you"
 
 
 def _check_nonce(token: Token, nonce: bytes | None) -> None:

@@ -12,12 +12,14 @@ import click
 from attestation.ear.ar4si import Tier
 from attestation.ear.check import open_token
 from attestation.ear.errors import EarError
+from attestation.ear.issue import check_nonce
 from attestation.ear.jws import MAX_TOKEN
 from attestation.ear.keys import read_verifier_card, write_verifier_key
 from attestation.ear.token import Token
 from attestation.moment import Moment
 from attestation.validity import rfc3339
 from manifests import keyfile
+from manifests.command import Command
 from manifests.errors import configuring
 from manifests.files import read_bounded
 from manifests.show import print_facts
@@ -28,11 +30,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _COLORS = {Tier.AFFIRMING: "green", Tier.WARNING: "yellow"}
 
 
-@click.command("verify-token")
+@click.command("verify-token", cls=Command)
 @click.argument("token", metavar="FILE|-", type=_PATH)
 @click.option("--key", "cards", type=_PATH, multiple=True, required=True, help="Card of a verifier that you trust.")
 @click.option("--audience", help="Who asks; a token that names somebody must name you.")
-@click.option("--nonce", metavar="HEX", help="The nonce that the token must answer.")
+@click.option("--nonce", metavar="HEX", help="The nonce that the token must answer: 8 to 64 bytes.")
 @click.option("--simulation", is_flag=True, help="Demand a SIMULATED platform instead of hardware.")
 @click.option("--warnings", is_flag=True, help="Also accept what passed because its policy names something dangerous.")
 @click.option("--leeway", type=click.IntRange(0, 300), default=0, show_default=True, help="Seconds clocks may differ.")
@@ -55,8 +57,9 @@ def verify_token(
     Ends with 0 if it does and 10 if it is refused; what a genuine token says is printed in both cases.
     """
     now = int(time.time()) if at is None else at
+    asked = nonce_bytes(nonce)
     keys = [_card(card) for card in cards]
-    opened = open_token(_read(token), keys, now, audience=audience, nonce=nonce_bytes(nonce), leeway=leeway)
+    opened = open_token(_read(token), keys, now, audience=audience, nonce=asked, leeway=leeway)
     refusal = _refusal(opened, simulation, warnings)
     if as_json:
         shown = {"at": rfc3339(now), "accepted": refusal is None, "token": opened.to_dict()}
@@ -67,7 +70,7 @@ def verify_token(
         raise refusal
 
 
-@click.command("verifier-key")
+@click.command("verifier-key", cls=Command)
 @click.option("--key", type=_PATH, default="verifier.key", show_default=True, help="Key file to write.")
 @keyfile.passphrase_option
 @_json
@@ -95,11 +98,13 @@ def _read(path: Path) -> str:
 
 
 def nonce_bytes(text: str | None) -> bytes | None:
-    """Return the nonce of an option; raises click.BadParameter."""
+    """Return the nonce of an option; raises click.BadParameter, and EarError for a size that no nonce has."""
     try:
-        return None if text is None else bytes.fromhex(text)
+        nonce = None if text is None else bytes.fromhex(text)
     except ValueError:
         raise click.BadParameter("a nonce is given in hexadecimal", param_hint="--nonce") from None
+    check_nonce(nonce)
+    return nonce
 
 
 def _refusal(token: Token, simulation: bool, warnings: bool) -> EarError | None:

@@ -93,10 +93,16 @@ def issue_token(
     return jws.sign(claims | {name: value for name, value in optional.items() if value is not None}, signer)
 
 
-def _check_request(nonce: bytes | None, audience: str | None, lifetime: int) -> None:
+def check_nonce(nonce: bytes | None) -> None:
+    """Refuse a nonce that no token can have (RFC 9711, section 4.1); raises EarError `ear-request`."""
     low, high = NONCE_SIZES
     if nonce is not None and not low <= len(nonce) <= high:
-        raise EarError(EarCode.REQUEST, f"a nonce has {low} to {high} bytes", found=len(nonce))
+        message = f"a nonce has {low} to {high} bytes (RFC 9711, section 4.1)"
+        raise EarError(EarCode.REQUEST, message, expected=f"{low} to {high} bytes", found=f"{len(nonce)} bytes")
+
+
+def _check_request(nonce: bytes | None, audience: str | None, lifetime: int) -> None:
+    check_nonce(nonce)
     if audience is not None and not (0 < len(audience) <= MAX_AUDIENCE and audience.isprintable()):
         raise EarError(EarCode.REQUEST, f"an audience is printable text of at most {MAX_AUDIENCE} characters")
     if not 1 <= lifetime <= MAX_LIFETIME:

@@ -30,9 +30,12 @@ def replay_pcrs(log: EventLog, bank: Hash) -> dict[int, bytes]:
 
 def initial_pcrs(log: EventLog, bank: Hash) -> dict[int, bytes]:
     """Return the value of every PCR before anything extends it; raises EvidenceError `eventlog-malformed`."""
-    start = dict.fromkeys(range(PCRS), bytes(bank.size))
-    start |= dict.fromkeys(_DYNAMIC, b"\xff" * bank.size)
-    return start | {0: _locality(log).to_bytes(bank.size, "big")}
+    return started_pcrs(bank) | {0: _locality(log).to_bytes(bank.size, "big")}
+
+
+def started_pcrs(bank: Hash) -> dict[int, bytes]:
+    """Return the value of every PCR of a TPM that was started from locality 0, before anything extends it."""
+    return {index: (b"\xff" if index in _DYNAMIC else b"\0") * bank.size for index in range(PCRS)}
 
 
 def replay_rtmrs(log: EventLog) -> tuple[bytes, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Final
 
 from attestation.errors import EvidenceCode, EvidenceError
 from manifests.errors import ErrorCode
@@ -51,13 +52,32 @@ _CONFIGURATION = frozenset(
 _OLD = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED})
 
 
-_COMPONENTS = range(1, 17)
-_PLATFORM_NAMES = (
-    *(f"SGX component {number}" for number in _COMPONENTS),
-    "PCESVN",
-    *(f"TDX component {number}" for number in _COMPONENTS),
-)
-_NAMES = {1: ("ISVSVN",)}
+_COMPONENTS: Final = range(1, 17)
+SGX_NAMES: Final = (*(f"sgxtcbcomp{number:02}svn" for number in _COMPONENTS), "pcesvn")
+TDX_NAMES: Final = tuple(f"tdxtcbcomp{number:02}svn" for number in _COMPONENTS)
+"""What a platform's security versions are called, as policies name them, in the order of a level's `minimum`."""
+_PLATFORM_NAMES: Final = (*SGX_NAMES, *TDX_NAMES)
+_ENCLAVE_NAMES: Final = ("isvsvn",)
+
+
+class TcbError(EvidenceError):
+    """Security versions that no policy accepts; `security_versions` has all of them by name."""
+
+    def __init__(self, code: ErrorCode, versions: dict[str, int], nearest: dict[str, int], remedy: str) -> None:
+        """Name what falls short of the nearest level, and where there is none everything."""
+        needs = ", ".join(f"{name} at least {need}" for name, need in nearest.items())
+        super().__init__(
+            code,
+            code.meaning,
+            expected=f"for the nearest level: {needs}" if nearest else f"a level that is not {TcbStatus.REVOKED}",
+            found=[f"{name}={have}" for name, have in versions.items() if name in nearest or not nearest],
+            remedy=remedy,
+        )
+        self.security_versions = versions
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error for programs, with all versions."""
+        return super().to_dict() | {"security_versions": self.security_versions}
 
 
 @dataclass(frozen=True)
@@ -80,36 +100,34 @@ class TcbLevel:
             raise ValueError("the level is of another kind of component")
         return all(map(operator.ge, found, self.minimum))
 
-    def lacking(self, found: tuple[int, ...]) -> tuple[str, ...]:
-        """Name each security version that falls short, as people read it."""
-        needs = zip(_NAMES.get(len(found), _PLATFORM_NAMES), found, self.minimum, strict=False)
-        return tuple(f"{name} at least {need} (not {have})" for name, have, need in needs if have < need)
+    def lacking(self, found: tuple[int, ...]) -> dict[str, int]:
+        """Return the least of each security version that falls short, by its name."""
+        needs = zip(_names(found), found, self.minimum, strict=True)
+        return {name: need for name, have, need in needs if have < need}
 
 
-def first_reached(levels: tuple[TcbLevel, ...], found: tuple[int, ...], none: ErrorCode) -> TcbLevel:
+def first_reached(
+    levels: tuple[TcbLevel, ...], found: tuple[int, ...], none: ErrorCode, versions: tuple[int, ...] | None = None
+) -> TcbLevel:
     """Return the first level that these security versions reach; a document lists the newest first.
 
-    Raises EvidenceError `none` below every level, and `tcb-revoked` where the level was revoked.
+    versions: what an error says of them, where that is not what is compared.  Raises TcbError `none` below every
+    level, and `tcb-revoked` where the level was revoked.
     """
-    for level in levels:
-        if level.reached(found):
-            if level.status is TcbStatus.REVOKED:
-                raise EvidenceError(
-                    EvidenceCode.TCB_REVOKED,
-                    EvidenceCode.TCB_REVOKED.meaning,
-                    expected=f"security versions of a level that is not {TcbStatus.REVOKED}",
-                    found=found,
-                    remedy="update the platform's firmware; no policy accepts a revoked level",
-                )
-            return level
-    nearest = min(levels, key=lambda level: len(level.lacking(found)), default=None)
-    raise EvidenceError(
-        none,
-        none.meaning,
-        expected="a level" if nearest is None else f"for the nearest level: {', '.join(nearest.lacking(found))}",
-        found=found,
-        remedy="update the platform's firmware, or fetch newer collateral",
-    )
+    reached = next((level for level in levels if level.reached(found)), None)
+    if reached is not None and reached.status is not TcbStatus.REVOKED:
+        return reached
+    known = dict(zip(_names(found), versions or found, strict=True))
+    usable = (level.lacking(found) for level in levels if level.status is not TcbStatus.REVOKED)
+    nearest = min(filter(None, usable), key=len, default={})
+    if reached is None:
+        raise TcbError(none, known, nearest, "update the platform's firmware, or fetch newer collateral")
+    remedy = "update the platform's firmware; no policy accepts a revoked level"
+    raise TcbError(EvidenceCode.TCB_REVOKED, known, nearest, remedy)
+
+
+def _names(found: tuple[int, ...]) -> tuple[str, ...]:
+    return _ENCLAVE_NAMES if len(found) == 1 else _PLATFORM_NAMES[: len(found)]
 
 
 def merge(platform: TcbStatus, *components: TcbStatus) -> TcbStatus:

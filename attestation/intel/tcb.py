@@ -116,7 +116,8 @@ def match_platform(info: TcbInfo, pck: PckExtension, tee_tcb_svn: bytes = b"") -
     if info.pce_id != pck.pce_id:
         raise _mismatch(EvidenceCode.TCB_INFO_PCE, pck.pce_id, info.pce_id)
     rated = (_ANY, _ANY, *tee_tcb_svn[2:]) if any(tee_tcb_svn[1:2]) else tuple(tee_tcb_svn)
-    return first_reached(info.levels, (*pck.components, pck.pce_svn, *rated), EvidenceCode.TCB_NO_MATCH)
+    platform = (*pck.components, pck.pce_svn)
+    return first_reached(info.levels, (*platform, *rated), EvidenceCode.TCB_NO_MATCH, (*platform, *tee_tcb_svn))
 
 
 def match_quoting_enclave(identity: QeIdentity, report: ReportBody) -> TcbLevel:

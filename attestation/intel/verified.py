@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attestation.intel.abi import QuoteV3
+from attestation.intel.levels import SGX_NAMES, TDX_NAMES
 from attestation.intel.pck import PckExtension
 from attestation.intel.quote import Quote
 from attestation.intel.tcb import TcbVerdict
@@ -49,8 +50,7 @@ class IntelVerified(Verified):
     @property
     def tcb_components(self) -> dict[str, int]:
         """The PCK's component SVNs and PCESVN, under the names that Intel's API has for them."""
-        components = {f"sgxtcbcomp{index:02}svn": svn for index, svn in enumerate(self.pck.components, 1)}
-        return components | {"pcesvn": self.pck.pce_svn}
+        return dict(zip(SGX_NAMES, (*self.pck.components, self.pck.pce_svn), strict=True))
 
     @property
     def platform_ids(self) -> dict[str, str]:
@@ -99,7 +99,7 @@ class TdxVerified(IntelVerified):
         body = self.quote.body
         launch = body.tee_tcb_svn
         lower = map(min, launch, body.tee_tcb_svn2 or launch)
-        return super().tcb_components | {f"tdxtcbcomp{index:02}svn": svn for index, svn in enumerate(lower, 1)}
+        return super().tcb_components | dict(zip(TDX_NAMES, lower, strict=True))
 
     def details(self) -> dict[str, Any]:
         """Return the statuses apart, with the TDX module's and the one of now, and the PCK certificate's extension."""

@@ -113,6 +113,11 @@ class ValidatedCollateral:
         """Unix seconds of the oldest of TCB info, QE identity and PCK revocation list."""
         return min(item.validity.start for item in (self.tcb_info, self.qe_identity, self.pck_crl))
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """Nothing: Intel's collateral is whole, or malformed."""
+        return ()
+
     def check_dates(self, now: int) -> None:
         """Raise DateError for all documents that are not valid at `now`."""
         check_dates(self.validities, now)

@@ -13,6 +13,7 @@ from attestation.policy.feed import MAX_FEED, HardwareFeed, describe, open_feed,
 from attestation.policy.toml import parse_toml
 from attestation.validity import rfc3339
 from manifests import keyfile
+from manifests.command import Group
 from manifests.files import concerning, read_bounded, write_atomically
 from manifests.show import print_facts
 
@@ -21,7 +22,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=Group)
 def feed() -> None:
     """Sign and show lists of broken hardware."""
 

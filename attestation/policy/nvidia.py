@@ -14,8 +14,12 @@ _GPUS = {"GH100", "GB100"}
 MODES = ("SPT", "MPT", "PPCIE", "unreported")
 _UNSAID = ("unreported",)
 """Firmware that does not say whether anything is encrypted."""
-_UNPROTECTED = ("debug", "notSecure", "recovery", "notReplayProtected", "notIntegrityProtected")
-"""Flags of firmware that can be debugged or replaced, or says of itself that it is not secure."""
+_UNPROTECTED = ("debug", "notSecure", "recovery", "notReplayProtected", "notIntegrityProtected", "notTcb")
+"""Flags of firmware that can be debugged or replaced, or says of itself that it is not secure, or not what is trusted.
+
+The other three say less: notConfigured stands in leaves of Blackwell in production, firmware that can be updated is
+notImmutable, and what is measured once, as it starts, is notRuntimeMeasured.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

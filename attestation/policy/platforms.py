@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from attestation.amd.tcb import Product
+from attestation.intel.levels import SGX_NAMES, TDX_NAMES
 
 _INTEL = frozenset({"sgx", "tdx"})
 _AMD = frozenset({"snp"})
@@ -73,11 +74,9 @@ that is burnt into it, and the firmware that holds its leaf's key."""
 ADVISED: Final = _INTEL
 """The TEEs whose evidence shows which of the vendor's advisories apply."""
 
-_SGX_COMPONENTS = frozenset({"pcesvn", *(f"sgxtcbcomp{index:02}svn" for index in range(1, 17))})
-
 TCB_COMPONENTS: Final[Mapping[str, frozenset[str]]] = {
-    "sgx": _SGX_COMPONENTS,
-    "tdx": _SGX_COMPONENTS | {f"tdxtcbcomp{index:02}svn" for index in range(1, 17)},
+    "sgx": frozenset(SGX_NAMES),
+    "tdx": frozenset(SGX_NAMES + TDX_NAMES),
     "snp": frozenset({"bootloader", "tee", "snp", "microcode", "fmc"}),
 }
 """By TEE, the security versions that its evidence shows."""

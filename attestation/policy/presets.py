@@ -34,7 +34,8 @@ class Preset:
     """Defaults of [evidence]; those of the list of broken hardware, where one is named; and what cannot stand beside.
 
     refuses: fields of [evidence].  statuses: what a policy may name in tcb_status; None: any.  dangers: whether a TEE's
-    table may accept what its fields declare as dangerous.
+    table may accept what its fields declare as dangerous.  tables: by table and field, all that the field may accept;
+    nothing where it is empty.
     """
 
     evidence: Mapping[str, Any]
@@ -42,6 +43,7 @@ class Preset:
     refuses: tuple[str, ...] = ()
     statuses: frozenset[TcbStatus] | None = None
     dangers: bool = False
+    tables: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 PRESETS: Final[Mapping[str, Preset]] = {
@@ -50,6 +52,10 @@ PRESETS: Final[Mapping[str, Preset]] = {
         feed={"broken_hardware_max_age": 7 * DAY},
         refuses=("simulation", "dangerous_replacement_roots", "advisories_accepted"),
         statuses=frozenset({TcbStatus.UP_TO_DATE}),
+        tables={
+            "snp": {"provisional_firmware": ()},  # the host can still go back to older firmware
+            "nvidia": {"flags_allowed": ("notConfigured",)},  # Blackwell has it in production
+        },
     ),
     "production": Preset(
         evidence={"tcb_status": ["UpToDate", "SWHardeningNeeded"], "max_collateral_age": 30 * DAY},
@@ -99,6 +105,7 @@ def _check(name: str, preset: Preset, policy: Mapping[str, Any]) -> None:
         if policy["evidence"].get(refused, False):
             _contradiction(name, f"[evidence] {refused}")
     _check_width(name, preset, policy["evidence"])
+    _check_tables(name, preset, policy)
     if preset.dangers:
         return
     for table, kind in TEE_TABLES.items():
@@ -116,6 +123,21 @@ def _check_width(name: str, preset: Preset, evidence: Mapping[str, Any]) -> None
     for age, most in {**preset.evidence, **preset.feed}.items():
         if age.endswith("_age") and isinstance(evidence.get(age), int) and evidence[age] > most:
             _contradiction(name, f"[evidence] {age} above {most}")
+
+
+def _check_tables(name: str, preset: Preset, policy: Mapping[str, Any]) -> None:
+    """Refuse what tables accept beyond the preset's own; what is of a wrong type is refused when it is read."""
+    for table, limits in preset.tables.items():
+        values = policy.get(table)
+        if not isinstance(values, dict):
+            continue
+        for each, admitted in limits.items():
+            given = values.get(each)
+            if given is True:
+                _contradiction(name, f"[{table}] {each}")
+            for item in given if isinstance(given, list) else ():
+                if item not in admitted:
+                    _contradiction(name, f'[{table}] {each} "{item}"')
 
 
 def _contradiction(name: str, what: str) -> None:

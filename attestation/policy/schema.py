@@ -17,6 +17,7 @@ from attestation.errors import PolicyCode, PolicyError
 from attestation.policy.platforms import PLATFORM_IDS
 from attestation.validity import parse_rfc3339
 from manifests import fields, signing
+from manifests.errors import ManifestError
 
 T = TypeVar("T", bound="Table")
 
@@ -54,6 +55,11 @@ def keys() -> Any:
 def hex_value(size: int, default: bytes | None) -> Any:
     """Declare one byte string of `size` bytes."""
     return _declared(functools.partial(_hex, size=size), default)
+
+
+def public_key() -> Any:
+    """Declare one Ed25519 public key; None leaves it out."""
+    return _declared(_key, None)
 
 
 def number(default: int | None, low: int = 0, high: int = fields.U63, *, safe: int | None = None) -> Any:
@@ -165,7 +171,16 @@ def _hexes(value: Any, name: str, *, size: int) -> tuple[bytes, ...]:
 
 
 def _keys(value: Any, name: str) -> tuple[bytes, ...]:
-    return tuple(signing.check_public_key(key) for key in _hexes(value, name, size=signing.KEY_SIZE))
+    return tuple(sorted({_key(item, name) for item in _items(value, name)}))
+
+
+def _key(value: Any, name: str) -> bytes:
+    key = _hex(value, name, size=signing.KEY_SIZE)
+    try:
+        return signing.check_public_key(key)
+    except ManifestError:
+        remedy = f"copy the key from the card (.pub) of who signs: {name} takes Ed25519 keys"
+        refuse(PolicyCode.POLICY_MALFORMED, f"{name}: {key.hex()} is not an Ed25519 public key", remedy=remedy)
 
 
 def _texts(value: Any, name: str, *, known: tuple[str, ...], least: int = 0, limit: int = MAX_TEXT) -> tuple[str, ...]:

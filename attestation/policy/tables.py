@@ -11,7 +11,6 @@ from attestation.policy.feed import MAX_FEED, HardwareFeed, open_feed
 from attestation.policy.schema import (
     Table,
     flag,
-    hex_value,
     hexes,
     keys,
     long_text,
@@ -19,13 +18,13 @@ from attestation.policy.schema import (
     named_hexes,
     number,
     platform_ids,
+    public_key,
     refuse,
     required_number,
     required_texts,
     texts,
 )
 from attestation.roots import Hierarchy
-from manifests import signing
 
 ANY = "*"
 
@@ -73,7 +72,7 @@ class EvidencePolicy(Table):
     tcb_date_min: str | None = moment()
     platforms_denied: tuple[tuple[str, tuple[str, ...]], ...] = platform_ids()
     broken_hardware: str | None = long_text(2 * MAX_FEED)
-    broken_hardware_key: bytes | None = hex_value(32, None)
+    broken_hardware_key: bytes | None = public_key()
     broken_hardware_max_age: int | None = number(None, 1)
     broken_hardware_serial_min: int | None = number(None, 1)
     dangerous_replacement_roots: tuple[tuple[str, tuple[bytes, ...]], ...] = named_hexes(dict.fromkeys(HIERARCHIES, 32))
@@ -122,7 +121,6 @@ class EvidencePolicy(Table):
                 "a list of broken hardware without broken_hardware_key could be anyone's",
                 remedy="set broken_hardware_key to the Ed25519 key that signs the list",
             )
-        signing.check_public_key(self.broken_hardware_key)
         feed, least = open_feed(self.broken_hardware, self.broken_hardware_key), self.broken_hardware_serial_min
         if least is not None and feed.serial < least:
             raise PolicyError(

@@ -17,6 +17,7 @@ from typing import Any
 
 from attestation.azure.hcl import HARDWARE_REPORT, HclReport, ReportType
 from attestation.azure.td_report import TCB_INFO, TD_INFO, TD_REPORT
+from attestation.eventlog.replay import started_pcrs
 from attestation.intel.td_abi import TDX, parse_td_quote
 from attestation.layout import Kind
 from attestation.sim.rsa_key import derive_rsa_key
@@ -31,8 +32,7 @@ _NV_SIZE = 2600
 BOOTED: Mapping[int, bytes] = {
     index: Hash.SHA256.digest(bytes(32), Hash.SHA256.digest(b"simulated boot, PCR %d" % index)) for index in range(10)
 }
-"""What a boot leaves in the vTPM's PCRs 0 to 9; the others hold what they begin with."""
-_PCRS = 24
+"""What a boot leaves in the vTPM's PCRs 0 to 9; the others hold what they begin with: zeros, and 17 to 22 ones."""
 _USER_DATA = 64
 CONFIGURATION: Mapping[str, Any] = {
     "console-enabled": False,
@@ -107,8 +107,8 @@ class SimulatedAzure:
         return json.dumps(value | claims, separators=(",", ":")).encode("ascii")
 
     def _quote(self, qualifying: bytes, pcrs: Mapping[int, bytes], changes: Mapping[str, Any]) -> dict[str, Any]:
-        shown = {**BOOTED, **pcrs}
-        values = {(Hash.SHA256, index): shown.get(index, bytes(32)) for index in range(_PCRS)}
+        shown = {**started_pcrs(Hash.SHA256), **BOOTED, **pcrs}
+        values = {(Hash.SHA256, index): value for index, value in shown.items()}
         fields: dict[str, Any] = {
             "qualified_signer": b"\x00\x0b" + hashlib.sha256(self.ak_fingerprint).digest(),
             "extra_data": qualifying,

@@ -19,6 +19,7 @@ from attestation.sim.kinds import TEES, Made, make
 from attestation.sim.platform import SimulatedPlatform
 from attestation.sim.service import run as run_enclave
 from attestation.sim.state import DOCUMENTS, QE_STATUSES, REVOCABLE, TCB_STATUSES, State
+from manifests.command import Group
 from manifests.files import exists, make_folder, write_atomically
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -27,7 +28,7 @@ _home = click.option("--home", type=_PATH, required=True, help="The platform's f
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group()
+@click.group(cls=Group)
 def sim() -> None:
     """Make and inspect a simulated platform."""
 

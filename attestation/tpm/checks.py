@@ -71,7 +71,7 @@ def _clock(verified: TpmVerified, policy: TpmPolicy) -> Finding:
         expected="either" if policy.unsafe_clock else "safe",
         found="safe" if safe else "not safe: the TPM lost power without a shutdown and may repeat times",
         dangerous=not safe,
-        remedy="shut the machine down in order, or wait until the TPM has saved its clock (it does so every few hours)",
+        remedy="shut the machine down in order, or wait until the TPM has saved its clock (within 70 minutes)",
     )
 
 

@@ -12,6 +12,7 @@ from attestation.tpm.abi import TpmEvidence
 from attestation.tpm.certificates import read_certificates
 from attestation.tpm.pack import MAX_LOG_FILE, MAX_PART, Parts, pack
 from attestation.tpm.public import fingerprint
+from manifests.command import Command
 from manifests.files import read_bounded, require_free, write_atomically
 from manifests.show import print_facts
 
@@ -19,7 +20,7 @@ _PATH = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
 
 
-@click.command("pack-tpm")
+@click.command("pack-tpm", cls=Command)
 @click.option("--message", type=_PATH, required=True, help="What the TPM signed: `tpm2_quote -m`.")
 @click.option("--signature", type=_PATH, required=True, help="Its signature: `tpm2_quote -s`.")
 @click.option("--pcrs", type=_PATH, required=True, help="The PCR values: `tpm2_quote -o`, or `tpm2_pcrread -o`.")

@@ -11,8 +11,10 @@ from typing import NoReturn
 
 import click
 
+from manifests.command import Command
 
-@click.command()
+
+@click.command(cls=Command)
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from manifests.command import Group
 from manifests.errors import ManifestError
 from manifests.files import naming, read_bounded
 from manifests.gramine.errors import GramineCode, GramineError
@@ -24,7 +25,7 @@ _FILE = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
 
 
-@click.group()
+@click.group(cls=Group)
 def manifest() -> None:
     """Render, measure and check the enclave's manifest."""
 

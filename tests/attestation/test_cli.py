@@ -294,10 +294,22 @@ def test_json_is_one_document_also_where_the_token_cannot_be_made(files: list[ob
 
     assert token(files, out, "wrong") == (2, True, "passphrase-wrong")
     assert token(files[:4], out, "right") == (10, False, "ear-unissuable")
-    assert token(files, tmp_path / "none" / "result.jwt", "right") == (40, True, "file-unavailable")
     assert token(files, tmp_path / "there", "right") == (2, True, "file-exists")
     assert (tmp_path / "there").read_bytes() == b"kept"
     assert token(files, out, "right") == (0, True, None)
+
+
+@pytest.mark.parametrize("place", ["none/result.jwt", "quote.bin/result.jwt", "collateral"])
+def test_a_token_that_could_not_be_written_is_refused_before_anything_is_read(
+    files: list[object], tmp_path: Path, place: str
+) -> None:
+    files[1] = tmp_path / "no-such-evidence"
+    options = ["--token-key", tmp_path / "no-such-key", "--token-out", tmp_path / place]
+    error = refusal(run(attest, "verify", *files, "--at", NOW, *options))
+    assert (error.code, error.exit_code) == (ManifestCode.FILE_UNAVAILABLE, 2)
+    assert error.message.startswith(f"--token-out: {tmp_path / place}")
+    assert "a folder that is there" in str(error.remedy)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

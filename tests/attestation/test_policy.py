@@ -147,6 +147,12 @@ def test_a_policy_that_cannot_be_meant_is_refused(changes: dict[str, Any], code:
         policy(**changes)
 
 
+def test_which_owner_is_no_key_is_named() -> None:
+    with refused(PolicyCode.POLICY_MALFORMED) as caught:
+        policy(service={"owners": [OWNER, "00" * 32]})
+    assert f"owners: {'00' * 32} is not an Ed25519 public key" in caught.value.message
+
+
 def test_a_policy_that_accepts_no_code_is_refused() -> None:
     with refused(PolicyCode.POLICY_VACUOUS) as caught:
         load_policy({name: table for name, table in policy_map().items() if name != "sgx"})

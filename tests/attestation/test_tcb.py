@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from attestation.collateral import CollateralKey, DirectorySource, FileSource, F
 from attestation.errors import EvidenceCode
 from attestation.intel import tcb
 from attestation.intel.collateral import IntelCollateral
+from attestation.intel.levels import TcbError
 from attestation.intel.tcb import TcbStatus
 from manifests.errors import ManifestCode
 from tests.attestation import kit
@@ -76,6 +79,42 @@ def test_below_every_level_is_refused() -> None:
         matched(level(higher(0), PCE, "UpToDate"))
     with refused(EvidenceCode.TCB_NO_MATCH):
         matched()
+
+
+NAMED = {f"sgxtcbcomp{number:02}svn": svn for number, svn in enumerate(OWN, 1)} | {"pcesvn": PCE}
+ALL = ", ".join(f"{name}={svn}" for name, svn in NAMED.items())
+
+
+def test_what_falls_short_of_the_nearest_level_is_named_and_nothing_else() -> None:
+    far = [min(svn + 1, 255) for svn in OWN]
+    levels = level(far, PCE + 1, "UpToDate"), level(higher(3), PCE + 2, "OutOfDate"), level(far, 0, "Revoked")
+    with refused(EvidenceCode.TCB_NO_MATCH) as caught:
+        matched(*levels)
+    shown = caught.value.to_dict()
+    needs = f"sgxtcbcomp04svn at least {OWN[3] + 1}, pcesvn at least {PCE + 2}"
+    assert shown["expected"] == f"for the nearest level: {needs}"
+    assert shown["found"] == f"sgxtcbcomp04svn={OWN[3]}, pcesvn={PCE}"
+    assert shown["security_versions"] == NAMED
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected", "found"),
+    [
+        (
+            [level(OWN, PCE + 2, "UpToDate"), level(OWN, PCE + 1, "Revoked")],
+            f"for the nearest level: pcesvn at least {PCE + 2}",
+            f"pcesvn={PCE}",
+        ),
+        ([], "a level that is not Revoked", ALL),
+        ([level(OWN, PCE, "Revoked"), level(OWN, PCE, "UpToDate")], "a level that is not Revoked", ALL),
+    ],
+    ids=["the nearest level is a revoked one", "no level", "a revoked level comes first"],
+)
+def test_a_revoked_level_is_never_what_is_lacking(levels: list[Any], expected: str, found: str) -> None:
+    with pytest.raises(TcbError) as caught:
+        matched(*levels)
+    shown = caught.value.to_dict()
+    assert (shown["expected"], shown["found"], shown["security_versions"]) == (expected, found, NAMED)
 
 
 def test_tcb_info_of_another_family_or_provisioning_enclave_is_refused() -> None:
@@ -235,6 +274,19 @@ def test_a_directory_is_read_by_name(tmp_path: Any) -> None:
     assert caught.value.exit_code == 40
     (tmp_path / f"{KEY}.json").write_text(GOOD.to_json(), encoding="utf-8")
     assert source.fetch(KEY) == GOOD
+
+
+@pytest.mark.parametrize("data", [kit.sim_quote(), kit.real_quote()], ids=["simulated", "of hardware"])
+@pytest.mark.parametrize("kind", [DirectorySource, open_source, Path, str])
+def test_where_collateral_is_kept_is_no_collateral_and_the_refusal_says_how_to_get_it(
+    tmp_path: Path, data: bytes, kind: Callable[[Path], Any]
+) -> None:
+    given = kind(tmp_path)
+    with refused(EvidenceCode.COLLATERAL_MISSING) as caught:
+        evidence.verify(evidence.parse(data), given, kit.sim_roots(), NOW)
+    assert caught.value.found == type(given).__name__
+    assert "collateral_for(evidence, " in str(caught.value.remedy)
+    assert ("open_source(path)" in str(caught.value.remedy)) is isinstance(given, Path | str)
 
 
 def test_sources_are_told_apart_by_what_the_path_is(tmp_path: Any) -> None:

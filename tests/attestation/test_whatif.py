@@ -334,10 +334,34 @@ def test_presets_exclude_what_a_what_if_marks_as_dangerous_and_nothing_else(code
     closed = dataclasses.replace(before, **{field: False})
     policy = dataclasses.replace(load_policy({"version": 1, "evidence": UP_TO_DATE, "sgx": CODE}), tables={tee: closed})
     marked = set(dangers(type(closed), {field: True}))
-    strict = dict(policy.written(None), preset="strict", evidence={}, **{tee: {field: True}})
-    with pytest.raises(Exception) as caught:
-        load_policy(strict)
-    assert ("excludes" in str(caught.value)) is bool(marked)
+    for name in ("strict", "production"):
+        written = dict(policy.written(None), preset=name, evidence={}, **{tee: {field: True}})
+        with pytest.raises(Exception) as caught:
+            load_policy(written)
+        alone = field in PRESETS[name].tables.get(tee, {})
+        assert ("excludes" in str(caught.value)) is (bool(marked) or alone)
+        assert not (marked and alone), "said once"
+
+
+def test_to_undo_what_is_refused_by_name_is_dangerous() -> None:
+    """Of a machine of any part, and of an advisory; what only opens a list of the accepted is not."""
+    denied = least_changes(on_azure(evidence={"platforms_denied": {"fmspc": ["11" * 6, "53494d000000"]}}))
+    collateral = sgx.platform(tcb_status="UpToDate", advisories=("SIM-SA-1",)).collateral(NOW)
+    terms = {"advisories_accepted": ["*"], "advisories_refused": ["SIM-SA-1"]}
+    refused = least_changes(examine(sgx.sim_quote(), now=NOW, collateral=collateral, policy=sgx.policy(evidence=terms)))
+    accepted = least_changes(on_azure(tdx={"fmspc": ["11" * 6]}))
+    for found, dangerous in ((denied, True), (refused, True), (accepted, False)):
+        assert found is not None
+        assert [change.dangerous for change in found.changes] == [dangerous]
+        assert [each["dangerous"] for each in found.to_dict()["changes"]] == [dangerous]
+
+
+def test_a_change_that_admits_a_denied_machine_is_called_dangerous_in_words() -> None:
+    told = explanation(on_azure(evidence={"platforms_denied": {"fmspc": ["53494d000000"]}}))
+    (line,) = (
+        line for section in told.sections for line in section.lines if "platforms_denied" in line and "remove" in line
+    )
+    assert line.endswith("DANGEROUS: it gives up what the check protects.")
 
 
 def has(kind: Any, field: str) -> bool:

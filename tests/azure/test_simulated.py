@@ -28,6 +28,7 @@ from attestation.tpm.errors import TpmCode, TpmFinding
 from manifests.errors import ErrorCode
 from tests.attestation.kit import NOW, REPORT_DATA, SEED, outcome, refused
 from tests.azure import kit
+from tests.shared import vectors
 
 CONFIGURATION = {"console-enabled": False, "secure-boot": True, "tpm-enabled": True, "vmUniqueId": "A-VM"}
 
@@ -115,6 +116,16 @@ def test_what_the_paravisor_admits_has_to_be_permitted(name: str, value: Any, co
     assert failing(data).code is code
     found = findings(data, azure_tdx={field: True})[code]
     assert (found.passed, found.severity) == (True, Severity.WARNING)
+
+
+def test_the_vtpm_begins_as_a_real_one_does() -> None:
+    """PCRs 17 to 22 begin with ones (TCG PC Client Platform TPM Profile, section 4.6), on Azure too."""
+    names = {str(index) for index in range(17, 23)}
+    real = evidence.parse((vectors() / "azure-tdx/coco-evidence-v1.json").read_bytes())
+    for parsed in (kit.verify().evidence, real):
+        shown = parsed.quote.pcrs.to_dict()["sha256"]
+        assert {name for name, value in shown.items() if value == "ff" * 32} == names
+        assert {shown[str(index)] for index in (11, 13, 15, 16, 23)} == {"00" * 32}
 
 
 def test_pcrs_of_the_vtpm_are_held_against_the_table_for_tpms() -> None:

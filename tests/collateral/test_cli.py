@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -29,9 +30,11 @@ from tests.attestation import kit
 from tests.attestation.kit import NOW, platform
 from tests.collateral.kit import DAY, FMSPC, KEY, TCB, serve_amd, serve_intel, snp, write_quote
 from tests.collateral.service import Reply, Service
+from tests.nitro import kit as nitro
 from tests.policy.kit import STRANGER, entry, feed
 from tests.shared import vectors
 
+VENDOR_FOLDER = vectors() / "snp/certs"
 JANUARY_2024, JUNE_2025 = 1_704_067_200, 1_748_736_000
 
 
@@ -209,6 +212,27 @@ def test_a_bundle_is_filed_by_its_collateral(tmp_path: Path, folder: Path, root:
     failed(again, ManifestCode.FILE_EXISTS)
 
 
+@pytest.mark.parametrize("given", [[], ["--collateral", VENDOR_FOLDER]], ids=["no collateral", "needless collateral"])
+def test_evidence_that_needs_no_collateral_is_bundled_without_and_says_so(tmp_path: Path, given: list[object]) -> None:
+    document = tmp_path / "document.cbor"
+    document.write_bytes(nitro.real())
+    result = run("bundle", "--evidence", document, *given, "--output", tmp_path / "b.json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == (
+        f"{document} needs no collateral: all that its verification takes travels with it; the bundle has none\n"
+    )
+    assert Bundle.from_json((tmp_path / "b.json").read_bytes()).collateral == {}
+    assert examine((tmp_path / "b.json").read_bytes(), now=nitro.REAL_NOW).accepted
+
+
+def test_a_bundle_of_evidence_that_needs_collateral_takes_some(tmp_path: Path) -> None:
+    quote = write_quote(tmp_path / "quote.bin")
+    result = run("bundle", "--evidence", quote, "--output", tmp_path / "b.json")
+    assert result.exit_code == 2
+    assert f"give --collateral that has {KEY}" in " ".join(result.output.split())
+    assert not (tmp_path / "b.json").exists()
+
+
 def test_a_bundle_without_collateral_has_nothing_to_file(tmp_path: Path) -> None:
     text = '{"format": "strongroom-evidence-bundle", "version": 1, "evidence": "00", "collateral": {}}'
     (tmp_path / "b.json").write_text(text, encoding="utf-8")
@@ -247,6 +271,7 @@ def test_one_file_that_cannot_be_filed_keeps_no_other_from_it(tmp_path: Path, ro
     assert [item["verified"] for item in shown["held"]] == [True]
     assert [Path(item["file"]).name for item in shown["not_imported"]] == ["first", "missing"]
     assert [item["error"]["code"] for item in shown["not_imported"]] == ["collateral-malformed", "file-unavailable"]
+    assert shown["error"] is None
 
 
 def test_where_nothing_can_be_filed_every_file_is_named(tmp_path: Path) -> None:
@@ -256,6 +281,20 @@ def test_where_nothing_can_be_filed_every_file_is_named(tmp_path: Path) -> None:
     message = failed(result, EvidenceCode.COLLATERAL_MALFORMED).message
     assert message.startswith(f"{tmp_path}/first: ")
     assert message.endswith(f"nor was imported: {tmp_path}/second")
+
+
+def test_where_nothing_can_be_filed_the_json_has_the_same_lists(tmp_path: Path) -> None:
+    (tmp_path / "first").write_text("{}", encoding="utf-8")
+    files = [tmp_path / "first", tmp_path / "missing"]
+    result = run("import", *files, "--output", tmp_path / "new", "--json")
+    shown = json.loads(result.output)
+    assert (result.exit_code, shown["held"]) == (30, [])
+    assert [item["file"] for item in shown["not_imported"]] == [str(file) for file in files]
+    assert [item["error"]["code"] for item in shown["not_imported"]] == ["collateral-malformed", "file-unavailable"]
+    assert "nor was imported" not in shown["not_imported"][0]["error"]["message"]
+    assert shown["error"]["code"] == "collateral-malformed"
+    assert shown["error"]["message"].endswith(f"nor was imported: {tmp_path}/missing")
+    assert not (tmp_path / "new").exists()
 
 
 # ------------------------------------------------------------------------------------------------ files of AMD's
@@ -410,6 +449,39 @@ def test_people_see_what_goes_stale_first(folder: Path, root: Path) -> None:
     assert line.startswith("stale")
     assert "SIMULATED" in line
     assert "revocation list" in line
+
+
+def test_what_goes_stale_within_the_span_is_marked(folder: Path, root: Path) -> None:
+    longer = platform().collateral(NOW + 20 * DAY)
+    other = "tdx-00806f050000-platform"
+    (folder / f"{other}.json").write_text("{}", encoding="utf-8")
+    for within, word, soon in ((29, "valid", False), (30, "soon", True)):
+        options = ["--at", NOW, "--within", within]
+        held = {Path(item["file"]).stem: item for item in status(folder, root, *options)[1]}
+        assert (held[KEY]["stale"], held[KEY]["stale_within"], held[other]["stale_within"]) == (False, soon, None)
+        shown = run("status", folder, "--simulated-root", root, *options).output
+        words = {line.split()[1]: line.split()[0] for line in shown.splitlines() if KEY in line or other in line}
+        assert words == {KEY: word, other: "refused"}
+    (folder / f"{KEY}.json").write_text(longer.to_json(), encoding="utf-8")
+    _, (early, _) = status(folder, root, "--at", NOW, "--within", 30)
+    assert (early["stale"], early["stale_within"]) == (True, True), "what is not valid yet"
+
+
+@pytest.mark.usefixtures("amd_keys")
+def test_files_of_amds_without_a_revocation_list_say_so(tmp_path: Path) -> None:
+    whole = snp(Product.MILAN)
+    held = whole.collateral(NOW)
+    roots = tmp_path / "amd.pem"
+    roots.write_bytes(whole.root_pem)
+    path = tmp_path / "held" / f"{whole.collateral_key}.json"
+    path.parent.mkdir()
+    for crl, lacks in ((held.crl, []), (b"", ["revocation list"])):
+        path.write_text(dataclasses.replace(held, crl=crl).to_json(), encoding="utf-8")
+        code, (item,) = status(path.parent, roots, "--at", NOW)
+        assert (code, item["verified"], item["lacks"]) == (0, True, lacks)
+        shown = run("status", path.parent, "--simulated-root", roots, "--at", NOW).output
+        assert (f"{whole.collateral_key} has no revocation list" in shown) is bool(lacks)
+        assert ("snp-revocation" in shown) is bool(lacks)
 
 
 def test_what_is_not_genuine_is_shown_as_such(folder: Path, root: Path) -> None:

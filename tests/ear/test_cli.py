@@ -86,6 +86,14 @@ def test_a_wrong_command_line_ends_with_2(tmp_path: Path, options: tuple[str, ..
     assert check(tmp_path, token(), *options).exit_code == 2
 
 
+@pytest.mark.parametrize("nonce", ["", "00", "00" * 7, "00" * 65])
+def test_a_nonce_of_a_size_that_none_has_ends_with_2(tmp_path: Path, nonce: str) -> None:
+    result = check(tmp_path, token(), "--nonce", nonce)
+    assert isinstance(result.exception, StrongroomError)
+    assert (result.exception.code, result.exception.exit_code) == (EarCode.REQUEST, 2)
+    assert "8 to 64 bytes" in str(result.exception.remedy)
+
+
 def test_a_verifiers_key_is_made_with_its_card(tmp_path: Path) -> None:
     (tmp_path / "passphrase").write_text("correct horse", encoding="utf-8")
     key = tmp_path / "verifier.key"

@@ -323,6 +323,31 @@ def test_a_token_for_somebody_is_for_nobody_else() -> None:
         opened(GOOD, audience="https://relying.example")
 
 
+@pytest.mark.parametrize(
+    ("named", "asked", "told"),
+    [
+        ("me", None, "if you are who the token names, say so"),
+        (None, "me", "have the evidence verified again for a token that names you"),
+        ("you", "me", "ask (--audience) by the name that the token has"),
+    ],
+    ids=["nobody asks", "the token names nobody", "another one asks"],
+)
+def test_what_to_do_about_an_audience_follows_from_who_is_named(
+    named: str | None, asked: str | None, told: str
+) -> None:
+    with refused(EarCode.AUDIENCE) as caught:
+        opened(token(audience=named), audience=asked)
+    assert told in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 65])
+def test_a_nonce_that_no_token_has_is_no_question(size: int) -> None:
+    for text in (GOOD, token(nonce=NONCE), "no token at all"):
+        with refused(EarCode.REQUEST) as caught:
+            opened(text, nonce=bytes(size))
+        assert (caught.value.expected, caught.value.found) == ("8 to 64 bytes", f"{size} bytes")
+
+
 def test_a_nonce_must_be_the_one_that_was_asked_with() -> None:
     text = token(nonce=NONCE)
     assert opened(text, nonce=NONCE).nonce == NONCE

@@ -153,8 +153,9 @@ def test_a_list_without_its_key_is_vacuous() -> None:
 
 
 def test_a_key_that_is_none_is_refused() -> None:
-    with refused(PolicyCode.POLICY_MALFORMED):
+    with refused(PolicyCode.POLICY_MALFORMED) as caught:
         policy(evidence=named(broken_hardware_key="00" * 32))
+    assert f"broken_hardware_key: {'00' * 32} is not an Ed25519 public key" in caught.value.message
 
 
 def test_a_list_in_a_file_becomes_part_of_the_policy_and_of_its_digest(tmp_path: Path) -> None:

@@ -275,6 +275,9 @@ ROOT = {"simulation": True, "simulated_root": "ab" * 32}
         ("strict", {"azure-snp": {"insecure_boot": True}}),
         ("strict", {"evidence": {"tcb_status": ["UpToDate", "SWHardeningNeeded"]}}),
         ("strict", {"evidence": {"max_collateral_age": 7 * DAY + 1}}),
+        ("strict", {"snp": {"provisional_firmware": True}}),
+        ("strict", {"nvidia": {"flags_allowed": ["notConfigured", "notImmutable"]}}),
+        ("strict", {"nvidia": {"flags_allowed": ["notRuntimeMeasured"]}}),
         ("production", {"evidence": {"tcb_status": ["OutOfDate"]}}),
         ("production", {"evidence": {"tcb_status": ["OutOfDateConfigurationNeeded"]}}),
         ("production", {"evidence": {"tcb_status": ["UpToDate", "TDRelaunchAdvised"]}}),
@@ -290,6 +293,7 @@ ROOT = {"simulation": True, "simulated_root": "ab" * 32}
                 ("nvidia", "flags_allowed", ["recovery"]),
                 ("nvidia", "flags_allowed", ["notReplayProtected"]),
                 ("nvidia", "flags_allowed", ["notIntegrityProtected"]),
+                ("nvidia", "flags_allowed", ["notTcb"]),
                 ("nvidia", "modes", ["SPT", "unreported"]),
                 ("nvidia", "fwid_absent", True),
                 ("sgx", "provision_key", True),
@@ -345,6 +349,25 @@ def test_what_is_no_wider_than_a_presets_name_may_be_named() -> None:
         "fwid_absent": False,
     }
     assert load_policy(preset("strict", evidence=named, nvidia=nvidia)).evidence.max_collateral_age == 7 * DAY
+
+
+def test_production_takes_what_strict_alone_excludes() -> None:
+    nvidia = {"products": ["GH100"], "measurements": ["ab" * 48]}
+    flags = ["notConfigured", "notImmutable", "notRuntimeMeasured"]
+    snp = {"measurement": ["00" * 48], "reported_tcb_min": {"milan": {"microcode": 1}}, "provisional_firmware": True}
+    loaded = load_policy(preset("production", nvidia=nvidia | {"flags_allowed": flags}, snp=snp))
+    assert loaded.written("production")["nvidia"]["flags_allowed"] == sorted(flags)
+    for table, fields in (("nvidia", nvidia | {"flags_allowed": []}), ("snp", snp | {"provisional_firmware": False})):
+        load_policy(preset("strict", **{table: fields}))
+
+
+@pytest.mark.parametrize("value", [5, None, "notTcb", [5], [[]]])
+def test_what_is_of_a_wrong_type_is_malformed_under_a_preset_too(value: Any) -> None:
+    code = PolicyCode.POLICY_CONTRADICTION if isinstance(value, list) else PolicyCode.POLICY_MALFORMED
+    with refused(code):
+        load_policy(
+            preset("strict", nvidia={"products": ["GH100"], "measurements": ["ab" * 48], "flags_allowed": value})
+        )
 
 
 def test_every_field_whose_name_warns_is_declared_as_dangerous() -> None:

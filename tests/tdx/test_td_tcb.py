@@ -120,7 +120,13 @@ def test_below_every_level_the_refusal_says_what_is_lacking() -> None:
     ]
     with refused(EvidenceCode.TCB_NO_MATCH) as caught:
         stand(report(svns(MODULE_SVN, MODULE_VERSION, 2)), tcbLevels=levels)
-    assert caught.value.expected == "for the nearest level: TDX component 3 at least 9 (not 2)"
+    shown = caught.value.to_dict()
+    assert (shown["expected"], shown["found"]) == (
+        "for the nearest level: tdxtcbcomp03svn at least 9",
+        "tdxtcbcomp03svn=2",
+    )
+    versions = shown["security_versions"]
+    assert list(versions.values()) == [*OWN, PCE, *svns(MODULE_SVN, MODULE_VERSION, 2)], "also what its module rates"
     with refused(EvidenceCode.TCB_NO_MATCH):
         stand(report(list(TEE_TCB_SVN)), tcbLevels=[])
 

@@ -42,8 +42,10 @@ class SoftwareTpm:
 
     def start(self) -> subprocess.Popen[bytes]:
         state = self.folder / "state"
-        state.mkdir()
+        state.mkdir(exist_ok=True)  # it is that of a TPM which ran here before, if one did
         socket = self.folder / "tpm"
+        for name in (socket, Path(f"{socket}.ctrl")):
+            name.unlink(missing_ok=True)
         process = subprocess.Popen(
             [
                 *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "not-need-init,startup-clear"),
@@ -145,8 +147,11 @@ def missing() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def software_tpm(folder: Path) -> Iterator[SoftwareTpm]:
-    """Run a TPM for the length of a block; skips where the programs are not installed."""
+def software_tpm(folder: Path, *, power_fails: bool = False) -> Iterator[SoftwareTpm]:
+    """Run a TPM for the length of a block; skips where the programs are not installed.
+
+    power_fails: it is killed; else it shuts down in order (TPM2_Shutdown) when it is told to end.
+    """
     if missing():
         pytest.skip(f"no software TPM here: {', '.join(missing())} (Debian: swtpm, swtpm-tools, tpm2-tools)")
     tpm = SoftwareTpm(folder)
@@ -154,5 +159,5 @@ def software_tpm(folder: Path) -> Iterator[SoftwareTpm]:
     try:
         yield tpm
     finally:
-        process.terminate()
+        process.kill() if power_fails else process.terminate()
         process.wait(_SECONDS)

@@ -26,13 +26,13 @@ from attestation.sim.tpm import SimulatedTpm
 from attestation.tpm.abi import parse_evidence
 from attestation.tpm.algorithms import Scheme
 from attestation.tpm.attest import Attest
-from attestation.tpm.errors import PackCode, TpmCode
+from attestation.tpm.errors import PackCode, TpmCode, TpmFinding
 from attestation.tpm.pack import Parts, pack, read_pcrs, read_signature
 from manifests.errors import ErrorCode, ManifestCode, StrongroomError
 from tests.attestation.kit import NOW, REPORT_DATA, SEED, refused
 from tests.shared import vectors
 from tests.tpm import kit
-from tests.tpm.swtpm import SoftwareTpm
+from tests.tpm.swtpm import SoftwareTpm, software_tpm
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "attestation-tpm.md"
 KEYLIME = vectors() / "tpm"
@@ -48,10 +48,13 @@ def failed(result: Result, code: ErrorCode) -> StrongroomError:
     return result.exception
 
 
+def _section() -> str:
+    return DOCS.read_text(encoding="utf-8").split("## From tpm2-tools", 1)[1].split("\n## ", 1)[0]
+
+
 def documented() -> list[list[str]]:
     """The commands of the page's section on packing, as words."""
-    section = DOCS.read_text(encoding="utf-8").split("## From tpm2-tools", 1)[1].split("\n## ", 1)[0]
-    block = re.search(r"```\n(tpm2_.*?)```", section, re.DOTALL)
+    block = re.search(r"```\n(tpm2_.*?)```", _section(), re.DOTALL)
     assert block is not None
     lines = block[1].replace("\\\n", " ").splitlines()
     return [line.split("#")[0].split() for line in lines if line.split("#")[0].strip()]
@@ -65,28 +68,90 @@ def parts(**changes: Any) -> Parts:
     return Parts(**made | changes)
 
 
-def test_the_documented_commands_make_evidence_that_a_policy_accepts(tpm: SoftwareTpm, tmp_path: Path) -> None:
-    """With a real TPM, from the making of its keys to the verdict."""
-    *made, packing, verifying = documented()
+def documented_policy(shown: dict[str, Any]) -> str:
+    """The page's policy, with what packing printed in its two places."""
+    block = re.search(r"```toml\n(.*?)```", _section(), re.DOTALL)
+    assert block is not None
+    values = {'"AK"': shown["ak"], '"PCR7"': shown["pcrs"]["sha256"]["7"]}
+    text = block[1]
+    for place, value in values.items():
+        assert text.count(place) == 1
+        text = text.replace(place, f'"{value}"')
+    return text
+
+
+def follow_the_page(tpm: SoftwareTpm) -> dict[str, Any]:
+    """Run its commands up to the evidence, and write its policy beside it."""
+    *made, packing, _ = documented()
     tpm.extend(7, "sha256", bytes([7]) * 32)  # a software TPM has booted nothing
     for program, *words in made:
         tpm.run(program, *words)
         if program != "tpm2_flushcontext":
             tpm.free()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tpm.folder)
-        packed = run(*packing[2:], "--json")
-        assert packed.exit_code == 0, packed.output
-        shown = json.loads(packed.stdout)
-        policy = (
-            "version = 1\n[evidence]\ntcb_status = ['UpToDate']\n"
-            f"[tpm]\nak = ['{shown['ak']}']\n[tpm.pcrs.sha256]\npcr7 = ['{shown['pcrs']['sha256']['7']}']\n"
-        )
-        Path("policy.toml").write_text(policy, encoding="utf-8")
-        accepted = run(*verifying[2:])
-    assert accepted.exit_code == 0, accepted.output
+    packed = run(*packing[2:], "--json")
+    assert packed.exit_code == 0, packed.output
+    shown: dict[str, Any] = json.loads(packed.stdout)
+    Path("policy.toml").write_text(documented_policy(shown), encoding="utf-8")
+    return shown
+
+
+def verified(*options: str) -> tuple[int, dict[str, str]]:
+    """The exit status of the page's last command, and how severe each check of the TPM's is."""
+    result = run(*documented()[-1][2:], *options, "--json")
+    found = {item["code"]: item["severity"] for item in json.loads(result.stdout)["findings"]}
+    return result.exit_code, found
+
+
+def test_the_documented_commands_make_evidence_that_the_documented_policy_accepts(
+    tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a real TPM, from the making of its keys to the verdict."""
+    monkeypatch.chdir(tpm.folder)
+    shown = follow_the_page(tpm)
     assert shown["qualifying_data"] == "00" * 16 + "11" * 16
+    accepted = run(*documented()[-1][2:])
+    assert accepted.exit_code == 0, accepted.output
     assert "ACCEPTED" in accepted.output
+    status, found = verified()
+    assert (status, found[TpmFinding.CLOCK]) == (0, "ok")
+
+
+KEPT = "0x81010002"
+"""A persistent handle: what `ak.ctx` holds does not outlast a reset."""
+POWER_FAILURES = 5
+"""A software TPM saves its clock every 4.096 s, and is safe again: on a busy machine the quote may come too late."""
+
+
+def quote_after_power_failures(folder: Path) -> bool:
+    """Quote as the page does, right after a TPM has lost power; tells whether the clock was not safe then."""
+    quoting = next(words for words in documented() if words[0] == "tpm2_quote")
+    for _ in range(POWER_FAILURES):
+        with software_tpm(folder, power_fails=True) as tpm:
+            tpm.extend(7, "sha256", bytes([7]) * 32)
+            tpm.run(*(KEPT if word == "ak.ctx" else word for word in quoting))
+        if not Attest.parse(tpm.read("quote.msg")).safe:
+            return True
+    return False
+
+
+def test_the_documented_policy_accepts_a_tpm_that_lost_power_by_its_line_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with software_tpm(tmp_path, power_fails=True) as first:
+        follow_the_page(first)
+        first.run("tpm2_evictcontrol", "-C", "o", "-c", "ak.ctx", KEPT)
+    assert quote_after_power_failures(tmp_path)
+    Path("evidence.bin").unlink()
+    assert run(*documented()[-2][2:]).exit_code == 0
+    status, found = verified()
+    assert (status, found[TpmFinding.CLOCK]) == (0, "warning")
+    policy = Path("policy.toml")
+    lines = policy.read_text(encoding="utf-8").splitlines()
+    policy.write_text("\n".join(line for line in lines if not line.startswith("unsafe_clock")), encoding="utf-8")
+    status, found = verified()
+    refused_for = [code for code, severity in found.items() if severity == "refusal"]
+    assert (status, refused_for) == (10, [TpmFinding.CLOCK])
 
 
 @pytest.mark.parametrize("kind", [("rsa", "rsassa"), ("rsa", "rsapss"), ("ecc", "ecdsa")])
