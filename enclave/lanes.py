@@ -315,6 +315,13 @@ class Lanes:
             self._remember(lane.sid)
             return True
 
+    def end_where(self, chosen: Callable[[Session], bool], failure: EnclaveError) -> None:
+        """End the sessions that are chosen, each in the hands of the thread that serves it next."""
+        with self._lock:
+            for lane in [lane for lane in self._lanes.values() if lane.failure is None and chosen(lane.session)]:
+                self._fail(lane, failure)
+                self._schedule(lane)
+
     def drain(self) -> None:
         """Have every session close once what it has sent is answered, and admit no more."""
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ import onnxruntime as ort
 
 from attestation.types import Grant
 from attestation.wire.messages import Body
-from enclave.deadline import Watchdog
+from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
 from enclave.process import Step, compile_post, compile_pre, run_steps
@@ -37,6 +38,8 @@ _ORT_TYPES = {
     **{name: f"tensor({name})" for bits in (8, 16, 32, 64) for name in (f"int{bits}", f"uint{bits}")},
 }
 """The runtime's names of element types."""
+
+OVERDUE = "the request took longer than the model admits"
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,12 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body) -> Tensors:
-        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError."""
+    def answer(self, body: Body, principal: bytes) -> Tensors:
+        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError.
+
+        principal: the client's key, 32 bytes, or empty for all anonymous sessions together.
+        """
+        del principal  # nothing is kept by client yet
         inputs = self.plan.check(body)
         self.lease.spend()
         outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
@@ -82,7 +89,7 @@ class LoadedModel:
         return outputs
 
     def _run(self, inputs: Tensors) -> Tensors:
-        with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000) as run:
+        with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000, self.digest) as run:
             try:
                 outputs = self.session.run(self.outputs, inputs, run.options)
             except Exception:  # noqa: BLE001 - the runtime's exceptions have no common root, and texts with content
@@ -92,17 +99,17 @@ class LoadedModel:
 
 def _failed(*, expired: bool) -> EnclaveError:
     if expired:
-        return EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, "the request took longer than the model admits")
+        return EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE)
     return EnclaveError(EnclaveCode.INFERENCE_FAILED, "the model cannot be run on this input")
 
 
 class ModelLoader:
     """Loads one model at a time, within bounds on their number and memory."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Load under the settings' limits."""
+    def __init__(self, limits: Limits, stuck: Callable[[Run], None]) -> None:
+        """Load under the settings' limits; `stuck` is told of runs that cannot be stopped."""
         self._limits = limits
-        self._watchdog = Watchdog()
+        self._watchdog = Watchdog(limits.stuck_grace_ms / 1000, stuck)
         self._lock = threading.Lock()
 
     def load(self, source: ByteSource, grant: Grant, dek: memoryview, loaded: list[LoadedModel]) -> LoadedModel:

@@ -82,7 +82,7 @@ class Operations:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"))
         model = self._service.resolve(value["model"])
         caller.touched.add(model.owner)
-        tensors = model.answer(body)
+        tensors = model.answer(body, b"" if caller.identity is None else caller.identity.client)
         beat, epoch = self._service.owners.beat(model)
         return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
 

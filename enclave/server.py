@@ -13,11 +13,13 @@ from functools import partial
 
 from attestation.wire.frames import ROUTE_READY, ROUTE_STATS, ROUTE_STOP, Frame
 from enclave.channel import Channel
+from enclave.deadline import AbandonedError
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.lanes import END, Lane, Lanes
+from enclave.lanes import END, Lane, Lanes, Step
 from enclave.log import Event, log
+from enclave.models import OVERDUE
 from enclave.service import Service
-from enclave.session import Continuation, Session
+from enclave.session import Continuation, Park, Session
 from enclave.turns import Turns
 from manifests import canonical
 
@@ -33,6 +35,9 @@ class Server:
         self._turns = Turns(channel.fileno())
         self._stopped = False
         self.lanes = Lanes(service.settings.limits, partial(Session, service))
+        self._serving: dict[int, Lane] = {}
+        """By thread, the lane whose step it takes."""
+        service.abandon = self._abandon
 
     def serve(self) -> None:
         """Announce readiness and serve; returns when the host's stream has ended or everything is drained.
@@ -62,6 +67,8 @@ class Server:
                 lane = self._next_lane()
                 if lane is not None:
                     self._serve_lane(lane)
+            except AbandonedError:  # the lane was taken out of this thread's hands
+                continue
             except EnclaveError:  # the host's stream is gone
                 self._stop()
             except Exception as error:  # noqa: BLE001 - a defect ends the lane, not the process
@@ -89,7 +96,7 @@ class Server:
         if not frame.route.startswith("!"):
             return self.lanes.put(frame)
         if frame.route == ROUTE_STATS:
-            return [Frame(ROUTE_STATS, frame.sid, canonical.encode({**self.lanes.counts(), **self._service.stats()}))]
+            return [self._stats(frame.sid)]
         if frame.route == ROUTE_STOP:
             log(Event.STOPPING, sessions=len(self.lanes))
             self.lanes.drain()
@@ -103,7 +110,7 @@ class Server:
     def _serve_lane(self, lane: Lane) -> None:
         """Serve a lane until it is empty, parked or over, or another waits for its turn."""
         while (step := self.lanes.next_step(lane)) is not None:
-            park = step()
+            park = self._take_step(lane, step)
             output = lane.session.take_output()
             if output:
                 self._channel.send_stream(lane.route, lane.sid, output)
@@ -116,6 +123,15 @@ class Server:
                 return
             if self.lanes.ready and self.lanes.make_way(lane):
                 return
+
+    def _take_step(self, lane: Lane, step: Step) -> Park | None:
+        """Take a step of a lane, under this thread's name; raises AbandonedError where the lane was taken away."""
+        thread = threading.get_ident()
+        self._serving[thread] = lane
+        try:
+            return step()
+        finally:
+            del self._serving[thread]
 
     def _resume(self, lane: Lane, continuation: Continuation) -> None:
         """Queue a parked lane; called by helpers' threads."""
@@ -137,6 +153,32 @@ class Server:
             self._forget(lane)
         except EnclaveError:
             self._stop()
+
+    # ------------------------------------------------------------------------------------ stuck
+
+    def _abandon(self, thread: int) -> None:
+        """Refuse the request in which a thread is stuck, and tell the host and the brokers; the watchdog calls it.
+
+        Every thread may be stuck, so the word goes out from here.  Brokers learn by the end of their sessions that
+        they should look: they come back and ask.
+        """
+        failure = EnclaveError(
+            EnclaveCode.STOPPING, "a run is stuck, so this process ends; ask which, in a new session"
+        )
+        self.lanes.end_where(lambda session: session.in_control, failure)
+        try:
+            lane = self._serving.get(thread)
+            if lane is not None:
+                lane.session.give_up(EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE))
+                self._channel.send_stream(lane.route, lane.sid, lane.session.take_output())
+                self._forget(lane)
+            self._channel.send([self._stats(0)])
+        except EnclaveError:  # the host's stream is gone, and with it the process
+            self._stop()
+        self._turns.wake(self.lanes.ready)
+
+    def _stats(self, sid: int) -> Frame:
+        return Frame(ROUTE_STATS, sid, canonical.encode({**self.lanes.counts(), **self._service.stats()}))
 
     # ------------------------------------------------------------------------------------ the end
 

@@ -58,6 +58,7 @@ class Session:
         self._claims = b""
         self._caller = Caller(began=service.present())
         self._is_open = False
+        self._answering = 0
         self.over = False
 
     @property
@@ -105,6 +106,21 @@ class Session:
                 self._refuse(0, error)
             self._close()
         self._end(error.code)
+
+    def give_up(self, error: StrongroomError) -> None:
+        """Refuse the request that is being answered, and end the session: the thread that answers it is stuck.
+
+        The one call that another thread makes while one is inside: that one holds nothing, and comes back with
+        AbandonedError, which passes through here untouched.
+        """
+        self._refuse(self._answering, error)
+        self._close()
+        self._end(error.code)
+
+    @property
+    def in_control(self) -> bool:
+        """Whether a broker's message was accepted in it."""
+        return self._caller.control.in_control
 
     def close(self) -> None:
         """End the session in order: the enclave is being drained."""
@@ -203,6 +219,7 @@ class Session:
 
     def _answer(self, number: int, body: Body) -> Park | None:
         self._service.requests += 1
+        self._answering = number
         outcome = self._operations.perform(self._caller, body)
         if isinstance(outcome, Reply):
             self._respond(number, outcome)

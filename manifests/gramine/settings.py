@@ -56,7 +56,12 @@ _RANGES = {
     "max_pending": (1 << 17, 1 << 36),
     "max_models": (1, 1024),
     "model_memory": (1 << 20, 1 << 44),
+    "stuck_grace_ms": (10, 600_000),
 }
+
+
+_ALWAYS = tuple(_RANGES)[:8]
+"""Limits that every file names."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class Limits:
     threads: that serve sessions.  intra_op_threads: of ONNX Runtime, within one request.  max_sessions: open at
     once.  max_half_open: handshakes that still wait for their quote.  max_message: bytes of one message.
     max_pending: bytes received and not yet answered, over all sessions.  max_models: loaded at once.
-    model_memory: bytes of plain model parts, over all loaded models.
+    model_memory: bytes of plain model parts, over all loaded models.  stuck_grace_ms: milliseconds that a run which was
+    told to stop may go on before it counts as stuck, and the process ends for it.
     """
 
     threads: int = 4
@@ -77,6 +83,7 @@ class Limits:
     max_pending: int = 256 << 20
     max_models: int = 16
     model_memory: int = 4 << 30
+    stuck_grace_ms: int = 5000
 
     def __post_init__(self) -> None:
         """Refuse a limit that is out of its range; raises GramineError `enclave-settings-invalid`."""
@@ -164,7 +171,7 @@ class EnclaveSettings:
     def to_toml(self) -> bytes:
         """Return the settings file."""
         owners = self.owners if isinstance(self.owners, str) else [key.hex() for key in self.owners]
-        tables = {"version": 1, "attester": self.attester, "owners": owners, "limits": asdict(self.limits)}
+        tables = {"version": 1, "attester": self.attester, "owners": owners, "limits": _limits_table(self.limits)}
         if self.tpm is not None:
             tables["tpm"] = {**asdict(self.tpm), "pcrs": list(self.tpm.pcrs)}
         if self.devices is not None:
@@ -246,6 +253,11 @@ def _devices(value: Any) -> DeviceSettings:
     if not all(isinstance(path, str) for path in manifests):
         raise _invalid("devices.manifests", "a list of paths")
     return DeviceSettings(value["attester"], tuple(manifests))
+
+
+def _limits_table(limits: Limits) -> dict[str, Any]:
+    """Return the table as files have it: the first limits always, later ones where they are not the default."""
+    return {name: value for name, value in asdict(limits).items() if name in _ALWAYS or value != getattr(Limits, name)}
 
 
 def _limits(value: Any) -> Limits:
