@@ -15,12 +15,12 @@ from typing import Any
 from attestation.wire.address import Address, UnixAddress
 from host.admin import AdminServer
 from host.config import SIMULATED, HostConfig
-from host.enclaves import Enclave
 from host.errors import HostCode, HostError
 from host.home import Home
 from host.limits import Limits
 from host.listeners import close_unix, open_listener
 from host.models import ModelFolder
+from host.pool import Pool
 from host.process import Command
 from host.relay import Relay
 from host.supervisor import Schedule
@@ -54,10 +54,11 @@ class HostAgent:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         schedule = schedule or Schedule(ready=config.ready_timeout)
-        self.enclaves = [
-            Enclave(deployment, self.relay, self.models, schedule=schedule, command=command)
+        self.pools = [
+            Pool(deployment, self.relay, self.models, schedule=schedule, command=command)
             for deployment in config.deployments
         ]
+        self.enclaves = [enclave for pool in self.pools for enclave in pool.enclaves]
 
     async def run(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
         """Bring everything up, call `on_ready` with the status, serve until `stop`, and take everything down.
@@ -84,7 +85,7 @@ class HostAgent:
         self.relay.draining = True
 
     async def _serve(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
-        runs = [asyncio.ensure_future(enclave.supervisor.run()) for enclave in self.enclaves]
+        runs = [asyncio.ensure_future(run) for pool in self.pools for run in pool.runs()]
         for run in runs:
             run.add_done_callback(lambda _: self._stop.set())  # one that ends by itself has failed
         try:
@@ -207,7 +208,7 @@ class HostAgent:
             "uptime": round(time.time() - self._began, 1),
             "class": SIMULATED,
             "listening": [str(address) for address in self.listening],
-            "deployments": [enclave.to_dict() for enclave in self.enclaves],
+            "deployments": [one for pool in self.pools for one in pool.to_dicts()],
             "relay": self.relay.to_dict(),
             "models": len(self.models.folder.models),
             "models_unusable": len(self.models.folder.rejected),

@@ -14,7 +14,7 @@ import click
 
 from attestation.wire.address import parse_address
 from host.admin import ask
-from host.config import Deployment, HostConfig
+from host.config import MAX_PROCESSES, Deployment, HostConfig
 from host.errors import HostCode, HostError
 from host.home import Home
 from host.log import PlainFormatter
@@ -89,6 +89,13 @@ def check(
 @click.option("--models", required=True, type=click.Path(path_type=Path), help="Folder of sealed models.")
 @click.option("--listen", multiple=True, metavar="ADDRESS", help="unix:/path or tcp:HOST:PORT [unix:HOME/host.sock].")
 @click.option("--route", default="default", show_default=True, help="Name under which clients reach the deployment.")
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MAX_PROCESSES),
+    help="Enclave processes: one serves, the others are spares.",
+)
 @click.option("--ready-timeout", default=60.0, type=SECONDS, show_default=True, help="For each start of the enclave.")
 @click.option("--drain-timeout", default=30.0, type=SECONDS, show_default=True, help="For the last requests.")
 @click.option("--detach", is_flag=True, help="Return when everything is up, and leave the agent running.")
@@ -102,6 +109,7 @@ def up(
     models: Path,
     listen: tuple[str, ...],
     route: str,
+    processes: int,
     ready_timeout: float,
     drain_timeout: float,
     detach: bool,
@@ -116,7 +124,7 @@ def up(
 
     home = home.absolute()
     platform = (platform_home or home / "platform").absolute()
-    deployment = Deployment(route, manifest.absolute(), platform, dangerously_unconfined)
+    deployment = Deployment(route, manifest.absolute(), platform, dangerously_unconfined, processes)
     addresses = listen or (f"unix:{home / 'host.sock'}",)
     config = HostConfig(home, models.absolute(), addresses, (deployment,), ready_timeout, drain_timeout)
     if detach:

@@ -19,6 +19,8 @@ SIMULATED = "SIMULATED"
 """The class of a deployment whose platform the agent itself has simulated; in capitals wherever it is shown."""
 
 MAX_TEXT = 4096
+MAX_PROCESSES = 16
+"""Of one deployment: each takes the memory of all its models, and a place in each release policy."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Deployment:
     """The simulated platform's folder; made at the first start."""
     dangerously_unconfined: bool = False
     """Whether the platform starts the enclave without what keeps it to its trusted files."""
+    processes: int = 1
+    """Enclave processes at once: one serves new sessions, the others are spares that brokers provision too."""
+
+    def slots(self) -> tuple[str, ...]:
+        """Return the routes that lead to one process each: a broker's, and there where there are several alone."""
+        return tuple(f"{self.route}.{slot}" for slot in range(1, self.processes + 1)) if self.processes > 1 else ()
 
     def command(self, host_fd: int, ready_fd: int) -> list[str]:
         """Return the argument list that starts the simulated platform."""
@@ -82,7 +90,13 @@ class HostConfig:
                 )
 
     def _check_routes(self) -> None:
-        routes = [deployment.route for deployment in self.deployments]
+        if not all(1 <= deployment.processes <= MAX_PROCESSES for deployment in self.deployments):
+            raise HostError(
+                HostCode.CONFIGURATION_INVALID,
+                "a deployment cannot have so many processes",
+                expected=f"1 to {MAX_PROCESSES}",
+            )
+        routes = [route for deployment in self.deployments for route in (deployment.route, *deployment.slots())]
         for route in routes:
             try:
                 encode_frame(Frame(route, 0, b""))
@@ -103,7 +117,7 @@ class HostConfig:
             "models": str(self.models),
             "listen": list(self.listen),
             "deployments": [
-                [one.route, str(one.manifest), str(one.platform_home), one.dangerously_unconfined]
+                [one.route, str(one.manifest), str(one.platform_home), one.dangerously_unconfined, one.processes]
                 for one in self.deployments
             ],
             "ready_timeout": self.ready_timeout,
@@ -130,12 +144,18 @@ class HostConfig:
 
 
 def _deployment(value: Any) -> Deployment:
-    items = fields.list_of(value, "deployment", 4)
-    if len(items) != 4:
-        raise HostError(HostCode.CONFIGURATION_INVALID, "a deployment has four items")
-    route, manifest, platform, unconfined = items
+    items = fields.list_of(value, "deployment", 5)
+    if len(items) != 5:
+        raise HostError(HostCode.CONFIGURATION_INVALID, "a deployment has five items")
+    route, manifest, platform, unconfined, processes = items
     unconfined = fields.of_type(unconfined, "dangerously_unconfined", bool)
-    return Deployment(fields.text(route, "route", 64), _path(manifest), _path(platform), unconfined)
+    return Deployment(
+        fields.text(route, "route", 64),
+        _path(manifest),
+        _path(platform),
+        unconfined,
+        fields.number(processes, "processes", 1),
+    )
 
 
 def _path(value: Any) -> Path:

@@ -194,7 +194,7 @@ def parse_settings(data: bytes) -> EnclaveSettings:
     return EnclaveSettings(
         owners=_owners(tables["owners"]),
         attester=_attester(tables["attester"]),
-        limits=_limits(tables.get("limits", {})),
+        limits=parse_limits(tables.get("limits", {})),
         tpm=_tpm(tables["tpm"]) if "tpm" in tables else None,
         devices=_devices(tables["devices"]) if "devices" in tables else None,
     )
@@ -260,7 +260,8 @@ def _limits_table(limits: Limits) -> dict[str, Any]:
     return {name: value for name, value in asdict(limits).items() if name in _ALWAYS or value != getattr(Limits, name)}
 
 
-def _limits(value: Any) -> Limits:
+def parse_limits(value: Any) -> Limits:
+    """Read the table `limits`; raises GramineError `enclave-settings-invalid`."""
     if not isinstance(value, dict) or not value.keys() <= {item.name for item in fields(Limits)}:
         raise _invalid("limits", ", ".join(_RANGES))
     return Limits(**value)
