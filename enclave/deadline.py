@@ -19,6 +19,7 @@ import onnxruntime as ort
 
 from enclave.errors import EnclaveCode
 from enclave.log import Event, log
+from enclave.memory import release_memory
 
 
 class AbandonedError(BaseException):
@@ -47,6 +48,7 @@ class Run:
         """Set once whoever had to be told that it is stuck was told."""
         self.options = ort.RunOptions()
         self.options.log_severity_level = 4  # fatal alone: messages of the runtime may carry content
+        release_memory(self.options)
 
     def __enter__(self) -> Self:
         self._watchdog.watch(self)

@@ -18,10 +18,13 @@ from attestation.types import Grant
 from attestation.wire.messages import Body
 from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.gate import Gate
 from enclave.lease import Lease
+from enclave.memory import bound_memory
 from enclave.process import Step, compile_post, compile_pre, run_steps
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
+from manifests.model import Limits as ModelLimits
 from manifests.model import ModelManifest
 from manifests.sealed.core import GRAPH_PART, Core
 from manifests.sealed.reader import SealedReader
@@ -39,6 +42,9 @@ _ORT_TYPES = {
 }
 """The runtime's names of element types."""
 
+NO_MEMORY = "the request needs more memory than the model may take"
+_NO_MEMORY = ("Available memory of", "Failed to allocate memory", "bad_alloc", "bad allocation")
+"""What the runtime says where its arena, or the process, has no more to give."""
 OVERDUE = "the request took longer than the model admits"
 
 
@@ -54,6 +60,8 @@ class LoadedModel:
     outputs: tuple[str, ...]
     session: Any = field(repr=False)
     watchdog: Watchdog = field(repr=False)
+    gate: Gate | None = field(default=None, repr=False)
+    """Whose turn it is, where the manifest bounds how many requests run at once."""
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
 
@@ -80,7 +88,10 @@ class LoadedModel:
         del principal  # nothing is kept by client yet
         inputs = self.plan.check(body)
         self.lease.spend()
-        outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
+        try:
+            outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
+        except MemoryError:
+            raise EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY) from None
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
         size += sum(len(text) for array in outputs.values() if array.dtype.kind == "O" for text in array.flat)
         if size > self.manifest.limits.max_response_bytes:
@@ -92,12 +103,15 @@ class LoadedModel:
         with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000, self.digest) as run:
             try:
                 outputs = self.session.run(self.outputs, inputs, run.options)
-            except Exception:  # noqa: BLE001 - the runtime's exceptions have no common root, and texts with content
-                raise _failed(expired=run.expired) from None
+            except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common root
+                raise _failed(error, expired=run.expired) from None
         return dict(zip(self.outputs, outputs, strict=True))
 
 
-def _failed(*, expired: bool) -> EnclaveError:
+def _failed(error: Exception, *, expired: bool) -> EnclaveError:
+    """Return the refusal for a failed run; the runtime's words have content, and are looked at but never passed on."""
+    if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
+        return EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY)
     if expired:
         return EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE)
     return EnclaveError(EnclaveCode.INFERENCE_FAILED, "the model cannot be run on this input")
@@ -126,7 +140,7 @@ class ModelLoader:
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
-                session = self._open_session(reader)
+                session = self._open_session(reader, manifest.limits)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -139,6 +153,7 @@ class ModelLoader:
             outputs=tuple(output.name for output in manifest.outputs),
             session=session,
             watchdog=self._watchdog,
+            gate=_gate(manifest.limits),
             pre=compile_pre(manifest),
             post=compile_post(manifest),
         )
@@ -155,24 +170,36 @@ class ModelLoader:
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
 
-    def _open_session(self, reader: SealedReader) -> Any:
+    def _open_session(self, reader: SealedReader, limits: ModelLimits) -> Any:
         """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps."""
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
         try:
-            return open_session(parts, self._limits.intra_op_threads)
+            memory = [bound for bound in (limits.max_memory_bytes, self._limits.run_memory) if bound]
+            return open_session(parts, self._limits.intra_op_threads, min(memory, default=0))
         finally:
             for part in parts.values():
                 wipe(part)
 
 
-def open_session(parts: dict[str, bytearray], threads: int) -> Any:
-    """Make an inference session from plain parts by name; raises EnclaveError `model-unusable`."""
+def _gate(limits: ModelLimits) -> Gate | None:
+    if limits.max_concurrent is None and limits.max_concurrent_per_client is None:
+        return None
+    return Gate(limits.max_concurrent or 0, limits.max_concurrent_per_client or 0)
+
+
+def open_session(parts: dict[str, bytearray], threads: int, memory: int = 0) -> Any:
+    """Make an inference session from plain parts by name; raises EnclaveError `model-unusable`.
+
+    memory: bytes that the runtime may take for requests, 0 for any number; one caller at a time, if it is set.
+    """
     graph = parts.get(GRAPH_PART)
     if graph is None:
         raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"the sealed model has no part {GRAPH_PART!r}")
     external = {name: data for name, data in parts.items() if name != GRAPH_PART}
     try:
         options = session_options(threads)
+        if memory:
+            bound_memory(options, memory)
         if external:
             sizes = [len(data) for data in external.values()]
             options.add_external_initializers_from_files_in_memory(list(external), list(external.values()), sizes)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
 
 from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.gate import Turn, crowded
 from enclave.identity import Identity
+from enclave.models import LoadedModel
 from enclave.provision import ControlState, Header, Job
 from enclave.service import Service, listing
 from manifests import canonical, fields
@@ -25,6 +28,14 @@ class Reply:
 
     header: Header
     tensors: Mapping[str, npt.NDArray[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A reply that waits for a turn at its model; `run` gives it, and is called while the turn is held."""
+
+    turn: Turn
+    run: Callable[[], Reply]
 
 
 @dataclass
@@ -43,6 +54,11 @@ class Caller:
     touched: set[bytes] = field(default_factory=set)
     control: ControlState = field(default_factory=ControlState)
 
+    @property
+    def principal(self) -> bytes:
+        """The client's key, 32 bytes; or empty, for all anonymous sessions together."""
+        return b"" if self.identity is None else self.identity.client
+
 
 class Operations:
     """The table of operations.  They raise StrongroomError for what they refuse."""
@@ -58,7 +74,7 @@ class Operations:
             "revoke": self._revoke,
         }
 
-    def perform(self, caller: Caller, body: Body) -> Reply | Job:
+    def perform(self, caller: Caller, body: Body) -> Reply | Job | Queued:
         """Perform the operation that a request names."""
         name = fields.of_type(body.header.get("op"), "op", str)
         if name == "infer":
@@ -78,11 +94,20 @@ class Operations:
         if not caller.control.in_control and self._service.is_revoked(caller.began, caller.touched):
             raise EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew")
 
-    def _infer(self, caller: Caller, body: Body) -> Reply:
+    def _infer(self, caller: Caller, body: Body) -> Reply | Queued:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"))
         model = self._service.resolve(value["model"])
+        waiting = self._service.crowd(caller.principal)
+        if waiting is not None:
+            raise crowded(waiting)
         caller.touched.add(model.owner)
-        tensors = model.answer(body, b"" if caller.identity is None else caller.identity.client)
+        if model.gate is None:
+            return self._run(caller, model, body)
+        return Queued(model.gate.turn(caller.principal), partial(self._run, caller, model, body))
+
+    def _run(self, caller: Caller, model: LoadedModel, body: Body) -> Reply:
+        self._service.condemned.check()
+        tensors = model.answer(body, caller.principal)
         beat, epoch = self._service.owners.beat(model)
         return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
 

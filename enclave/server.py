@@ -9,13 +9,15 @@ Nothing that a client or the host sends ends the process; the end of the host's 
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 
 from attestation.wire.frames import ROUTE_READY, ROUTE_STATS, ROUTE_STOP, Frame
 from enclave.channel import Channel
 from enclave.deadline import AbandonedError
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.lanes import END, Lane, Lanes, Step
+from enclave.lane import END, Lane, Step
+from enclave.lanes import Lanes
 from enclave.log import Event, log
 from enclave.models import OVERDUE
 from enclave.service import Service
@@ -38,6 +40,7 @@ class Server:
         self._serving: dict[int, Lane] = {}
         """By thread, the lane whose step it takes."""
         service.abandon = self._abandon
+        service.crowd = self.lanes.crowd
 
     def serve(self) -> None:
         """Announce readiness and serve; returns when the host's stream has ended or everything is drained.
@@ -110,15 +113,17 @@ class Server:
     def _serve_lane(self, lane: Lane) -> None:
         """Serve a lane until it is empty, parked or over, or another waits for its turn."""
         while (step := self.lanes.next_step(lane)) is not None:
+            began = time.perf_counter()
             park = self._take_step(lane, step)
             output = lane.session.take_output()
             if output:
                 self._channel.send_stream(lane.route, lane.sid, output)
-            self.lanes.settle(lane)
+            self.lanes.settle(lane, time.perf_counter() - began)
             if lane.session.over:
                 self._forget(lane)
                 return
             if park is not None:
+                self.lanes.park(lane)
                 park.start(partial(self._resume, lane))
                 return
             if self.lanes.ready and self.lanes.make_way(lane):

@@ -53,6 +53,8 @@ class Service:
         self.quoter = Quoter(attester, settings.limits.max_half_open, lost=channel.shut)
         self.worker = Worker("loader", MAX_WAITING_LOADS)
         self.condemned = Condemned(self.owners)
+        self.crowd: Callable[[bytes], float | None] = lambda _client: None
+        """Gives the seconds after which a client would find fewer of its requests waiting; the server sets it."""
         self.loader = ModelLoader(settings.limits, self._on_stuck)
         self.abandon: Callable[[int], None] = lambda _thread: None
         """Takes a stuck thread's session out of its hands, and tells the host; the server sets it."""

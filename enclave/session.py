@@ -20,15 +20,19 @@ from attestation.wire.messages import MAX_HEADER, Body, MessageType, decode_body
 from attestation.wire.session import Closed, HandshakeDone, Message, ServerSession
 from attestation.wire.session_states import ServerEvent, State
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.gate import Turn
 from enclave.identity import Identity, authenticate
 from enclave.log import Event, log
-from enclave.operations import Caller, Operations, Reply
+from enclave.operations import Caller, Operations, Queued, Reply
 from enclave.provision import Job
 from enclave.quoter import Quoted
 from enclave.service import Service
 from manifests import canonical, fields
 from manifests.errors import ErrorCode, StrongroomError
 
+HELLO = b"handshakes"
+CONTROL = b"brokers"
+"""Kinds of sessions for whose turns no client's flood matters; no key of a client is as short."""
 MAX_ID = (1 << 32) - 1
 MAX_CONTAINERS = 4096
 """Maps and lists in a request's header: two for each of 1,024 tensors, and as many again."""
@@ -59,6 +63,7 @@ class Session:
         self._caller = Caller(began=service.present())
         self._is_open = False
         self._answering = 0
+        self._turn: Turn | None = None
         self.over = False
 
     @property
@@ -116,6 +121,15 @@ class Session:
         self._refuse(self._answering, error)
         self._close()
         self._end(error.code)
+
+    @property
+    def kind(self) -> bytes:
+        """With whom it shares its turns: the client's key, or b"", HELLO or CONTROL, each for all of theirs."""
+        if not self._is_open:
+            return HELLO
+        if self._caller.control.in_control:
+            return CONTROL
+        return self._caller.principal
 
     @property
     def in_control(self) -> bool:
@@ -224,7 +238,30 @@ class Session:
         if isinstance(outcome, Reply):
             self._respond(number, outcome)
             return None
+        if isinstance(outcome, Queued):
+            self._turn = outcome.turn
+            if outcome.turn.take():
+                self._run_turn(number, outcome)
+                return None
+            return Park(partial(self._ask_turn, number, outcome))
         return Park(partial(self._ask_load, number, outcome))
+
+    def _run_turn(self, number: int, queued: Queued) -> None:
+        """Answer a request whose turn has come, and let the next one have it."""
+        try:
+            self._respond(number, queued.run())
+        finally:
+            queued.turn.end()
+
+    def _ask_turn(self, number: int, queued: Queued, resume: Resume) -> None:
+        try:
+            queued.turn.wait(lambda: resume(partial(self._take_turn, number, queued)))
+        except EnclaveError as error:
+            resume(partial(self._refuse, number, error))
+
+    def _take_turn(self, number: int, queued: Queued) -> None:
+        if not queued.turn.over:
+            self._guarded(number, partial(self._run_turn, number, queued))
 
     def _ask_load(self, number: int, job: Job, resume: Resume) -> None:
         try:
@@ -289,6 +326,8 @@ class Session:
     def _end(self, code: ErrorCode | None) -> None:
         if not self.over:
             self.over = True
+            if self._turn is not None:
+                self._turn.end()
             self._events.clear()
             self._wire.drop()
             if code is not None:

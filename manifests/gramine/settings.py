@@ -57,6 +57,10 @@ _RANGES = {
     "max_models": (1, 1024),
     "model_memory": (1 << 20, 1 << 44),
     "stuck_grace_ms": (10, 600_000),
+    "max_client_runs": (0, 64),
+    "max_waiting": (0, 65_536),
+    "run_memory": (0, 1 << 44),
+    "address_space": (0, 1 << 46),
 }
 
 
@@ -73,6 +77,10 @@ class Limits:
     max_pending: bytes received and not yet answered, over all sessions.  max_models: loaded at once.
     model_memory: bytes of plain model parts, over all loaded models.  stuck_grace_ms: milliseconds that a run which was
     told to stop may go on before it counts as stuck, and the process ends for it.
+    Of the following, 0 sets no limit.  max_client_runs: threads that serve one client at once, all anonymous ones
+    together being one.  max_waiting: sessions of one client that may wait for a thread; beyond it, requests are refused
+    with a time to come back.  run_memory: bytes that the runtime may take for the requests of one model.
+    address_space: bytes of the whole process.
     """
 
     threads: int = 4
@@ -84,6 +92,10 @@ class Limits:
     max_models: int = 16
     model_memory: int = 4 << 30
     stuck_grace_ms: int = 5000
+    max_client_runs: int = 0
+    max_waiting: int = 0
+    run_memory: int = 2 << 30
+    address_space: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a limit that is out of its range; raises GramineError `enclave-settings-invalid`."""
