@@ -276,13 +276,17 @@ class Lanes:
         lane.half_open = is_half_open
 
     def make_way(self, lane: Lane) -> bool:
-        """Put a lane behind those that are ready; False, and the lane stays the caller's, if there are none."""
+        """Put a lane that has more to do back in the queue; False, and it stays the caller's, if no other is ready."""
         with self._lock:
-            if not self._ready:
+            if not self._ready or not _has_more(lane):
                 return False
             self._give_back(lane)
             self._ready.push(lane.session.kind, lane)
             return True
+
+    def has_work(self, lane: Lane) -> bool:
+        """Tell whether the thread that has this lane will find more to do at once, there or elsewhere."""
+        return bool(self._ready) or _has_more(lane)
 
     def park(self, lane: Lane) -> None:
         """Let go of a lane that waits for work done elsewhere, until `resume`."""
@@ -335,3 +339,7 @@ class Lanes:
         self._ended[sid] = None
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
+
+
+def _has_more(lane: Lane) -> bool:
+    return bool(lane.inbox) or lane.failure is not None or lane.closing

@@ -36,6 +36,7 @@ class Server:
         self._threads = service.settings.limits.threads
         self._turns = Turns(channel.fileno())
         self._stopped = False
+        self._reading = threading.Lock()
         self.lanes = Lanes(service.settings.limits, partial(Session, service))
         self._serving: dict[int, Lane] = {}
         """By thread, the lane whose step it takes."""
@@ -82,18 +83,37 @@ class Server:
         """Return a lane to serve, or None if waiting and reading brought none."""
         lane = self.lanes.take()
         if lane is None and self._turns.wait():
-            lane = self._read()
+            return self._read()
+        if lane is not None and self._service.settings.limits.max_client_runs and self.lanes.ready:
+            self._turns.wake(1)  # a lane of a client that was at its limit may have become ready with this one
         return lane
 
     def _read(self) -> Lane | None:
         """Read once, let go of the stream as soon as the frames are in their lanes, and take the first lane."""
-        answers = [answer for frame in self._channel.read() for answer in self._put(frame)]
-        lane = self.lanes.take()
-        self._turns.rearm()
+        with self._reading:
+            answers = [answer for frame in self._channel.read() for answer in self._put(frame)]
+            lane = self.lanes.take()
+            self._turns.rearm()
         self._turns.wake(self.lanes.ready)
         if answers:
             self._channel.send(answers)
         return lane
+
+    def _glance(self) -> None:
+        """Read what has arrived, if nobody else does, between two steps: who has come meanwhile may be next.
+
+        Where every thread has work, none waits for the stream, and a new client would wait until all of it was done.
+        """
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            frames = self._channel.read()
+            answers = [answer for frame in frames for answer in self._put(frame)]
+        finally:
+            self._reading.release()
+        self._turns.wake(min(len(frames), self.lanes.ready))
+        if answers:
+            self._channel.send(answers)
 
     def _put(self, frame: Frame) -> list[Frame]:
         if not frame.route.startswith("!"):
@@ -126,8 +146,10 @@ class Server:
                 self.lanes.park(lane)
                 park.start(partial(self._resume, lane))
                 return
-            if self.lanes.ready and self.lanes.make_way(lane):
-                return
+            if self.lanes.has_work(lane):
+                self._glance()
+                if self.lanes.make_way(lane):
+                    return
 
     def _take_step(self, lane: Lane, step: Step) -> Park | None:
         """Take a step of a lane, under this thread's name; raises AbandonedError where the lane was taken away."""
