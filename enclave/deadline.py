@@ -39,7 +39,8 @@ class Run:
     def __init__(self, watchdog: Watchdog, seconds: float, digest: bytes) -> None:
         """Belongs to `Watchdog.limit`."""
         self._watchdog = watchdog
-        self.due = time.monotonic() + seconds
+        self._began = time.monotonic()
+        self.due = self._began + seconds
         self.digest = digest
         self.thread = threading.get_ident()
         self.expired = False
@@ -49,6 +50,11 @@ class Run:
         self.options = ort.RunOptions()
         self.options.log_severity_level = 4  # fatal alone: messages of the runtime may carry content
         release_memory(self.options)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been going on."""
+        return time.monotonic() - self._began
 
     def __enter__(self) -> Self:
         self._watchdog.watch(self)

@@ -86,6 +86,7 @@ class Lanes:
             "held": self._held,
             "sessions": self._opened,
             "refused": self._refused,
+            "waiting": len(self._ready),
         }
 
     # ------------------------------------------------------------------------------------ arriving

@@ -21,6 +21,7 @@ from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Gate
 from enclave.lease import Lease
 from enclave.memory import bound_memory
+from enclave.metrics import Metrics
 from enclave.process import Step, compile_post, compile_pre, run_steps
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
@@ -60,6 +61,7 @@ class LoadedModel:
     outputs: tuple[str, ...]
     session: Any = field(repr=False)
     watchdog: Watchdog = field(repr=False)
+    metrics: Metrics = field(repr=False)
     gate: Gate | None = field(default=None, repr=False)
     """Whose turn it is, where the manifest bounds how many requests run at once."""
     pre: tuple[Step, ...] = field(default=(), repr=False)
@@ -105,6 +107,7 @@ class LoadedModel:
                 outputs = self.session.run(self.outputs, inputs, run.options)
             except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common root
                 raise _failed(error, expired=run.expired) from None
+        self.metrics.observe("run_seconds", run.seconds)
         return dict(zip(self.outputs, outputs, strict=True))
 
 
@@ -120,8 +123,9 @@ def _failed(error: Exception, *, expired: bool) -> EnclaveError:
 class ModelLoader:
     """Loads one model at a time, within bounds on their number and memory."""
 
-    def __init__(self, limits: Limits, stuck: Callable[[Run], None]) -> None:
+    def __init__(self, limits: Limits, stuck: Callable[[Run], None], metrics: Metrics) -> None:
         """Load under the settings' limits; `stuck` is told of runs that cannot be stopped."""
+        self._metrics = metrics
         self._limits = limits
         self._watchdog = Watchdog(limits.stuck_grace_ms / 1000, stuck)
         self._lock = threading.Lock()
@@ -153,6 +157,7 @@ class ModelLoader:
             outputs=tuple(output.name for output in manifest.outputs),
             session=session,
             watchdog=self._watchdog,
+            metrics=self._metrics,
             gate=_gate(manifest.limits),
             pre=compile_pre(manifest),
             post=compile_post(manifest),

@@ -5,6 +5,7 @@ An operation gives a `Reply`, or a `Job` whose result is the reply: work that wa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,7 +108,11 @@ class Operations:
 
     def _run(self, caller: Caller, model: LoadedModel, body: Body) -> Reply:
         self._service.condemned.check()
+        began = time.perf_counter()
         tensors = model.answer(body, caller.principal)
+        self._service.metrics.observe("request_seconds", time.perf_counter() - began)
+        if self._service.settings.limits.telemetry_models:
+            self._service.metrics.count_model("model_requests", model.digest)
         beat, epoch = self._service.owners.beat(model)
         return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
 

@@ -25,6 +25,14 @@ from enclave.session import Continuation, Park, Session
 from enclave.turns import Turns
 from manifests import canonical
 
+_TOLD_AS = {
+    "sessions_open": "open",
+    "sessions_refused": "refused",
+    "handshakes_open": "half_open",
+    "held_bytes": "held",
+}
+"""Names on the allow-list of telemetry, and what they are called among the counters."""
+
 
 class Server:
     """Serves one host stream until it ends or says stop."""
@@ -205,7 +213,9 @@ class Server:
         self._turns.wake(self.lanes.ready)
 
     def _stats(self, sid: int) -> Frame:
-        return Frame(ROUTE_STATS, sid, canonical.encode({**self.lanes.counts(), **self._service.stats()}))
+        counts = {**self.lanes.counts(), **self._service.stats()}
+        single = {**counts, **{name: counts[source] for name, source in _TOLD_AS.items()}}
+        return Frame(ROUTE_STATS, sid, canonical.encode({**counts, "telemetry": self._service.metrics.export(single)}))
 
     # ------------------------------------------------------------------------------------ the end
 

@@ -13,6 +13,7 @@ from enclave.channel import Channel
 from enclave.condemned import Condemned
 from enclave.deadline import Run
 from enclave.keys import EnclaveKeys
+from enclave.metrics import Metrics
 from enclave.models import LoadedModel, ModelLoader
 from enclave.owners import Owners
 from enclave.provision import Provisioner, model_reference
@@ -55,7 +56,8 @@ class Service:
         self.condemned = Condemned(self.owners)
         self.crowd: Callable[[bytes], float | None] = lambda _client: None
         """Gives the seconds after which a client would find fewer of its requests waiting; the server sets it."""
-        self.loader = ModelLoader(settings.limits, self._on_stuck)
+        self.metrics = Metrics(settings.limits.telemetry_window)
+        self.loader = ModelLoader(settings.limits, self._on_stuck, self.metrics)
         self.abandon: Callable[[int], None] = lambda _thread: None
         """Takes a stuck thread's session out of its hands, and tells the host; the server sets it."""
         self.control = Provisioner(

@@ -287,6 +287,7 @@ class Session:
         self._send(MessageType.RESPONSE, content)
 
     def _refuse(self, number: int, error: StrongroomError) -> None:
+        self._service.metrics.count_code("refused", error.code)
         header: dict[str, canonical.Value] = {
             "id": number,
             "code": str(error.code),
@@ -331,4 +332,5 @@ class Session:
             self._events.clear()
             self._wire.drop()
             if code is not None:
+                self._service.metrics.count_code("sessions_ended", code)
                 log(Event.SESSION_ENDED, code)

@@ -98,6 +98,8 @@ def check(
 )
 @click.option("--ready-timeout", default=60.0, type=SECONDS, show_default=True, help="For each start of the enclave.")
 @click.option("--drain-timeout", default=30.0, type=SECONDS, show_default=True, help="For the last requests.")
+@click.option("--metrics", default="", metavar="ADDRESS", help="Serve /metrics for Prometheus on this machine.")
+@click.option("--otlp", default="", metavar="URL", help="Push to an OpenTelemetry collector, by OTLP over HTTP.")
 @click.option("--detach", is_flag=True, help="Return when everything is up, and leave the agent running.")
 @unconfined_option
 @json_option
@@ -112,6 +114,8 @@ def up(
     processes: int,
     ready_timeout: float,
     drain_timeout: float,
+    metrics: str,
+    otlp: str,
     detach: bool,
     dangerously_unconfined: bool,
     as_json: bool,
@@ -126,7 +130,7 @@ def up(
     platform = (platform_home or home / "platform").absolute()
     deployment = Deployment(route, manifest.absolute(), platform, dangerously_unconfined, processes)
     addresses = listen or (f"unix:{home / 'host.sock'}",)
-    config = HostConfig(home, models.absolute(), addresses, (deployment,), ready_timeout, drain_timeout)
+    config = HostConfig(home, models.absolute(), addresses, (deployment,), ready_timeout, drain_timeout, metrics, otlp)
     if detach:
         _show_status(daemon.detach(config), as_json=as_json)
         return
@@ -157,6 +161,13 @@ def models(*, home: Path | None, folder: Path | None, as_json: bool) -> None:
     from host.show import print_models
 
     print_models(_console(), answer)
+
+
+@host.command()
+@home_option
+def metrics(*, home: Path) -> None:
+    """Print what monitoring is told, in Prometheus' text format."""
+    click.echo(ask(Home(home).admin_socket, "metrics")["text"], nl=False)
 
 
 @host.command()

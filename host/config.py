@@ -12,6 +12,7 @@ from attestation.errors import WireError
 from attestation.wire.address import Address, parse_address
 from attestation.wire.frames import Frame, encode_frame
 from host.errors import HostCode, HostError
+from host.scrape import check_address
 from manifests import fields
 from manifests.errors import ManifestError
 
@@ -61,6 +62,10 @@ class HostConfig:
     """Seconds for each start of an enclave."""
     drain_timeout: float = 30.0
     """Seconds that requests under way get when the agent goes down."""
+    metrics: str = ""
+    """Address of the page that Prometheus reads, on this machine alone; empty for none."""
+    otlp: str = ""
+    """URL of an OpenTelemetry collector's metrics; empty for none."""
 
     def addresses(self) -> list[Address]:
         """Return the parsed listening addresses; raises WireError `address-invalid`."""
@@ -75,6 +80,14 @@ class HostConfig:
             raise HostError(HostCode.CONFIGURATION_INVALID, "an agent needs an address and a deployment at least")
         self.addresses()
         self._check_routes()
+        if self.metrics:
+            check_address(self.metrics)
+        if self.otlp and not self.otlp.startswith(("http://", "https://")):
+            raise HostError(
+                HostCode.CONFIGURATION_INVALID,
+                f"{self.otlp!r} is no collector's URL",
+                expected="http://HOST:4318/v1/metrics",
+            )
         if not self.models.is_dir():
             raise HostError(
                 HostCode.MODELS_MISSING,
@@ -122,13 +135,15 @@ class HostConfig:
             ],
             "ready_timeout": self.ready_timeout,
             "drain_timeout": self.drain_timeout,
+            "metrics": self.metrics,
+            "otlp": self.otlp,
         }
         return json.dumps(value)
 
     @classmethod
     def from_json(cls, text: str) -> HostConfig:
         """Read what `to_json` wrote; raises HostError `host-configuration-invalid`."""
-        names = ("home", "models", "listen", "deployments", "ready_timeout", "drain_timeout")
+        names = ("home", "models", "listen", "deployments", "ready_timeout", "drain_timeout", "metrics", "otlp")
         try:
             value = fields.closed_map(json.loads(text), "configuration", names)
             return cls(
@@ -138,6 +153,8 @@ class HostConfig:
                 tuple(_deployment(one) for one in fields.list_of(value["deployments"], "deployments", 64)),
                 fields.of_type(value["ready_timeout"], "ready_timeout", float),
                 fields.of_type(value["drain_timeout"], "drain_timeout", float),
+                _optional(value["metrics"], "metrics"),
+                _optional(value["otlp"], "otlp"),
             )
         except (ManifestError, ValueError, RecursionError) as error:
             raise HostError(HostCode.CONFIGURATION_INVALID, f"the configuration is malformed: {error}") from None
@@ -156,6 +173,10 @@ def _deployment(value: Any) -> Deployment:
         unconfined,
         fields.number(processes, "processes", 1),
     )
+
+
+def _optional(value: Any, name: str) -> str:
+    return fields.text(value, name, MAX_TEXT) if value != "" else ""
 
 
 def _path(value: Any) -> Path:

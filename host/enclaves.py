@@ -20,7 +20,8 @@ from host.process import Command
 from host.relay import Relay
 from host.supervisor import Schedule, State, Supervisor
 from host.watch import ModelWatch
-from manifests.errors import StrongroomError
+from manifests.errors import ManifestError, StrongroomError
+from manifests.telemetry import read_telemetry
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +84,14 @@ class Enclave:
     def models(self) -> int:
         """How many models the process has told that it holds."""
         return _counts(self._reports.get(ROUTE_STATS)).get("models", 0)
+
+    @property
+    def telemetry(self) -> dict[str, Any]:
+        """What the process has chosen to tell, as far as it is on the allow-list; empty otherwise."""
+        try:
+            return read_telemetry(self._reports.get(ROUTE_STATS, {}).get("telemetry", {}))
+        except ManifestError:
+            return {}
 
     async def run(self, after: Enclave | None = None) -> None:
         """Keep the process running until its supervisor is stopped; begin once `after` was ready for the first time.
@@ -219,6 +228,7 @@ class Enclave:
             "confinement": _counts(facts.get("confinement")),
             "boot_id": boot_id.hex() if isinstance(boot_id, bytes) else None,
             "enclave": _counts(self._reports.get(ROUTE_STATS)),
+            "telemetry": self.telemetry,
         }
 
     def _traffic(self) -> dict[str, Any]:

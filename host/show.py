@@ -86,6 +86,10 @@ def _print_trouble(console: Console, deployment: Mapping[str, Any]) -> None:
         console.print(f"  [yellow]silent[/]    {deployment['unanswered']} questions in a row are not answered")
     if deployment["stuck_ends"]:
         console.print(f"  [yellow]stuck[/]     {deployment['stuck_ends']} processes ended: a run could not be stopped")
+    refused = deployment["telemetry"].get("refused")
+    if refused:
+        told = ", ".join(f"{code} {count}" for code, count in sorted(refused.items()))
+        console.print(f"  refused   {told}", markup=False, highlight=False)
     last = deployment["last_exit"]
     if last is not None:
         console.print(f"  last exit {last['status']}, {last['reason']}", markup=False)

@@ -61,6 +61,8 @@ _RANGES = {
     "max_waiting": (0, 65_536),
     "run_memory": (0, 1 << 44),
     "address_space": (0, 1 << 46),
+    "telemetry_window": (0, 86_400),
+    "telemetry_models": (0, 1),
 }
 
 
@@ -80,7 +82,8 @@ class Limits:
     Of the following, 0 sets no limit.  max_client_runs: threads that serve one client at once, all anonymous ones
     together being one.  max_waiting: sessions of one client that may wait for a thread; beyond it, requests are refused
     with a time to come back.  run_memory: bytes that the runtime may take for the requests of one model.
-    address_space: bytes of the whole process.
+    address_space: bytes of the whole process.  telemetry_window: seconds for which what is told of requests stays the
+    same.  telemetry_models: 1 to tell counts by model, whose digests the host knows.
     """
 
     threads: int = 4
@@ -96,6 +99,8 @@ class Limits:
     max_waiting: int = 0
     run_memory: int = 2 << 30
     address_space: int = 0
+    telemetry_window: int = 60
+    telemetry_models: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a limit that is out of its range; raises GramineError `enclave-settings-invalid`."""
