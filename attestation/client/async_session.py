@@ -15,12 +15,14 @@ from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.resumption import SavedSession, save
+from attestation.client.retries import Patience, is_lost
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
 from attestation.client.session import SessionBase
 from attestation.client.terms import Options, Terms, make_terms
 from attestation.collateral import CollateralSource
 from attestation.errors import WireError
 from attestation.policy import Policy
+from manifests.errors import StrongroomError
 
 SessionT = TypeVar("SessionT", bound="AsyncSession")
 
@@ -53,6 +55,7 @@ class AsyncSession(SessionBase):
         super().__init__(terms, attested, service)
         self._connection = connection
         self._turn = asyncio.Lock()
+        self._closed = False
 
     @classmethod
     def connect(
@@ -88,22 +91,44 @@ class AsyncSession(SessionBase):
 
     @classmethod
     async def _open(cls, terms: Terms) -> Self:
+        return cls(terms, *await cls._establish(terms))
+
+    @staticmethod
+    async def _establish(terms: Terms) -> tuple[AsyncConnection, SessionAppraisal, Service]:
         connection = await AsyncConnection.open(terms.call)
         try:
             attested = connection.attested
-            return cls(terms, connection, attested, Service(terms.freshness, terms.freshness.admit(attested.claims)))
+            return connection, attested, Service(terms.freshness, terms.freshness.admit(attested.claims))
         except BaseException:
             await connection.close()
             raise
 
     async def infer(self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike]) -> Prediction:
         """Send tensors to a model and return its output tensors by name; see `Session.infer`."""
-        tensors = tensors_of(inputs)
+        tensors, patience = tensors_of(inputs), Patience(self._terms.retries)
+        while True:
+            try:
+                return await self._infer(model, tensors)
+            except StrongroomError as error:
+                if self._closed:
+                    raise
+                await asyncio.sleep(patience.wait(error))
+                self._is_lost = self._is_lost or is_lost(error)
+
+    async def _infer(self, model: str | bytes, tensors: Mapping[str, npt.NDArray[Any]]) -> Prediction:
         async with self._turn:
+            if self._is_lost:
+                await self._replace()
             if self._service.needs_listing(model):
                 self._service.learn(await self._connection.request(LISTING_REQUEST))
             ask = self._service.infer_request(model)
             return self._service.prediction(ask, await self._connection.request(ask.header, tensors))
+
+    async def _replace(self) -> None:
+        """Go on in a new session, attested anew under the same terms."""
+        await self._connection.close()
+        self._connection, self._attested, self._service = await self._establish(self._terms)
+        self._is_lost = False
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""
@@ -118,6 +143,7 @@ class AsyncSession(SessionBase):
 
     async def close(self) -> None:
         """End the session in order; safe to call twice."""
+        self._closed = True
         await self._connection.close()
 
     async def __aenter__(self) -> Self:

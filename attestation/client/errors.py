@@ -26,6 +26,12 @@ class ClientCode(ErrorCode):
         "a time-out is not a positive number of seconds",
         "give seconds above 0; a day at most",
     )
+    RETRIES_INVALID = (
+        "retries-invalid",
+        Fault.USAGE,
+        "the bounds of retries are none",
+        "give 1 to 100 attempts, and seconds above 0; a day at most",
+    )
     HOST_REFUSED = (
         "host-refused",
         Fault.UNAVAILABLE,
