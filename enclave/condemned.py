@@ -29,14 +29,13 @@ class Condemned:
     def __bool__(self) -> bool:
         return self.runs > 0
 
-    def condemn(self, digest: bytes) -> None:
+    def condemn(self, owner: bytes, digest: bytes) -> None:
         """Give up every lease, for good, because a run of this model is stuck."""
         with self._owners.lock:
             self.runs += 1
             for model in self._owners.models():
                 model.lease.end()
-                if model.digest == digest:
-                    self._stuck.setdefault(model.owner, set()).add(digest)
+            self._stuck.setdefault(owner, set()).add(digest)
         log(Event.STUCK, EnclaveCode.INFERENCE_TIMEOUT, runs=self.runs)
 
     def stuck(self, owner: bytes) -> list[bytes]:

@@ -33,15 +33,15 @@ class Run:
     """One run of a model under a limit, from entering the context to leaving it.
 
     expired: it was told to stop.  stuck: it was given up; leaving the context then raises AbandonedError.
-    digest: of the model.  thread: the identifier of the thread that runs it.
+    owner, digest: of the model.  thread: the identifier of the thread that runs it.
     """
 
-    def __init__(self, watchdog: Watchdog, seconds: float, digest: bytes) -> None:
+    def __init__(self, watchdog: Watchdog, seconds: float, owner: bytes, digest: bytes) -> None:
         """Belongs to `Watchdog.limit`."""
         self._watchdog = watchdog
         self._began = time.monotonic()
         self.due = self._began + seconds
-        self.digest = digest
+        self.owner, self.digest = owner, digest
         self.thread = threading.get_ident()
         self.expired = False
         self.stuck = False
@@ -83,9 +83,9 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
-    def limit(self, seconds: float, digest: bytes = b"") -> Run:
-        """Give a run that is stopped after `seconds`."""
-        return Run(self, seconds, digest)
+    def limit(self, seconds: float, owner: bytes = b"", digest: bytes = b"") -> Run:
+        """Give a run, of an owner's model, that is stopped after `seconds`."""
+        return Run(self, seconds, owner, digest)
 
     def stop(self) -> None:
         """End the thread; runs that go on are no longer limited."""

@@ -43,6 +43,8 @@ _ORT_TYPES = {
 }
 """The runtime's names of element types."""
 
+LOAD_SECONDS = 120.0
+"""For the runtime to make a session of a graph that is in memory; a gigabyte takes a few."""
 NO_MEMORY = "the request needs more memory than the model may take"
 _NO_MEMORY = ("Available memory of", "Failed to allocate memory", "bad_alloc", "bad allocation")
 """What the runtime says where its arena, or the process, has no more to give."""
@@ -102,7 +104,7 @@ class LoadedModel:
         return outputs
 
     def _run(self, inputs: Tensors) -> Tensors:
-        with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000, self.digest) as run:
+        with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000, self.owner, self.digest) as run:
             try:
                 outputs = self.session.run(self.outputs, inputs, run.options)
             except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common root
@@ -144,7 +146,7 @@ class ModelLoader:
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
-                session = self._open_session(reader, manifest.limits)
+                session = self._open_session(reader, grant, manifest.limits)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -175,12 +177,16 @@ class ModelLoader:
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
 
-    def _open_session(self, reader: SealedReader, limits: ModelLimits) -> Any:
-        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps."""
+    def _open_session(self, reader: SealedReader, grant: Grant, limits: ModelLimits) -> Any:
+        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps.
+
+        The runtime computes what is constant in a graph then and there, and nothing stops it: that can be stuck, too.
+        """
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
         try:
             memory = [bound for bound in (limits.max_memory_bytes, self._limits.run_memory) if bound]
-            return open_session(parts, self._limits.intra_op_threads, min(memory, default=0))
+            with self._watchdog.limit(LOAD_SECONDS, grant.owner, grant.model):
+                return open_session(parts, self._limits.intra_op_threads, min(memory, default=0))
         finally:
             for part in parts.values():
                 wipe(part)

@@ -101,7 +101,7 @@ class Service:
 
     def _on_stuck(self, run: Run) -> None:
         """End this process's service; called by the watchdog."""
-        self.condemned.condemn(run.digest)
+        self.condemned.condemn(run.owner, run.digest)
         self.abandon(run.thread)
 
     def present(self) -> int:

@@ -486,7 +486,7 @@ def test_an_enclave_in_which_a_run_is_stuck_gives_its_places_back_and_the_model_
     made.set_policy(max_enclaves=1)
     with made.serving():
         until(lambda: len(made.enclave.leases()) == 2, "the models")
-        made.enclave.condemned.condemn(made.models["giant"])
+        made.enclave.condemned.condemn(OWNER.public, made.models["giant"])
         made.enclave.hang_up()
         until(lambda: made.said(EventName.STUCK), "the word that a run is stuck")
         ended = made.enclave.boot_id
@@ -503,7 +503,7 @@ def test_an_enclave_in_which_a_run_is_stuck_gives_its_places_back_and_the_model_
 def test_an_ending_enclave_is_asked_once_by_a_session_and_gets_no_second_key(made: Deployment) -> None:
     made.hold("one", "two")
     made.once()
-    made.enclave.condemned.condemn(made.models["two"])
+    made.enclave.condemned.condemn(OWNER.public, made.models["two"])
     made.enclave.operations.clear()
     with made.serving():
         until(lambda: made.said(EventName.STUCK), "the word that a run is stuck")

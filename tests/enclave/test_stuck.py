@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from attestation.wire.messages import MessageType, encode_body
 from enclave.deadline import AbandonedError, Run, Watchdog
 from enclave.models import open_session
 from manifests import canonical
 from manifests.gramine.settings import EnclaveSettings, Limits
 from manifests.model import ModelManifest
 from manifests.sealed.core import GRAPH_PART
+from manifests.telemetry import BY_NAME
 from tests.enclave.rig import Client, Ended, Owner, Refused, Rig, graph, linear, running
 
 SETTINGS = EnclaveSettings("first", limits=Limits(stuck_grace_ms=100))
@@ -34,10 +36,10 @@ def giant() -> bytes:
     return graph(nodes, [("n", TensorProto.INT64, [1])], [("y", TensorProto.INT64, [1])], shape)
 
 
-def giant_manifest(owner: Owner, **limits: int) -> ModelManifest:
+def giant_manifest(owner: Owner, *shape: int, **limits: int) -> ModelManifest:
     table = {
         "inputs": [{"name": "n", "dtype": "int64", "shape": [1], "minimum": 1, "maximum": 10_000}],
-        "outputs": [{"name": "y", "dtype": "int64", "shape": [1]}],
+        "outputs": [{"name": "y", "dtype": "int64", "shape": list(shape or (1,))}],
         "axes": {},
         "labels": [],
         "limits": {"timeout_ms": 100, **limits},
@@ -52,7 +54,7 @@ def test_a_run_within_one_operator_is_given_up_and_comes_back_without_a_word() -
     watchdog = Watchdog(0.1, stuck.append)
     answered = False
     with pytest.raises(AbandonedError):  # noqa: SIM117 - the inner context raises on its way out
-        with watchdog.limit(0.1, b"digest") as run:
+        with watchdog.limit(0.1, b"owner", b"digest") as run:
             try:
                 session.run(None, {"n": np.array([1200])}, run.options)
                 answered = True
@@ -115,6 +117,7 @@ def test_the_host_is_told_by_a_count_alone(served: Giant) -> None:
     assert report.route == "!stats"
     told = canonical.decode(report.body, max_size=4096)
     assert told["stuck"] == 1
+    assert told.pop("telemetry").keys() <= BY_NAME.keys()
     assert all(type(value) is int for value in told.values())
 
 
@@ -149,6 +152,25 @@ def test_a_condemned_process_takes_no_key_and_no_lease(served: Giant, asked: str
         else:
             served.owner.heartbeat(broker, served.owner.challenge(broker), {})
     assert set(served.rig.leases().values()) == {0}
+
+
+def test_a_model_that_never_gets_loaded_is_found_too(
+    served: Giant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime computes what is constant while it loads a graph."""
+    monkeypatch.setattr("enclave.models.LOAD_SECONDS", 0.1)
+    ones = numpy_helper.from_array(np.ones((1500, 1500), np.int64), "w")
+    nodes = [helper.make_node("MatMul", ["w", "w"], ["p"]), helper.make_node("Add", ["p", "n"], ["y"])]
+    data = graph(nodes, [("n", TensorProto.INT64, [1])], [("y", TensorProto.INT64, [1500, 1500])], [ones])
+    manifest = giant_manifest(served.owner, 1500, 1500, max_response_bytes=1 << 30)
+    digest = served.owner.seal(served.rig.host, tmp_path, data, manifest=manifest)
+    client = served.rig.client()
+    grant = served.owner.grant(client, digest, name="giant").sign(served.owner.broker)
+    header = {"op": "provision", "delegation": served.owner.delegation, "grant": grant, "id": 1}
+    content = encode_body({**header, "dek": served.owner.deks[digest]})
+    client.put(client.wire.send(MessageType.REQUEST, content))
+    served.rig.wait_until(lambda: bool(served.rig.service.condemned))
+    assert served.owner.challenge(served.rig.client())["ending"] == [digest]
 
 
 def test_an_owner_whose_models_ran_well_hears_of_no_others(served: Giant) -> None:
