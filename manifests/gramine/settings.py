@@ -5,6 +5,7 @@
     owners = "first"                # or "any", or a list of owners' public keys in hexadecimal
     [limits]                        # each is optional; the defaults are those of `Limits`
     threads = 4
+    run_memory = 2147483648         # limits that came later are written where they differ from the defaults
     [tpm]                           # with attester = "tpm", and only then
     key = 0x81010002                # persistent handle of the attestation key
     parent = 0x81010001             # persistent handle of its parent, or the hierarchy of a primary key
