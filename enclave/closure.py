@@ -26,6 +26,9 @@ TINY = b64decode(
 )
 """An ONNX model (opset 17): y = softmax(x w + b), with w the 2 x 2 identity and b zero."""
 
+_MEMORY = 1 << 20
+"""Bytes that the warm-up's run may take."""
+
 _opened: set[str] = set()
 
 
@@ -61,17 +64,21 @@ def _note(event: str, arguments: tuple[object, ...]) -> None:
 def warm_up() -> None:
     """Import all that the enclave uses, and run a model with every kind of step once."""
     import numpy as np
+    import onnxruntime as ort
 
     import enclave.attesters.simulator
     import enclave.server  # noqa: F401 - loaded so that nothing has to be later
+    from enclave.memory import release_memory
     from enclave.models import open_session
     from enclave.process import compile_post, compile_pre, run_steps
     from manifests.sealed.core import GRAPH_PART
 
-    session = open_session({GRAPH_PART: bytearray(TINY)}, 1)
+    session = open_session({GRAPH_PART: bytearray(TINY)}, 1, _MEMORY)
     manifest = _warm_up_manifest()
     inputs = run_steps(compile_pre(manifest), {"x": np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)})
-    (y,) = session.run(None, inputs)
+    options = ort.RunOptions()
+    release_memory(options)
+    (y,) = session.run(None, inputs, options)
     run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})
     _check_values()
     _rehearse()

@@ -1,6 +1,8 @@
 """Lanes: one for each open session, with what waits for it, under bounds.
 
-A lane is served by one thread at a time, which keeps each session's order.  `busy` means that a thread has it, that it
+A lane is served by one thread at a time, which keeps each session's order.  Whose turn it is, `enclave.fair` says:
+all sessions of one client are one kind, and so are all anonymous ones, all handshakes, and all brokers.
+`busy` means that a thread has it, that it
 is queued for one, or that it is parked: then nobody serves it until the work that it waits for comes back.
 Over its own bound a session ends.  Over the bound on all of them the one that holds most ends: so nobody who keeps
 much unfinished stops those who keep little, and below `GUARANTEED` bytes nobody ends for others.  Over the bound on
@@ -12,22 +14,21 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from attestation.wire.frames import Frame, error_frame
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.session import Continuation, Park, Session
+from enclave.fair import FairQueue
+from enclave.lane import END, PIECE, Lane, Step, kept
+from enclave.session import CONTROL, HELLO, Continuation, Session
 from manifests.gramine.settings import Limits
 
 REMEMBERED = 4096
 """Sids that have ended: frames that were under way to them are dropped instead of beginning a session."""
 GUARANTEED = 64 * 1024
 """Bytes that a lane may hold whatever the others hold."""
-PIECE = 256
-"""Bytes that a waiting piece takes besides its own: the objects around it, with room to spare."""
 HELLO_SECONDS = 10.0
 """Time for a whole hello: it is one packet."""
 MESSAGE_SECONDS = 120.0
@@ -36,35 +37,6 @@ IDLE_SECONDS = 30.0
 """A session on which nothing has moved for so long makes room for another where there is no room left."""
 SWEEP_SECONDS = 1.0
 """Frames that arrive have overdue lanes ended, this often at most; while none arrive, nobody is in need of room."""
-END = b""
-"""The body that ends a stream."""
-
-Step = Callable[[], Park | None]
-
-
-@dataclass(eq=False)
-class Lane:
-    """One session and what waits for it; all but `session` belongs to `Lanes` and its lock.
-
-    waiting: bytes in the inbox, and PIECE for each piece.  charged: bytes that count against the bound over all lanes,
-    those that the session has taken in for an unfinished message among them.  moved: when bytes came or a step was
-    done last.  since: when its unfinished message began, or infinity.  half_open: its hello is whole, and its evidence
-    is not sent.
-    """
-
-    sid: int
-    route: str
-    session: Session
-    moved: float
-    inbox: deque[memoryview | bytes] = field(default_factory=deque)
-    waiting: int = 0
-    charged: int = 0
-    busy: bool = False
-    half_open: bool = False
-    since: float = math.inf
-    continuation: Continuation | None = None
-    failure: EnclaveError | None = None
-    closing: bool = False
 
 
 class Lanes:
@@ -84,7 +56,7 @@ class Lanes:
         self._greeting: OrderedDict[int, Lane] = OrderedDict()
         self._failing: set[int] = set()
         self._ended: OrderedDict[int, None] = OrderedDict()
-        self._ready: deque[Lane] = deque()
+        self._ready: FairQueue[Lane] = FairQueue(limits.max_client_runs, frozenset({HELLO, CONTROL}))
         self._lock = threading.Lock()
         self._draining = False
         self._half_open = 0
@@ -114,6 +86,7 @@ class Lanes:
             "held": self._held,
             "sessions": self._opened,
             "refused": self._refused,
+            "waiting": len(self._ready),
         }
 
     # ------------------------------------------------------------------------------------ arriving
@@ -191,7 +164,7 @@ class Lanes:
         if lane.failure is not None:
             return
         self._touch(lane)
-        lane.inbox.append(_kept(body))
+        lane.inbox.append(kept(body))
         lane.waiting += len(body) + PIECE
         self._charge(lane, lane.charged + len(body) + PIECE)
         if lane.waiting > self._lane_bytes:
@@ -239,14 +212,25 @@ class Lanes:
     def _schedule(self, lane: Lane) -> None:
         if not lane.busy:
             lane.busy = True
-            self._ready.append(lane)
+            self._ready.push(lane.session.kind, lane)
 
     # ------------------------------------------------------------------------------------ serving
 
     def take(self) -> Lane | None:
-        """Return the lane that has waited longest for a thread; it is the caller's until a call gives it back."""
+        """Return the lane whose turn it is (enclave.fair); it is the caller's until a call gives it back."""
         with self._lock:
-            return self._ready.popleft() if self._ready else None
+            taken = self._ready.pop()
+            if taken is None:
+                return None
+            key, lane = taken
+            lane.serving = key
+            return lane
+
+    def _give_back(self, lane: Lane) -> None:
+        """End a thread's service of a lane."""
+        if lane.serving is not None:
+            self._ready.done(lane.serving)
+            lane.serving = None
 
     def next_step(self, lane: Lane) -> Step | None:
         """Return what is to be done next in a lane, or None, with which the lane is given back."""
@@ -265,11 +249,14 @@ class Lanes:
             if lane.closing:
                 return session.close
             lane.busy = False
+            self._give_back(lane)
             return None
 
-    def settle(self, lane: Lane) -> None:
-        """Bring the counts up to date after a step."""
+    def settle(self, lane: Lane, seconds: float) -> None:
+        """Bring the counts up to date after a step that took so long."""
         with self._lock:
+            if lane.serving is not None:
+                self._ready.charge(lane.serving, seconds)
             if lane.failure is not None:
                 return
             self._touch(lane)
@@ -290,22 +277,41 @@ class Lanes:
         lane.half_open = is_half_open
 
     def make_way(self, lane: Lane) -> bool:
-        """Put a lane behind those that are ready; False, and the lane stays the caller's, if there are none."""
+        """Put a lane that has more to do back in the queue; False, and it stays the caller's, if no other is ready."""
         with self._lock:
-            if not self._ready:
+            if not self._ready or not _has_more(lane):
                 return False
-            self._ready.append(lane)
+            self._give_back(lane)
+            self._ready.push(lane.session.kind, lane)
             return True
+
+    def has_work(self, lane: Lane) -> bool:
+        """Tell whether the thread that has this lane will find more to do at once, there or elsewhere."""
+        return bool(self._ready) or _has_more(lane)
+
+    def park(self, lane: Lane) -> None:
+        """Let go of a lane that waits for work done elsewhere, until `resume`."""
+        with self._lock:
+            self._give_back(lane)
 
     def resume(self, lane: Lane, continuation: Continuation) -> None:
         """Queue a parked lane with the rest of what it waited for."""
         with self._lock:
             lane.continuation = continuation
-            self._ready.append(lane)
+            self._ready.push(lane.session.kind, lane)
+
+    def crowd(self, kind: bytes) -> float | None:
+        """Return the seconds after which a request of this kind would find less waiting, None where there is room."""
+        bound = self._limits.max_waiting
+        with self._lock:
+            if not bound or self._ready.waiting(kind) < bound:
+                return None
+            return self._ready.wait_seconds(kind, self._limits.threads)
 
     def forget(self, lane: Lane) -> bool:
         """Let go of a lane and of all that counts for it; False if that was done before."""
         with self._lock:
+            self._give_back(lane)
             if self._lanes.pop(lane.sid, None) is None:
                 return False
             self._charge(lane, 0)
@@ -314,6 +320,13 @@ class Lanes:
             self._greeting.pop(lane.sid, None)
             self._remember(lane.sid)
             return True
+
+    def end_where(self, chosen: Callable[[Session], bool], failure: EnclaveError) -> None:
+        """End the sessions that are chosen, each in the hands of the thread that serves it next."""
+        with self._lock:
+            for lane in [lane for lane in self._lanes.values() if lane.failure is None and chosen(lane.session)]:
+                self._fail(lane, failure)
+                self._schedule(lane)
 
     def drain(self) -> None:
         """Have every session close once what it has sent is answered, and admit no more."""
@@ -329,8 +342,5 @@ class Lanes:
             self._ended.popitem(last=False)
 
 
-def _kept(body: memoryview | bytes | bytearray) -> memoryview | bytes:
-    """Return what to keep of a body: itself, or a copy where it would keep a larger read of the stream in memory."""
-    if isinstance(body, memoryview) and 2 * body.nbytes >= memoryview(body.obj).nbytes:
-        return body
-    return bytes(body)
+def _has_more(lane: Lane) -> bool:
+    return bool(lane.inbox) or lane.failure is not None or lane.closing

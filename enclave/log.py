@@ -29,6 +29,7 @@ class Event(StrEnum):
     PROVISION_REFUSED = "provision-refused"
     HEARTBEAT = "heartbeat"
     REVOKED = "revoked"
+    STUCK = "stuck"
     DEFECT = "defect"
     IMPORT_REFUSED = "import-refused"
     STOPPING = "stopping"

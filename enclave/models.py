@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +16,16 @@ import onnxruntime as ort
 
 from attestation.types import Grant
 from attestation.wire.messages import Body
-from enclave.deadline import Watchdog
+from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.gate import Gate
 from enclave.lease import Lease
+from enclave.memory import bound_memory
+from enclave.metrics import Metrics
 from enclave.process import Step, compile_post, compile_pre, run_steps
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
+from manifests.model import Limits as ModelLimits
 from manifests.model import ModelManifest
 from manifests.sealed.core import GRAPH_PART, Core
 from manifests.sealed.reader import SealedReader
@@ -38,6 +43,13 @@ _ORT_TYPES = {
 }
 """The runtime's names of element types."""
 
+LOAD_SECONDS = 120.0
+"""For the runtime to make a session of a graph that is in memory; a gigabyte takes a few."""
+NO_MEMORY = "the request needs more memory than the model may take"
+_NO_MEMORY = ("Available memory of", "Failed to allocate memory", "bad_alloc", "bad allocation")
+"""What the runtime says where its arena, or the process, has no more to give."""
+OVERDUE = "the request took longer than the model admits"
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -51,6 +63,9 @@ class LoadedModel:
     outputs: tuple[str, ...]
     session: Any = field(repr=False)
     watchdog: Watchdog = field(repr=False)
+    metrics: Metrics = field(repr=False)
+    gate: Gate | None = field(default=None, repr=False)
+    """Whose turn it is, where the manifest bounds how many requests run at once."""
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
 
@@ -69,11 +84,18 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body) -> Tensors:
-        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError."""
+    def answer(self, body: Body, principal: bytes) -> Tensors:
+        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError.
+
+        principal: the client's key, 32 bytes, or empty for all anonymous sessions together.
+        """
+        del principal  # nothing is kept by client yet
         inputs = self.plan.check(body)
         self.lease.spend()
-        outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
+        try:
+            outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
+        except MemoryError:
+            raise EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY) from None
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
         size += sum(len(text) for array in outputs.values() if array.dtype.kind == "O" for text in array.flat)
         if size > self.manifest.limits.max_response_bytes:
@@ -82,27 +104,32 @@ class LoadedModel:
         return outputs
 
     def _run(self, inputs: Tensors) -> Tensors:
-        with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000) as run:
+        with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000, self.owner, self.digest) as run:
             try:
                 outputs = self.session.run(self.outputs, inputs, run.options)
-            except Exception:  # noqa: BLE001 - the runtime's exceptions have no common root, and texts with content
-                raise _failed(expired=run.expired) from None
+            except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common root
+                raise _failed(error, expired=run.expired) from None
+        self.metrics.observe("run_seconds", run.seconds)
         return dict(zip(self.outputs, outputs, strict=True))
 
 
-def _failed(*, expired: bool) -> EnclaveError:
+def _failed(error: Exception, *, expired: bool) -> EnclaveError:
+    """Return the refusal for a failed run; the runtime's words have content, and are looked at but never passed on."""
+    if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
+        return EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY)
     if expired:
-        return EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, "the request took longer than the model admits")
+        return EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE)
     return EnclaveError(EnclaveCode.INFERENCE_FAILED, "the model cannot be run on this input")
 
 
 class ModelLoader:
     """Loads one model at a time, within bounds on their number and memory."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Load under the settings' limits."""
+    def __init__(self, limits: Limits, stuck: Callable[[Run], None], metrics: Metrics) -> None:
+        """Load under the settings' limits; `stuck` is told of runs that cannot be stopped."""
+        self._metrics = metrics
         self._limits = limits
-        self._watchdog = Watchdog()
+        self._watchdog = Watchdog(limits.stuck_grace_ms / 1000, stuck)
         self._lock = threading.Lock()
 
     def load(self, source: ByteSource, grant: Grant, dek: memoryview, loaded: list[LoadedModel]) -> LoadedModel:
@@ -119,7 +146,7 @@ class ModelLoader:
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
-                session = self._open_session(reader)
+                session = self._open_session(reader, grant, manifest.limits)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -132,6 +159,8 @@ class ModelLoader:
             outputs=tuple(output.name for output in manifest.outputs),
             session=session,
             watchdog=self._watchdog,
+            metrics=self._metrics,
+            gate=_gate(manifest.limits),
             pre=compile_pre(manifest),
             post=compile_post(manifest),
         )
@@ -148,24 +177,40 @@ class ModelLoader:
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
 
-    def _open_session(self, reader: SealedReader) -> Any:
-        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps."""
+    def _open_session(self, reader: SealedReader, grant: Grant, limits: ModelLimits) -> Any:
+        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps.
+
+        The runtime computes what is constant in a graph then and there, and nothing stops it: that can be stuck, too.
+        """
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
         try:
-            return open_session(parts, self._limits.intra_op_threads)
+            memory = [bound for bound in (limits.max_memory_bytes, self._limits.run_memory) if bound]
+            with self._watchdog.limit(LOAD_SECONDS, grant.owner, grant.model):
+                return open_session(parts, self._limits.intra_op_threads, min(memory, default=0))
         finally:
             for part in parts.values():
                 wipe(part)
 
 
-def open_session(parts: dict[str, bytearray], threads: int) -> Any:
-    """Make an inference session from plain parts by name; raises EnclaveError `model-unusable`."""
+def _gate(limits: ModelLimits) -> Gate | None:
+    if limits.max_concurrent is None and limits.max_concurrent_per_client is None:
+        return None
+    return Gate(limits.max_concurrent or 0, limits.max_concurrent_per_client or 0)
+
+
+def open_session(parts: dict[str, bytearray], threads: int, memory: int = 0) -> Any:
+    """Make an inference session from plain parts by name; raises EnclaveError `model-unusable`.
+
+    memory: bytes that the runtime may take for requests, 0 for any number; one caller at a time, if it is set.
+    """
     graph = parts.get(GRAPH_PART)
     if graph is None:
         raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"the sealed model has no part {GRAPH_PART!r}")
     external = {name: data for name, data in parts.items() if name != GRAPH_PART}
     try:
         options = session_options(threads)
+        if memory:
+            bound_memory(options, memory)
         if external:
             sizes = [len(data) for data in external.values()]
             options.add_external_initializers_from_files_in_memory(list(external), list(external.values()), sizes)

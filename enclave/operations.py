@@ -5,15 +5,19 @@ An operation gives a `Reply`, or a `Job` whose result is the reply: work that wa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
 
 from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.gate import Turn, crowded
 from enclave.identity import Identity
+from enclave.models import LoadedModel
 from enclave.provision import ControlState, Header, Job
 from enclave.receipts import verdict_of
 from enclave.service import Service, listing
@@ -27,6 +31,14 @@ class Reply:
 
     header: Header
     tensors: Mapping[str, npt.NDArray[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A reply that waits for a turn at its model; `run` gives it, and is called while the turn is held."""
+
+    turn: Turn
+    run: Callable[[], Reply]
 
 
 @dataclass
@@ -47,6 +59,11 @@ class Caller:
     touched: set[bytes] = field(default_factory=set)
     control: ControlState = field(default_factory=ControlState)
 
+    @property
+    def principal(self) -> bytes:
+        """The client's key, 32 bytes; or empty, for all anonymous sessions together."""
+        return b"" if self.identity is None else self.identity.client
+
 
 class Operations:
     """The table of operations.  They raise StrongroomError for what they refuse."""
@@ -62,7 +79,7 @@ class Operations:
             "revoke": self._revoke,
         }
 
-    def perform(self, caller: Caller, body: Body) -> Reply | Job:
+    def perform(self, caller: Caller, body: Body) -> Reply | Job | Queued:
         """Perform the operation that a request names."""
         name = fields.of_type(body.header.get("op"), "op", str)
         if name == "infer":
@@ -82,20 +99,33 @@ class Operations:
         if not caller.control.in_control and self._service.is_revoked(caller.began, caller.touched):
             raise EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew")
 
-    def _infer(self, caller: Caller, body: Body) -> Reply:
+    def _infer(self, caller: Caller, body: Body) -> Reply | Queued:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"), ("receipt",))
-        wanted = fields.of_type(value.get("receipt", False), "receipt", bool)
+        fields.of_type(value.get("receipt", False), "receipt", bool)
         model = self._service.resolve(value["model"])
+        waiting = self._service.crowd(caller.principal)
+        if waiting is not None:
+            raise crowded(waiting)
         caller.touched.add(model.owner)
-        tensors = model.answer(body)
+        if model.gate is None:
+            return self._run(caller, model, body)
+        return Queued(model.gate.turn(caller.principal), partial(self._run, caller, model, body))
+
+    def _run(self, caller: Caller, model: LoadedModel, body: Body) -> Reply:
+        self._service.condemned.check()
+        began = time.perf_counter()
+        tensors = model.answer(body, caller.principal)
+        self._service.metrics.observe("request_seconds", time.perf_counter() - began)
+        if self._service.settings.limits.telemetry_models:
+            self._service.metrics.count_model("model_requests", model.digest)
         beat, epoch = self._service.owners.beat(model)
         header: Header = {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
-        if wanted or model.manifest.receipts is Receipts.ALWAYS:
+        if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS:
             facts = {
                 "evidence": caller.evidence_digest,
                 "session": caller.control.handshake_hash,
                 "origin": caller.origin,
-                "request": value["id"],
+                "request": body.header["id"],
                 "model": model.digest,
                 "owner": model.owner,
                 "epoch": model.epoch,

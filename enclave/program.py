@@ -61,11 +61,13 @@ def _serve(path: Path) -> None:
     from enclave.arena import Arena
     from enclave.attesters import open_attester, open_devices
     from enclave.channel import Channel
+    from enclave.memory import bound_address_space
     from enclave.server import Server
     from enclave.service import Service
     from manifests.gramine.settings import load_settings
 
     settings = load_settings(path)
+    bound_address_space(settings.limits.address_space)
     attester, devices = open_attester(settings), open_devices(settings)
     show_platform(attester.platform)
     channel = Channel(_host_stream())

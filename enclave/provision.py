@@ -25,6 +25,7 @@ from attestation.binding import HASH_SIZE
 from attestation.types import Delegation, Grant, Heartbeat, PlatformClass, Revocation, Right, document_digest
 from enclave.arena import Arena, Secret
 from enclave.channel import Channel, ChannelSource
+from enclave.condemned import Condemned
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.log import Event, log
 from enclave.models import LoadedModel, ModelLoader
@@ -85,6 +86,7 @@ class Provisioner:
         self,
         *,
         owners: Owners,
+        condemned: Condemned,
         loader: ModelLoader,
         channel: Channel,
         arena: Arena,
@@ -93,6 +95,7 @@ class Provisioner:
     ) -> None:
         """Act for one enclave process."""
         self._owners = owners
+        self._condemned = condemned
         self._loader = loader
         self._channel = channel
         self._arena = arena
@@ -104,6 +107,7 @@ class Provisioner:
 
     def provision(self, state: ControlState, header: Mapping[str, canonical.Value]) -> Job:
         """Check a grant and return the job that loads the model; raises ManifestError or EnclaveError."""
+        self._condemned.check()
         value = fields.closed_map(header, "request", ("op", "id", "delegation", "grant", "dek"))
         chain = Chain.open(fields.bounded_bytes(value["delegation"], "delegation", MAX_DELEGATION), Right.PROVISION)
         document = fields.bounded_bytes(value["grant"], "grant", MAX_DOCUMENT)
@@ -151,7 +155,9 @@ class Provisioner:
             source.close()
 
     def _take_in(self, state: ControlState, grant: Grant, chain: Chain, model: LoadedModel) -> Header:
-        lease = self._owners.add(grant, chain.delegation, chain.document, model)
+        with self._owners.lock:
+            self._condemned.check()
+            lease = self._owners.add(grant, chain.delegation, chain.document, model)
         state.in_control = True
         log(Event.PROVISIONED, epoch=grant.epoch, lease=lease)
         return {"model": grant.model, "lease": lease, "boot_id": self._boot_id}
@@ -161,7 +167,8 @@ class Provisioner:
     def challenge(self, state: ControlState, header: Mapping[str, canonical.Value]) -> Header:
         """Draw the nonce that the session's next heartbeat for this owner must answer.
 
-        Anybody may ask, so the answer says which models are loaded, and nothing of how much they are used.
+        Anybody may ask, so the answer says which models are loaded, and nothing of how much they are used.  A process
+        that has condemned itself holds none, for good, and names those of which a run is stuck as `ending`.
         """
         value = fields.closed_map(header, "request", ("op", "id", "owner"))
         record = self._owners.known(public_key_field(value["owner"], "owner"))
@@ -170,7 +177,10 @@ class Provisioner:
         state.challenges[record.owner] = drawn
         while len(state.challenges) > MAX_NONCES:
             del state.challenges[next(iter(state.challenges))]
-        return {"nonce": drawn.nonce, "boot_id": self._boot_id, "models": list(spent), "epoch": record.epoch}
+        answer: Header = {"nonce": drawn.nonce, "boot_id": self._boot_id, "models": list(spent), "epoch": record.epoch}
+        if self._condemned:
+            answer |= {"models": [], "ending": list[canonical.Value](self._condemned.stuck(record.owner))}
+        return answer
 
     def heartbeat(self, state: ControlState, header: Mapping[str, canonical.Value]) -> Header:
         """Renew leases, if the heartbeat answers a fresh nonce of this session."""
@@ -180,7 +190,9 @@ class Provisioner:
         heartbeat = Heartbeat.open(document, chain.delegation.broker)
         chain.bind(heartbeat.owner, heartbeat.delegation)
         answered = self._spend_nonce(state, heartbeat)
-        self._owners.apply_heartbeat(heartbeat, document, chain.delegation, chain.document, answered)
+        with self._owners.lock:
+            self._condemned.check()
+            self._owners.apply_heartbeat(heartbeat, document, chain.delegation, chain.document, answered)
         state.in_control = True
         log(Event.HEARTBEAT, epoch=heartbeat.epoch, leases=len(heartbeat.leases))
         return {"leases": [list(pair) for pair in self._owners.leases(heartbeat.owner)]}

@@ -9,17 +9,29 @@ Nothing that a client or the host sends ends the process; the end of the host's 
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 
 from attestation.wire.frames import ROUTE_READY, ROUTE_STATS, ROUTE_STOP, Frame
 from enclave.channel import Channel
+from enclave.deadline import AbandonedError
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.lanes import END, Lane, Lanes
+from enclave.lane import END, Lane, Step
+from enclave.lanes import Lanes
 from enclave.log import Event, log
+from enclave.models import OVERDUE
 from enclave.service import Service
-from enclave.session import Continuation, Session
+from enclave.session import Continuation, Park, Session
 from enclave.turns import Turns
 from manifests import canonical
+
+_TOLD_AS = {
+    "sessions_open": "open",
+    "sessions_refused": "refused",
+    "handshakes_open": "half_open",
+    "held_bytes": "held",
+}
+"""Names on the allow-list of telemetry, and what they are called among the counters."""
 
 
 class Server:
@@ -32,7 +44,12 @@ class Server:
         self._threads = service.settings.limits.threads
         self._turns = Turns(channel.fileno())
         self._stopped = False
+        self._reading = threading.Lock()
         self.lanes = Lanes(service.settings.limits, partial(Session, service))
+        self._serving: dict[int, Lane] = {}
+        """By thread, the lane whose step it takes."""
+        service.abandon = self._abandon
+        service.crowd = self.lanes.crowd
 
     def serve(self) -> None:
         """Announce readiness and serve; returns when the host's stream has ended or everything is drained.
@@ -62,6 +79,8 @@ class Server:
                 lane = self._next_lane()
                 if lane is not None:
                     self._serve_lane(lane)
+            except AbandonedError:  # the lane was taken out of this thread's hands
+                continue
             except EnclaveError:  # the host's stream is gone
                 self._stop()
             except Exception as error:  # noqa: BLE001 - a defect ends the lane, not the process
@@ -72,24 +91,43 @@ class Server:
         """Return a lane to serve, or None if waiting and reading brought none."""
         lane = self.lanes.take()
         if lane is None and self._turns.wait():
-            lane = self._read()
+            return self._read()
+        if lane is not None and self._service.settings.limits.max_client_runs and self.lanes.ready:
+            self._turns.wake(1)  # a lane of a client that was at its limit may have become ready with this one
         return lane
 
     def _read(self) -> Lane | None:
         """Read once, let go of the stream as soon as the frames are in their lanes, and take the first lane."""
-        answers = [answer for frame in self._channel.read() for answer in self._put(frame)]
-        lane = self.lanes.take()
-        self._turns.rearm()
+        with self._reading:
+            answers = [answer for frame in self._channel.read() for answer in self._put(frame)]
+            lane = self.lanes.take()
+            self._turns.rearm()
         self._turns.wake(self.lanes.ready)
         if answers:
             self._channel.send(answers)
         return lane
 
+    def _glance(self) -> None:
+        """Read what has arrived, if nobody else does, between two steps: who has come meanwhile may be next.
+
+        Where every thread has work, none waits for the stream, and a new client would wait until all of it was done.
+        """
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            frames = self._channel.read()
+            answers = [answer for frame in frames for answer in self._put(frame)]
+        finally:
+            self._reading.release()
+        self._turns.wake(min(len(frames), self.lanes.ready))
+        if answers:
+            self._channel.send(answers)
+
     def _put(self, frame: Frame) -> list[Frame]:
         if not frame.route.startswith("!"):
             return self.lanes.put(frame)
         if frame.route == ROUTE_STATS:
-            return [Frame(ROUTE_STATS, frame.sid, canonical.encode({**self.lanes.counts(), **self._service.stats()}))]
+            return [self._stats(frame.sid)]
         if frame.route == ROUTE_STOP:
             log(Event.STOPPING, sessions=len(self.lanes))
             self.lanes.drain()
@@ -103,19 +141,32 @@ class Server:
     def _serve_lane(self, lane: Lane) -> None:
         """Serve a lane until it is empty, parked or over, or another waits for its turn."""
         while (step := self.lanes.next_step(lane)) is not None:
-            park = step()
+            began = time.perf_counter()
+            park = self._take_step(lane, step)
             output = lane.session.take_output()
             if output:
                 self._channel.send_stream(lane.route, lane.sid, output)
-            self.lanes.settle(lane)
+            self.lanes.settle(lane, time.perf_counter() - began)
             if lane.session.over:
                 self._forget(lane)
                 return
             if park is not None:
+                self.lanes.park(lane)
                 park.start(partial(self._resume, lane))
                 return
-            if self.lanes.ready and self.lanes.make_way(lane):
-                return
+            if self.lanes.has_work(lane):
+                self._glance()
+                if self.lanes.make_way(lane):
+                    return
+
+    def _take_step(self, lane: Lane, step: Step) -> Park | None:
+        """Take a step of a lane, under this thread's name; raises AbandonedError where the lane was taken away."""
+        thread = threading.get_ident()
+        self._serving[thread] = lane
+        try:
+            return step()
+        finally:
+            del self._serving[thread]
 
     def _resume(self, lane: Lane, continuation: Continuation) -> None:
         """Queue a parked lane; called by helpers' threads."""
@@ -137,6 +188,34 @@ class Server:
             self._forget(lane)
         except EnclaveError:
             self._stop()
+
+    # ------------------------------------------------------------------------------------ stuck
+
+    def _abandon(self, thread: int) -> None:
+        """Refuse the request in which a thread is stuck, and tell the host and the brokers; the watchdog calls it.
+
+        Every thread may be stuck, so the word goes out from here.  Brokers learn by the end of their sessions that
+        they should look: they come back and ask.
+        """
+        failure = EnclaveError(
+            EnclaveCode.STOPPING, "a run is stuck, so this process ends; ask which, in a new session"
+        )
+        self.lanes.end_where(lambda session: session.in_control, failure)
+        try:
+            lane = self._serving.get(thread)
+            if lane is not None:
+                lane.session.give_up(EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE))
+                self._channel.send_stream(lane.route, lane.sid, lane.session.take_output())
+                self._forget(lane)
+            self._channel.send([self._stats(0)])
+        except EnclaveError:  # the host's stream is gone, and with it the process
+            self._stop()
+        self._turns.wake(self.lanes.ready)
+
+    def _stats(self, sid: int) -> Frame:
+        counts = {**self.lanes.counts(), **self._service.stats()}
+        single = {**counts, **{name: counts[source] for name, source in _TOLD_AS.items()}}
+        return Frame(ROUTE_STATS, sid, canonical.encode({**counts, "telemetry": self._service.metrics.export(single)}))
 
     # ------------------------------------------------------------------------------------ the end
 

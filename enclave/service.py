@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attestation.binding import device_digest, device_report_data
 from attestation.types import Claims, PlatformClass
 from enclave.arena import Arena
 from enclave.attesters.base import Attester, DeviceAttester
 from enclave.channel import Channel
+from enclave.condemned import Condemned
+from enclave.deadline import Run
 from enclave.keys import EnclaveKeys
+from enclave.metrics import Metrics
 from enclave.models import LoadedModel, ModelLoader
 from enclave.owners import Owners
 from enclave.provision import Provisioner, model_reference
@@ -52,9 +55,16 @@ class Service:
         self.owners = Owners(settings.owners, self._changed)
         self.quoter = Quoter(attester, settings.limits.max_half_open, lost=channel.shut)
         self.worker = Worker("loader", MAX_WAITING_LOADS)
-        self.loader = ModelLoader(settings.limits)
+        self.condemned = Condemned(self.owners)
+        self.crowd: Callable[[bytes], float | None] = lambda _client: None
+        """Gives the seconds after which a client would find fewer of its requests waiting; the server sets it."""
+        self.metrics = Metrics(settings.limits.telemetry_window)
+        self.loader = ModelLoader(settings.limits, self._on_stuck, self.metrics)
+        self.abandon: Callable[[int], None] = lambda _thread: None
+        """Takes a stuck thread's session out of its hands, and tells the host; the server sets it."""
         self.control = Provisioner(
             owners=self.owners,
+            condemned=self.condemned,
             loader=self.loader,
             channel=channel,
             arena=arena,
@@ -83,9 +93,18 @@ class Service:
         return device_report_data(self.keys.boot_id, self.keys.receipt_public, self.keys.hpke_public)
 
     def resolve(self, reference: object) -> LoadedModel:
-        """Return the model that a request names; raises ManifestError or EnclaveError `model-unknown`."""
+        """Return the model that a request names.
+
+        Raises ManifestError, or EnclaveError `model-unknown` or `enclave-stopping`.
+        """
+        self.condemned.check()
         digest, owner, name, epoch = model_reference(reference)
         return self.owners.by_digest(digest) if digest is not None else self.owners.by_name(owner, name, epoch)
+
+    def _on_stuck(self, run: Run) -> None:
+        """End this process's service; called by the watchdog."""
+        self.condemned.condemn(run.owner, run.digest)
+        self.abandon(run.thread)
 
     def present(self) -> int:
         """Return the present generation; never one whose tickets are still being dropped."""
@@ -123,6 +142,7 @@ class Service:
             "handshakes_quoted": self.quoter.leaves,
             "requests": self.requests,
             "tickets": len(self.tickets),
+            "stuck": self.condemned.runs,
         }
 
     def stop(self) -> None:

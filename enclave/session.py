@@ -20,15 +20,19 @@ from attestation.wire.messages import MAX_HEADER, Body, MessageType, decode_body
 from attestation.wire.session import Closed, HandshakeDone, Message, ServerSession
 from attestation.wire.session_states import ServerEvent, State
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.gate import Turn
 from enclave.identity import Identity, authenticate
 from enclave.log import Event, log
-from enclave.operations import Caller, Operations, Reply
+from enclave.operations import Caller, Operations, Queued, Reply
 from enclave.provision import Job
 from enclave.quoter import Quoted
 from enclave.service import Service
 from manifests import canonical, fields
 from manifests.errors import ErrorCode, StrongroomError
 
+HELLO = b"handshakes"
+CONTROL = b"brokers"
+"""Kinds of sessions for whose turns no client's flood matters; no key of a client is as short."""
 MAX_ID = (1 << 32) - 1
 MAX_CONTAINERS = 4096
 """Maps and lists in a request's header: two for each of 1,024 tensors, and as many again."""
@@ -58,6 +62,8 @@ class Session:
         self._claims = b""
         self._caller = Caller(began=service.present())
         self._is_open = False
+        self._answering = 0
+        self._turn: Turn | None = None
         self.over = False
 
     @property
@@ -105,6 +111,30 @@ class Session:
                 self._refuse(0, error)
             self._close()
         self._end(error.code)
+
+    def give_up(self, error: StrongroomError) -> None:
+        """Refuse the request that is being answered, and end the session: the thread that answers it is stuck.
+
+        The one call that another thread makes while one is inside: that one holds nothing, and comes back with
+        AbandonedError, which passes through here untouched.
+        """
+        self._refuse(self._answering, error)
+        self._close()
+        self._end(error.code)
+
+    @property
+    def kind(self) -> bytes:
+        """With whom it shares its turns: the client's key, or b"", HELLO or CONTROL, each for all of theirs."""
+        if not self._is_open:
+            return HELLO
+        if self._caller.control.in_control:
+            return CONTROL
+        return self._caller.principal
+
+    @property
+    def in_control(self) -> bool:
+        """Whether a broker's message was accepted in it."""
+        return self._caller.control.in_control
 
     def close(self) -> None:
         """End the session in order: the enclave is being drained."""
@@ -205,11 +235,35 @@ class Session:
 
     def _answer(self, number: int, body: Body) -> Park | None:
         self._service.requests += 1
+        self._answering = number
         outcome = self._operations.perform(self._caller, body)
         if isinstance(outcome, Reply):
             self._respond(number, outcome)
             return None
+        if isinstance(outcome, Queued):
+            self._turn = outcome.turn
+            if outcome.turn.take():
+                self._run_turn(number, outcome)
+                return None
+            return Park(partial(self._ask_turn, number, outcome))
         return Park(partial(self._ask_load, number, outcome))
+
+    def _run_turn(self, number: int, queued: Queued) -> None:
+        """Answer a request whose turn has come, and let the next one have it."""
+        try:
+            self._respond(number, queued.run())
+        finally:
+            queued.turn.end()
+
+    def _ask_turn(self, number: int, queued: Queued, resume: Resume) -> None:
+        try:
+            queued.turn.wait(lambda: resume(partial(self._take_turn, number, queued)))
+        except EnclaveError as error:
+            resume(partial(self._refuse, number, error))
+
+    def _take_turn(self, number: int, queued: Queued) -> None:
+        if not queued.turn.over:
+            self._guarded(number, partial(self._run_turn, number, queued))
 
     def _ask_load(self, number: int, job: Job, resume: Resume) -> None:
         try:
@@ -235,6 +289,7 @@ class Session:
         self._send(MessageType.RESPONSE, content)
 
     def _refuse(self, number: int, error: StrongroomError) -> None:
+        self._service.metrics.count_code("refused", error.code)
         header: dict[str, canonical.Value] = {
             "id": number,
             "code": str(error.code),
@@ -274,7 +329,10 @@ class Session:
     def _end(self, code: ErrorCode | None) -> None:
         if not self.over:
             self.over = True
+            if self._turn is not None:
+                self._turn.end()
             self._events.clear()
             self._wire.drop()
             if code is not None:
+                self._service.metrics.count_code("sessions_ended", code)
                 log(Event.SESSION_ENDED, code)

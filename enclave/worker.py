@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
 
+from enclave.deadline import AbandonedError
 from enclave.errors import EnclaveCode, EnclaveError
 
 Task = Callable[[], None]
@@ -34,4 +36,5 @@ class Worker:
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
-            task()
+            with contextlib.suppress(AbandonedError):  # it was given up for stuck, and nobody waits for it any more
+                task()

@@ -15,14 +15,18 @@ from typing import Any
 from attestation.wire.address import Address, UnixAddress
 from host.admin import AdminServer
 from host.config import SIMULATED, HostConfig
-from host.enclaves import Enclave
 from host.errors import HostCode, HostError
 from host.home import Home
 from host.limits import Limits
 from host.listeners import close_unix, open_listener
+from host.metrics import families
 from host.models import ModelFolder
+from host.otlp import Pusher
+from host.pool import Pool
 from host.process import Command
+from host.prometheus import to_text
 from host.relay import Relay
+from host.scrape import Page, check_address
 from host.supervisor import Schedule
 from host.watch import ModelWatch
 
@@ -50,14 +54,17 @@ class HostAgent:
         self.relay = Relay(limits)
         self.models = ModelWatch(ModelFolder(config.models))
         self.listening: list[Address] = []
+        self.metrics_address: Address | None = None
+        self._pusher = Pusher(config.otlp, lambda: families(self.status())) if config.otlp else None
         self._began = time.time()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         schedule = schedule or Schedule(ready=config.ready_timeout)
-        self.enclaves = [
-            Enclave(deployment, self.relay, self.models, schedule=schedule, command=command)
+        self.pools = [
+            Pool(deployment, self.relay, self.models, schedule=schedule, command=command)
             for deployment in config.deployments
         ]
+        self.enclaves = [enclave for pool in self.pools for enclave in pool.enclaves]
 
     async def run(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
         """Bring everything up, call `on_ready` with the status, serve until `stop`, and take everything down.
@@ -67,7 +74,7 @@ class HostAgent:
         """
         self.home.acquire()
         try:
-            async with self._listeners(), self._admin(), self._background():
+            async with self._listeners(), self._admin(), self._page(), self._background():
                 await self._serve(on_ready)
         finally:
             self.models.folder.close()
@@ -84,7 +91,7 @@ class HostAgent:
         self.relay.draining = True
 
     async def _serve(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
-        runs = [asyncio.ensure_future(enclave.supervisor.run()) for enclave in self.enclaves]
+        runs = [asyncio.ensure_future(run) for pool in self.pools for run in pool.runs()]
         for run in runs:
             run.add_done_callback(lambda _: self._stop.set())  # one that ends by itself has failed
         try:
@@ -173,9 +180,24 @@ class HostAgent:
             "models": self.models.folder.to_dict,
             "drain": self._drain,
             "down": self._down,
+            "metrics": lambda: {"text": self.metrics()},
         }
         async with AdminServer(self.home.admin_socket, operations):
             yield
+
+    @contextlib.asynccontextmanager
+    async def _page(self) -> AsyncIterator[None]:
+        """Serve the page of metrics, where the configuration has an address for it."""
+        if not self.config.metrics:
+            yield
+            return
+        async with Page(check_address(self.config.metrics), self.metrics).serving() as bound:
+            self.metrics_address = bound
+            yield
+
+    def metrics(self) -> str:
+        """Return what monitoring is told, in Prometheus' text format."""
+        return to_text(families(self.status()))
 
     @contextlib.asynccontextmanager
     async def _background(self) -> AsyncIterator[None]:
@@ -183,6 +205,8 @@ class HostAgent:
         if not self.models.folder.models:
             _log.warning("there is no sealed model in %s yet", self.models.folder.folder)
         work = [self.models.run(), self._watch_for_hurry(), *(enclave.watch() for enclave in self.enclaves)]
+        if self._pusher is not None:
+            work.append(self._pusher.run())
         tasks = [asyncio.ensure_future(each) for each in work]
         try:
             yield
@@ -207,7 +231,8 @@ class HostAgent:
             "uptime": round(time.time() - self._began, 1),
             "class": SIMULATED,
             "listening": [str(address) for address in self.listening],
-            "deployments": [enclave.to_dict() for enclave in self.enclaves],
+            "metrics": None if self.metrics_address is None else str(self.metrics_address),
+            "deployments": [one for pool in self.pools for one in pool.to_dicts()],
             "relay": self.relay.to_dict(),
             "models": len(self.models.folder.models),
             "models_unusable": len(self.models.folder.rejected),

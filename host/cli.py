@@ -14,7 +14,7 @@ import click
 
 from attestation.wire.address import parse_address
 from host.admin import ask
-from host.config import Deployment, HostConfig
+from host.config import MAX_PROCESSES, Deployment, HostConfig
 from host.errors import HostCode, HostError
 from host.home import Home
 from host.log import PlainFormatter
@@ -90,8 +90,17 @@ def check(
 @click.option("--models", required=True, type=click.Path(path_type=Path), help="Folder of sealed models.")
 @click.option("--listen", multiple=True, metavar="ADDRESS", help="unix:/path or tcp:HOST:PORT [unix:HOME/host.sock].")
 @click.option("--route", default="default", show_default=True, help="Name under which clients reach the deployment.")
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MAX_PROCESSES),
+    help="Enclave processes: one serves, the others are spares.",
+)
 @click.option("--ready-timeout", default=60.0, type=SECONDS, show_default=True, help="For each start of the enclave.")
 @click.option("--drain-timeout", default=30.0, type=SECONDS, show_default=True, help="For the last requests.")
+@click.option("--metrics", default="", metavar="ADDRESS", help="Serve /metrics for Prometheus on this machine.")
+@click.option("--otlp", default="", metavar="URL", help="Push to an OpenTelemetry collector, by OTLP over HTTP.")
 @click.option("--detach", is_flag=True, help="Return when everything is up, and leave the agent running.")
 @unconfined_option
 @json_option
@@ -103,8 +112,11 @@ def up(
     models: Path,
     listen: tuple[str, ...],
     route: str,
+    processes: int,
     ready_timeout: float,
     drain_timeout: float,
+    metrics: str,
+    otlp: str,
     detach: bool,
     dangerously_unconfined: bool,
     as_json: bool,
@@ -117,9 +129,9 @@ def up(
 
     home = home.absolute()
     platform = (platform_home or home / "platform").absolute()
-    deployment = Deployment(route, manifest.absolute(), platform, dangerously_unconfined)
+    deployment = Deployment(route, manifest.absolute(), platform, dangerously_unconfined, processes)
     addresses = listen or (f"unix:{home / 'host.sock'}",)
-    config = HostConfig(home, models.absolute(), addresses, (deployment,), ready_timeout, drain_timeout)
+    config = HostConfig(home, models.absolute(), addresses, (deployment,), ready_timeout, drain_timeout, metrics, otlp)
     if detach:
         _show_status(daemon.detach(config), as_json=as_json)
         return
@@ -150,6 +162,13 @@ def models(*, home: Path | None, folder: Path | None, as_json: bool) -> None:
     from host.show import print_models
 
     print_models(_console(), answer)
+
+
+@host.command()
+@home_option
+def metrics(*, home: Path) -> None:
+    """Print what monitoring is told, in Prometheus' text format."""
+    click.echo(ask(Home(home).admin_socket, "metrics")["text"], nl=False)
 
 
 @host.command()

@@ -12,6 +12,7 @@ from attestation.errors import WireError
 from attestation.wire.address import Address, parse_address
 from attestation.wire.frames import Frame, encode_frame
 from host.errors import HostCode, HostError
+from host.scrape import check_address
 from manifests import fields
 from manifests.errors import ManifestError
 
@@ -19,6 +20,8 @@ SIMULATED = "SIMULATED"
 """The class of a deployment whose platform the agent itself has simulated; in capitals wherever it is shown."""
 
 MAX_TEXT = 4096
+MAX_PROCESSES = 16
+"""Of one deployment: each takes the memory of all its models, and a place in each release policy."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class Deployment:
     """The simulated platform's folder; made at the first start."""
     dangerously_unconfined: bool = False
     """Whether the platform starts the enclave without what keeps it to its trusted files."""
+    processes: int = 1
+    """Enclave processes at once: one serves new sessions, the others are spares that brokers provision too."""
+
+    def slots(self) -> tuple[str, ...]:
+        """Return the routes that lead to one process each: a broker's, and there where there are several alone."""
+        return tuple(f"{self.route}.{slot}" for slot in range(1, self.processes + 1)) if self.processes > 1 else ()
 
     def command(self, host_fd: int, ready_fd: int) -> list[str]:
         """Return the argument list that starts the simulated platform."""
@@ -53,6 +62,10 @@ class HostConfig:
     """Seconds for each start of an enclave."""
     drain_timeout: float = 30.0
     """Seconds that requests under way get when the agent goes down."""
+    metrics: str = ""
+    """Address of the page that Prometheus reads, on this machine alone; empty for none."""
+    otlp: str = ""
+    """URL of an OpenTelemetry collector's metrics; empty for none."""
 
     def addresses(self) -> list[Address]:
         """Return the parsed listening addresses; raises WireError `address-invalid`."""
@@ -67,6 +80,14 @@ class HostConfig:
             raise HostError(HostCode.CONFIGURATION_INVALID, "an agent needs an address and a deployment at least")
         self.addresses()
         self._check_routes()
+        if self.metrics:
+            check_address(self.metrics)
+        if self.otlp and not self.otlp.startswith(("http://", "https://")):
+            raise HostError(
+                HostCode.CONFIGURATION_INVALID,
+                f"{self.otlp!r} is no collector's URL",
+                expected="http://HOST:4318/v1/metrics",
+            )
         if not self.models.is_dir():
             raise HostError(
                 HostCode.MODELS_MISSING,
@@ -82,7 +103,13 @@ class HostConfig:
                 )
 
     def _check_routes(self) -> None:
-        routes = [deployment.route for deployment in self.deployments]
+        if not all(1 <= deployment.processes <= MAX_PROCESSES for deployment in self.deployments):
+            raise HostError(
+                HostCode.CONFIGURATION_INVALID,
+                "a deployment cannot have so many processes",
+                expected=f"1 to {MAX_PROCESSES}",
+            )
+        routes = [route for deployment in self.deployments for route in (deployment.route, *deployment.slots())]
         for route in routes:
             try:
                 encode_frame(Frame(route, 0, b""))
@@ -103,18 +130,20 @@ class HostConfig:
             "models": str(self.models),
             "listen": list(self.listen),
             "deployments": [
-                [one.route, str(one.manifest), str(one.platform_home), one.dangerously_unconfined]
+                [one.route, str(one.manifest), str(one.platform_home), one.dangerously_unconfined, one.processes]
                 for one in self.deployments
             ],
             "ready_timeout": self.ready_timeout,
             "drain_timeout": self.drain_timeout,
+            "metrics": self.metrics,
+            "otlp": self.otlp,
         }
         return json.dumps(value)
 
     @classmethod
     def from_json(cls, text: str) -> HostConfig:
         """Read what `to_json` wrote; raises HostError `host-configuration-invalid`."""
-        names = ("home", "models", "listen", "deployments", "ready_timeout", "drain_timeout")
+        names = ("home", "models", "listen", "deployments", "ready_timeout", "drain_timeout", "metrics", "otlp")
         try:
             value = fields.closed_map(json.loads(text), "configuration", names)
             return cls(
@@ -124,18 +153,30 @@ class HostConfig:
                 tuple(_deployment(one) for one in fields.list_of(value["deployments"], "deployments", 64)),
                 fields.of_type(value["ready_timeout"], "ready_timeout", float),
                 fields.of_type(value["drain_timeout"], "drain_timeout", float),
+                _optional(value["metrics"], "metrics"),
+                _optional(value["otlp"], "otlp"),
             )
         except (ManifestError, ValueError, RecursionError) as error:
             raise HostError(HostCode.CONFIGURATION_INVALID, f"the configuration is malformed: {error}") from None
 
 
 def _deployment(value: Any) -> Deployment:
-    items = fields.list_of(value, "deployment", 4)
-    if len(items) != 4:
-        raise HostError(HostCode.CONFIGURATION_INVALID, "a deployment has four items")
-    route, manifest, platform, unconfined = items
+    items = fields.list_of(value, "deployment", 5)
+    if len(items) != 5:
+        raise HostError(HostCode.CONFIGURATION_INVALID, "a deployment has five items")
+    route, manifest, platform, unconfined, processes = items
     unconfined = fields.of_type(unconfined, "dangerously_unconfined", bool)
-    return Deployment(fields.text(route, "route", 64), _path(manifest), _path(platform), unconfined)
+    return Deployment(
+        fields.text(route, "route", 64),
+        _path(manifest),
+        _path(platform),
+        unconfined,
+        fields.number(processes, "processes", 1),
+    )
+
+
+def _optional(value: Any, name: str) -> str:
+    return fields.text(value, name, MAX_TEXT) if value != "" else ""
 
 
 def _path(value: Any) -> Path:

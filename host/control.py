@@ -16,6 +16,8 @@ MAX_FETCH: Final = 1024 * 1024
 """Bytes that one fetch may ask for."""
 MAX_CONTROL: Final = 4096
 """Bytes of a control body that the host reads; a fetch request takes about 100."""
+MAX_REPORT: Final = 64 * 1024
+"""Bytes of what an enclave says of itself; telemetry of 256 codes and as many models takes 20 KiB."""
 
 FETCH_OK: Final = b"\x00"
 FETCH_REFUSED: Final = b"\x01"
@@ -61,9 +63,9 @@ def fetch_refusal(error: HostError) -> bytes:
 def decode_report(body: bytes | bytearray | memoryview) -> dict[str, canonical.Value]:
     """Decode what an enclave says of itself in "!ready" and "!stats"; raises HostError `enclave-protocol`.
 
-    The host believes none of it and acts on none of it; it is shown to the operator.
+    The host believes none of it.  It shows it to the operator, and ends a process that says a run is stuck in it.
     """
     try:
-        return fields.of_type(canonical.decode(body, max_size=MAX_CONTROL, max_depth=3), "report", dict)
+        return fields.of_type(canonical.decode(body, max_size=MAX_REPORT, max_depth=5), "report", dict)
     except ManifestError as error:
         raise HostError(HostCode.ENCLAVE_PROTOCOL, f"the enclave's report is malformed: {error.message}") from None

@@ -1,4 +1,4 @@
-"""One deployment as the agent runs it: its supervisor, its route, its fetches, and what is known of it."""
+"""One enclave process as the agent runs it: its supervisor, its route, its fetches, and what is known of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from attestation.wire.frames import ROUTE_FETCH, ROUTE_READY, ROUTE_STATS, Frame
@@ -19,7 +20,8 @@ from host.process import Command
 from host.relay import Relay
 from host.supervisor import Schedule, State, Supervisor
 from host.watch import ModelWatch
-from manifests.errors import StrongroomError
+from manifests.errors import ManifestError, StrongroomError
+from manifests.telemetry import read_telemetry
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +39,10 @@ They are counted, and not timed, so that a host which was itself stopped for a w
 
 
 class Enclave:
-    """Runs one deployment behind its route of the relay."""
+    """Runs one process of a deployment; `host.pool` says where new sessions go.
+
+    `changed` is called when it has become ready, is gone, or has told something new of itself.
+    """
 
     def __init__(
         self,
@@ -45,14 +50,23 @@ class Enclave:
         relay: Relay,
         models: ModelWatch,
         *,
+        changed: Callable[[], None],
+        slot: int = 1,
         schedule: Schedule | None = None,
         command: Command | None = None,
     ) -> None:
-        """Make the route known; `supervisor.run` starts the platform."""
+        """Name one process; `run` starts the platform.  slot: 1 for the deployment's first process, and so on."""
         self.deployment = deployment
+        self.slot = slot
+        self.name = deployment.slots()[slot - 1] if deployment.processes > 1 else deployment.route
         self.supervisor = Supervisor(
-            deployment.route, command or deployment.command, self._connect, self._attached, schedule=schedule
+            self.name, command or deployment.command, self._connect, self._attached, schedule=schedule
         )
+        self.stuck_ends = 0
+        """Processes that were ended because a run was stuck in them."""
+        self._changed = changed
+        self._is_attached = False
+        self._is_stuck = False
         self._relay = relay
         self._models = models
         self._link: EnclaveLink | None = None
@@ -60,7 +74,35 @@ class Enclave:
         self._reports: dict[str, Any] = {}
         self._unanswered = 0
         self._frames_seen = 0
-        relay.add_route(deployment.route)
+
+    @property
+    def link(self) -> EnclaveLink | None:
+        """The stream to a process that is ready and in good order, None without one."""
+        return self._link if self._is_attached and not self._is_stuck else None
+
+    @property
+    def models(self) -> int:
+        """How many models the process has told that it holds."""
+        return _counts(self._reports.get(ROUTE_STATS)).get("models", 0)
+
+    @property
+    def telemetry(self) -> dict[str, Any]:
+        """What the process has chosen to tell, as far as it is on the allow-list; empty otherwise."""
+        try:
+            return read_telemetry(self._reports.get(ROUTE_STATS, {}).get("telemetry", {}))
+        except ManifestError:
+            return {}
+
+    async def run(self, after: Enclave | None = None) -> None:
+        """Keep the process running until its supervisor is stopped; begin once `after` was ready for the first time.
+
+        So a platform's folder is made by one process alone.
+        """
+        if after is not None:
+            async for state in after.supervisor.states():
+                if state is State.READY or after.supervisor.stopping:
+                    break
+        await self.supervisor.run()
 
     async def first_ready(self) -> None:
         """Wait for the first start to succeed; raises HostError `enclave-not-ready` when that will not happen."""
@@ -95,6 +137,7 @@ class Enclave:
         link.lost.add_done_callback(lambda _: work.cancel())
         self._link, self._fetcher, self._reports = link, fetcher, {}
         self._unanswered = self._frames_seen = 0
+        self._is_stuck = False
         return link
 
     def _control(self, link: EnclaveLink, frame: Frame, fetcher: Fetcher, ready: asyncio.Event) -> None:
@@ -102,7 +145,7 @@ class Enclave:
             fetcher.request(frame.sid, frame.body)
             return
         if frame.route not in {ROUTE_READY, ROUTE_STATS}:
-            _log.warning("%s: the enclave sent a control frame that is not known", self.deployment.route)
+            _log.warning("%s: the enclave sent a control frame that is not known", self.name)
             return
         try:
             self._reports[frame.route] = decode_report(frame.body)
@@ -110,9 +153,26 @@ class Enclave:
             link.fail(error)
             return
         if frame.route == ROUTE_READY:
-            show_class(self.deployment.route, self._reports[ROUTE_READY].get("class"))
+            show_class(self.name, self._reports[ROUTE_READY].get("class"))
             link.admits(self._reports[ROUTE_READY].get("max_sessions"))
             ready.set()
+        elif link is self._link:
+            self._note_stuck(link)
+            self._changed()
+
+    def _note_stuck(self, link: EnclaveLink) -> None:
+        """End a process that says a run is stuck in it, after a time for its brokers; nothing else can stop that run.
+
+        Its sessions go on until then: inside them the enclave says what is the matter, under a key that clients trust.
+        """
+        if self._is_stuck or not _counts(self._reports[ROUTE_STATS]).get("stuck"):
+            return
+        self._is_stuck = True
+        self.stuck_ends += 1
+        grace = self._relay.limits.stuck_grace
+        _log.warning("%s: a run cannot be stopped; the process is ended in %g s", self.name, grace)
+        error = HostError(HostCode.ENCLAVE_LOST, "a run could not be stopped, so the host ended it")
+        asyncio.get_running_loop().call_later(grace, link.fail, error)
 
     async def watch(self) -> None:
         """Ask the enclave for its counters now and then, and give up one that has fallen silent; until cancelled."""
@@ -132,16 +192,18 @@ class Enclave:
         link.send(ROUTE_STATS, 0, b"")
 
     def _attached(self, link: EnclaveLink | None) -> None:
-        if link is None:
-            self._relay.detach(self.deployment.route)
-        else:
-            self._relay.attach(self.deployment.route, link)
+        self._is_attached = link is not None
+        if self.deployment.processes > 1:
+            self._relay.attach(self.name, link)
+        self._changed()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `host status` shows of the deployment."""
         supervisor, since = self.supervisor, self.supervisor.ready_since
         return {
             "route": self.deployment.route,
+            "process": self.slot,
+            "stuck_ends": self.stuck_ends,
             "class": SIMULATED,
             "state": str(supervisor.state),
             "pid": None if supervisor.process is None else supervisor.process.pid,
@@ -166,6 +228,7 @@ class Enclave:
             "confinement": _counts(facts.get("confinement")),
             "boot_id": boot_id.hex() if isinstance(boot_id, bytes) else None,
             "enclave": _counts(self._reports.get(ROUTE_STATS)),
+            "telemetry": self.telemetry,
         }
 
     def _traffic(self) -> dict[str, Any]:

@@ -125,6 +125,18 @@ class HostCode(ErrorCode):
         "the machine does not meet a blocking requirement",
         "do what is said of each blocking finding",
     )
+    METRICS_EXPOSED = (
+        "metrics-exposed",
+        Fault.USAGE,
+        "the page of metrics would be open to other machines",
+        "serve it on a Unix socket or a loopback address",
+    )
+    OTLP_MISSING = (
+        "otlp-missing",
+        Fault.UNAVAILABLE,
+        "the library that pushes to an OpenTelemetry collector is not installed",
+        "pip install 'strongroom[otel]'",
+    )
     HOST_FAILED = (
         "host-failed",
         Fault.INTERNAL,

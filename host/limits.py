@@ -48,6 +48,9 @@ class Limits:
     """A connection without an open stream."""
     idle_stream: float = 3600.0
     """A stream, or a connection with open streams, on which nothing moves in either direction."""
+    stuck_grace: float = 5.0
+    """From an enclave's word that a run is stuck to its end: brokers come back in this time to hear which model it was,
+    and give the process's places to another."""
     linger: float = 15.0
     """From the client's end of a stream to the enclave's; and for a dropped client to read why."""
     sweep: float = 1.0

@@ -47,13 +47,13 @@ class Relay:
         """Make the protocol for the stream of an enclave that is being started."""
         return EnclaveLink(self.exchange, control)
 
-    def attach(self, route: str, link: EnclaveLink) -> None:
-        """Send new sessions of the route to this enclave."""
+    def attach(self, route: str, link: EnclaveLink | None) -> None:
+        """Send new sessions of the route to this enclave, or refuse them where there is none."""
         self._links[route] = link
 
-    def detach(self, route: str) -> None:
-        """Refuse new sessions of the route."""
-        self._links[route] = None
+    def leads_to(self, route: str) -> EnclaveLink | None:
+        """Return the enclave to which new sessions of the route go."""
+        return self._links.get(route)
 
     # Clients (host.clients.Switch)
 

@@ -56,7 +56,7 @@ def _print_deployment(console: Console, one: Mapping[str, Any]) -> None:
     volume = one.get("bytes_in", 0) + one.get("bytes_out", 0)
     console.print(
         f"enclave     [bold]{one['route']}[/]  [{style}]{one['state']}[/]{since}  [bold yellow]{one['class']}[/]"
-        f"  process {one['pid'] or '-'}, {one['restarts']} restarts"
+        f"  process {one['pid'] or '-'}, {one['restarts']} restarts{_role(one)}"
     )
     sessions = f"{one.get('sessions', 0)} open, room for {one.get('places', 0)}"
     console.print(f"  sessions  {sessions}, {frames} frames, {size(volume)}")
@@ -64,6 +64,13 @@ def _print_deployment(console: Console, one: Mapping[str, Any]) -> None:
         console.print(f"  mrenclave {one['mrenclave']}", markup=False, highlight=False, soft_wrap=True)
         _print_confinement(console, one["confinement"])
     _print_trouble(console, one)
+
+
+def _role(one: Mapping[str, Any]) -> str:
+    """Return what tells the processes of a deployment apart, nothing where there is one."""
+    if one["processes"] == 1:
+        return ""
+    return f", number {one['process']}, {'serving' if one['serving'] else 'spare'}"
 
 
 def _print_confinement(console: Console, layers: Mapping[str, int]) -> None:
@@ -77,6 +84,12 @@ def _print_confinement(console: Console, layers: Mapping[str, int]) -> None:
 def _print_trouble(console: Console, deployment: Mapping[str, Any]) -> None:
     if deployment["unanswered"] > 1:
         console.print(f"  [yellow]silent[/]    {deployment['unanswered']} questions in a row are not answered")
+    if deployment["stuck_ends"]:
+        console.print(f"  [yellow]stuck[/]     {deployment['stuck_ends']} processes ended: a run could not be stopped")
+    refused = deployment["telemetry"].get("refused")
+    if refused:
+        told = ", ".join(f"{code} {count}" for code, count in sorted(refused.items()))
+        console.print(f"  refused   {told}", markup=False, highlight=False)
     last = deployment["last_exit"]
     if last is not None:
         console.print(f"  last exit {last['status']}, {last['reason']}", markup=False)

@@ -111,6 +111,11 @@ class Supervisor:
         self._stop = asyncio.Event()
 
     @property
+    def stopping(self) -> bool:
+        """Whether it was told to take the enclave down."""
+        return self._stop.is_set()
+
+    @property
     def hopeless(self) -> bool:
         """Whether the last process refused to start for a reason that another attempt will not change."""
         last = self.last_ending

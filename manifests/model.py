@@ -29,6 +29,7 @@ MAX_LABELS = 1 << 16
 MAX_LABEL = 256
 MAX_STEPS = 32
 MAX_BYTES = 1 << 40
+MAX_CONCURRENT = 1024
 MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
@@ -51,13 +52,30 @@ class Limits:
     """Bytes of all output tensors together."""
     timeout_ms: int = 30_000
     """Milliseconds of inference; best effort, because the clock is the host's."""
+    max_memory_bytes: int | None = None
+    """Bytes that the runtime may take for all requests of the model at once; None for what the enclave admits."""
+    max_concurrent: int | None = None
+    """Requests of the model that run at once; None for as many as the enclave has threads."""
+    max_concurrent_per_client: int | None = None
+    """The same of one client, all anonymous ones together being one."""
 
     @classmethod
     def from_map(cls, value: object) -> Limits:
         """Read the table; raises ManifestError `field-invalid`."""
-        names = {"max_request_bytes": MAX_BYTES, "max_response_bytes": MAX_BYTES, "timeout_ms": MAX_TIMEOUT_MS}
+        names = {
+            "max_request_bytes": MAX_BYTES,
+            "max_response_bytes": MAX_BYTES,
+            "timeout_ms": MAX_TIMEOUT_MS,
+            "max_memory_bytes": MAX_BYTES,
+            "max_concurrent": MAX_CONCURRENT,
+            "max_concurrent_per_client": MAX_CONCURRENT,
+        }
         table = fields.closed_map(value, "limits", (), names)
         return cls(**{name: fields.number(table[name], name, 1, names[name]) for name in table})
+
+    def to_map(self) -> dict[str, int]:
+        """Return the table; limits that were not set are left out."""
+        return {name: value for name, value in self.__dict__.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -160,7 +178,7 @@ class ModelManifest:
             "axes": axes_map(self.inputs + self.outputs),
             "inputs": [tensor.to_map() for tensor in self.inputs],
             "outputs": [tensor.to_map() for tensor in self.outputs],
-            "limits": dict(self.limits.__dict__),
+            "limits": self.limits.to_map(),
             "labels": list(self.labels),
             "pre": [step_to_map(step) for step in self.pre],
             "post": [step_to_map(step) for step in self.post],

@@ -15,6 +15,7 @@ from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.events import Emit, Event, EventName
 from attestation.broker.ledger import Ledger
 from attestation.broker.policy import ActivePolicy
+from attestation.broker.quarantine import Quarantine
 from attestation.broker.releases import refuse
 from attestation.broker.terms import AttestedSession
 from attestation.broker.visit import Channel, Visit
@@ -54,12 +55,16 @@ Opener = Callable[[str, ActivePolicy, int, Callable[[SessionAppraisal], None]], 
 
 
 def opener(source: CollateralSource, route: str, timeouts: Timeouts) -> Opener:
-    """Return the opener of real sessions, which fetches collateral from `source`."""
+    """Return the opener of real sessions, which fetches collateral from `source`.
+
+    An address may name another route than `route`: `tcp:HOST:PORT#ROUTE`.
+    """
 
     def open_it(address: str, policy: ActivePolicy, now: int, decide: Callable[[SessionAppraisal], None]) -> Session:
+        at, _, named = address.partition("#")
         return open_session(
-            address,
-            route=route,
+            at,
+            route=named or route,
             policy=policy.policy,
             source=source,
             roots=policy.roots,
@@ -76,7 +81,7 @@ class Surroundings:
     """What a link works with.
 
     stop: set when the broker is to end.  fail: ends it, because its ledger can no longer be trusted, or a defect
-    showed.  now: Unix seconds.
+    showed.  now: Unix seconds.  quarantine: models that got an enclave stuck.
     """
 
     ledger: Ledger
@@ -85,6 +90,7 @@ class Surroundings:
     stop: threading.Event
     fail: Callable[[BaseException], None]
     now: Callable[[], int] = field(default=lambda: int(time.time()), repr=False)
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
 
 def trouble(address: str, error: StrongroomError) -> Event:
@@ -140,7 +146,7 @@ class Call:
             "policy": policy.epoch,
         }
         around.emit(Event(EventName.ATTESTED, address, details))
-        visit = Visit(around.ledger, session, attested, around.emit, around.now)
+        visit = Visit(around.ledger, session, attested, around.emit, around.now, quarantine=around.quarantine)
         return cls(around, policy, session, visit, around.now(), evidence.expires)
 
     def __enter__(self) -> Self:

@@ -74,6 +74,13 @@ def list_command(*, home: Path, passphrase_file: Path | None, as_json: bool) -> 
 )
 @click.option("--collateral", type=FOLDER, required=True, help="Folder with the platforms' collateral.")
 @click.option("--route", default="default", show_default=True, help="Deployment on the hosts.")
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 16),
+    help="Enclave processes of the deployment, as `host up --processes` has it.",
+)
 @click.option("--once", is_flag=True, help="Provision every enclave once and end; the exit status tells how it went.")
 @unlocking
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON, one a line.")
@@ -82,6 +89,7 @@ def serve(
     addresses: tuple[str, ...],
     collateral: Path,
     route: str,
+    processes: int,
     once: bool,
     home: Path,
     passphrase_file: Path | None,
@@ -91,7 +99,9 @@ def serve(
     from attestation.broker.running import make_service
 
     with open_ledger(home, passphrase_file) as ledger:
-        service = make_service(ledger, addresses, collateral, route, _json_line if as_json else _text_line)
+        service = make_service(
+            ledger, addresses, collateral, route, _json_line if as_json else _text_line, processes=processes
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.stop())
         service.once() if once else service.serve()

@@ -18,13 +18,14 @@ class EventName(StrEnum):
     FAILED = "failed"
     RENEWED = "renewed"
     REVOKED = "revoked"
+    STUCK = "stuck"
     RECONNECTING = "reconnecting"
     UNREACHABLE = "unreachable"
     CHANGED = "changed"
     STOPPED = "stopped"
 
 
-TROUBLE = frozenset({EventName.REFUSED, EventName.FAILED, EventName.UNREACHABLE})
+TROUBLE = frozenset({EventName.REFUSED, EventName.FAILED, EventName.STUCK, EventName.UNREACHABLE})
 
 
 @dataclass(frozen=True)

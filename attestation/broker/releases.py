@@ -152,6 +152,28 @@ def withdraw(ledger: Ledger, session: AttestedSession, digest: bytes, code: str,
     ledger.record(now, plan)
 
 
+def give_back(ledger: Ledger, session: AttestedSession, owner: bytes, now: int) -> int:
+    """Count an owner's leases at an enclave as spent, because it says that it is ending; returns how many there were.
+
+    The enclave was attested in this session, so it is code that answers nothing after it has said so.
+    """
+    boot_id = session.evidence.boot_id
+
+    def unspent(state: State) -> tuple[LeaseRow, ...]:
+        models = {row.digest for row in state.models() if row.owner == owner}
+        leases = [lease for lease in state.leases_of(boot_id) if lease.requests and lease.model in models]
+        return tuple(replace(lease, requests=0) for lease in leases)
+
+    def plan(state: State) -> Plan:
+        rows = unspent(state)
+        return Plan(EventKind.FORGOTTEN, {"boot_id": boot_id, "leases": len(rows)}, rows)
+
+    count = len(ledger.look(unspent))
+    if count:
+        ledger.record(now, plan)
+    return count
+
+
 def refuse_unverified(ledger: Ledger, address: str, error: StrongroomError, now: int) -> None:
     """Record that an enclave's evidence did not verify; nothing that it says of itself is recorded."""
     event = {"address": address, "unmet": [[str(error.code), error.message[:MAX_TEXT], ""]], "models": []}

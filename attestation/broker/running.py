@@ -20,8 +20,15 @@ def make_service(
     collateral: Path,
     route: str,
     emit: Emit,
+    *,
+    processes: int = 1,
 ) -> Service:
-    """Return a service for these hosts; raises WireError for an address that is none."""
+    """Return a service for these hosts; raises WireError for an address that is none.
+
+    With several processes behind a route, each has a route of its own (host.pool), and is served like a host.
+    """
     for address in addresses:
         parse_address(address)
-    return Service(ledger, addresses, opener(open_source(collateral), route, PATIENT), emit)
+    slots = [f"#{route}.{slot}" for slot in range(1, processes + 1)] if processes > 1 else [""]
+    targets = [address + slot for address in addresses for slot in slots]
+    return Service(ledger, targets, opener(open_source(collateral), route, PATIENT), emit)

@@ -1,5 +1,6 @@
 """One attested session with one enclave: keys go in, revocations are told, leases are renewed.
 
+    ending      an enclave in which a run is stuck says so and holds nothing more: its places are free again
     provision   for each model that the enclave lacks: decide, record, then send key and grant
     tend        for each owner: challenge -> the enclave's leases -> what was revoked is told -> signed heartbeat
 
@@ -13,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from attestation.binding import HASH_SIZE
+from attestation.broker.answers import MAX_LOADED, Challenge, answer, unexpected
 from attestation.broker.decide import Refusal
-from attestation.broker.errors import BrokerCode, BrokerError
+from attestation.broker.errors import BrokerCode
 from attestation.broker.events import Emit, Event, EventName
 from attestation.broker.keystore import wipe
 from attestation.broker.ledger import Ledger
-from attestation.broker.releases import Granted, release, withdraw
+from attestation.broker.quarantine import Quarantine
+from attestation.broker.releases import Granted, give_back, release, withdraw
 from attestation.broker.renewals import MAX_LEASES, renew
 from attestation.broker.schema import ModelRow
 from attestation.broker.state import Revoked
@@ -28,13 +30,11 @@ from attestation.client.refusals import RemoteError
 from attestation.types import PlatformClass, Right
 from attestation.wire.messages import Body
 from manifests import fields
-from manifests.errors import ManifestError
 
+STUCK_REMEDY = "bound the model's inputs so that no operator takes minutes, and seal it anew; or revoke it"
 FIRST_RETRY = 5.0
 LAST_RETRY = 3600.0
 """Seconds before a model that was refused or failed is tried again: doubling, since each try is an audit row."""
-MAX_LOADED = 4096
-"""Models that an enclave may claim to hold of one owner."""
 
 
 class Channel(Protocol):
@@ -65,21 +65,21 @@ class Retries:
         self._due.clear()
 
 
-@dataclass(frozen=True)
-class Challenge:
-    """The enclave's answer to a challenge: a nonce (32 bytes), and what it holds of an owner, each model once."""
-
-    nonce: bytes
-    loaded: tuple[bytes, ...]
-
-
 class Visit:
     """The broker's side of one attested session."""
 
     def __init__(
-        self, ledger: Ledger, channel: Channel, session: AttestedSession, emit: Emit, now: Callable[[], int]
+        self,
+        ledger: Ledger,
+        channel: Channel,
+        session: AttestedSession,
+        emit: Emit,
+        now: Callable[[], int],
+        *,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """Act in a session whose evidence was accepted; `now` gives Unix seconds."""
+        self._quarantine = quarantine or Quarantine()
         self._ledger = ledger
         self._channel = channel
         self._session = session
@@ -87,6 +87,10 @@ class Visit:
         self._now = now
         self.retries = Retries()
         self.held: set[bytes] = set()
+        self._ended: set[bytes] = set()
+        """Owners to whom the enclave has said so in this session."""
+        self._ending = False
+        """Whether the enclave takes no more keys: it is being drained, or has said that a run is stuck in it."""
         self._served: set[bytes] = set()
         """Owners of whom the enclave holds models, also such as are no longer renewed: they may have to be revoked."""
         self.refusals: dict[bytes, Refusal] = {}
@@ -101,8 +105,13 @@ class Visit:
         """
         models = sorted(self._ledger.look(lambda state: state.models()), key=lambda row: (-row.epoch, row.name))
         for model in models:
-            if model.digest not in self.held and self.retries.due(model.digest):
+            if self._ending:
+                return
+            if model.digest not in self.held and self._may_try(model.digest):
                 self._provision(model)
+
+    def _may_try(self, digest: bytes) -> bool:
+        return self.retries.due(digest) and not self._quarantine.holds(digest)
 
     def _provision(self, model: ModelRow) -> None:
         result = release(self._ledger, self._session, model.digest, self._now())
@@ -120,6 +129,7 @@ class Visit:
             withdraw(self._ledger, self._session, model.digest, error.remote_code, self._now())
             self.retries.postpone(model.digest)
             self.failures[model.digest] = error
+            self._ending = error.remote_code == "enclave-stopping"
             self._tell(EventName.FAILED, model, code=error.remote_code, next=error.remedy)
             return
         self.failures.pop(model.digest, None)
@@ -149,7 +159,7 @@ class Visit:
         models = self._ledger.look(lambda state: state.models())
         for owner in sorted({model.owner for model in models}):
             mine = {model.digest: model for model in models if model.owner == owner}
-            if owner in self._served or owner in self._claimed():
+            if owner not in self._ended and (owner in self._served or owner in self._claimed()):
                 self._tend_owner(owner, mine)
 
     def _claimed(self) -> set[bytes]:
@@ -158,6 +168,9 @@ class Visit:
     def _tend_owner(self, owner: bytes, mine: Mapping[bytes, ModelRow]) -> None:
         try:
             challenge = self._challenge(owner)
+            if challenge.ending is not None:
+                self._take_back(owner, challenge.ending, mine)
+                return
             if self._tell_revocations(owner, [mine[digest] for digest in challenge.loaded if digest in mine]):
                 challenge = self._challenge(owner)
             loaded = [mine[digest] for digest in challenge.loaded if digest in mine]
@@ -173,18 +186,20 @@ class Visit:
         else:
             self.failures.pop(owner, None)
 
+    def _take_back(self, owner: bytes, stuck: Iterable[bytes], mine: Mapping[bytes, ModelRow]) -> None:
+        """Free the places of an enclave that is ending, and keep the models that did it from others for a while."""
+        self._ending = True
+        self._ended.add(owner)
+        self.held -= mine.keys()
+        leases = give_back(self._ledger, self._session, owner, self._now())
+        for digest in stuck:
+            if digest in mine:
+                seconds = self._quarantine.add(digest)
+                self._tell(EventName.STUCK, mine[digest], leases=leases, seconds=round(seconds), next=STUCK_REMEDY)
+
     def _challenge(self, owner: bytes) -> Challenge:
         body = self._channel.request({"op": "challenge", "owner": owner})
-        value = answer(body, ("nonce", "boot_id", "models", "epoch"))
-        try:
-            if value["boot_id"] != self._session.evidence.boot_id:
-                raise unexpected("another enclave process answers")
-            models = fields.list_of(value["models"], "models", MAX_LOADED)
-            loaded = [fields.fixed_bytes(item, "models", HASH_SIZE) for item in models]
-            fields.ascending(loaded, "models")
-            return Challenge(fields.fixed_bytes(value["nonce"], "nonce", 32), tuple(loaded))
-        except ManifestError as error:
-            raise unexpected(error.message) from None
+        return Challenge.read(body, self._session.evidence.boot_id)
 
     def _tell_revocations(self, owner: bytes, loaded: Sequence[ModelRow]) -> bool:
         """Send the revocations that cover what the enclave still holds; returns whether there were any."""
@@ -221,21 +236,6 @@ class Visit:
         platform = self._session.evidence.platform
         shown = "SIMULATED" if platform is PlatformClass.SIMULATED else str(platform)
         self._emit(Event(event, self._session.address, {"platform": shown, **details}))
-
-
-def answer(body: Body, names: Iterable[str]) -> dict[str, Any]:
-    """Return the fields of an answer; raises BrokerError `enclave-unexpected` for any other shape."""
-    try:
-        return fields.closed_map(body.header, "answer", names)
-    except ManifestError as error:
-        raise unexpected(error.message) from None
-
-
-def unexpected(message: str) -> BrokerError:
-    """Return the error for an enclave whose answers make no sense."""
-    return BrokerError(
-        BrokerCode.ENCLAVE_UNEXPECTED, message, remedy="compare the versions of broker and enclave; then attest anew"
-    )
 
 
 def _may_be_told(item: Revoked, owner: bytes) -> bool:

@@ -8,6 +8,7 @@ from attestation.client.epochs import EpochMemory
 from attestation.client.models import ModelInfo, Prediction
 from attestation.client.refusals import RemoteError
 from attestation.client.resumption import SavedSession
+from attestation.client.retries import Retries
 from attestation.client.session import Session
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ModelInfo",
     "Prediction",
     "RemoteError",
+    "Retries",
     "SavedSession",
     "Session",
     "Timeouts",

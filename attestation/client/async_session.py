@@ -16,12 +16,14 @@ from attestation.client.asynchronous import AsyncConnection
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin
 from attestation.client.resumption import SavedSession, save
+from attestation.client.retries import Patience, is_lost
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
 from attestation.client.session import SessionBase
 from attestation.client.terms import Options, Terms, make_terms
 from attestation.collateral import CollateralSource
 from attestation.errors import WireError
 from attestation.policy import Policy
+from manifests.errors import StrongroomError
 
 SessionT = TypeVar("SessionT", bound="AsyncSession")
 
@@ -56,6 +58,7 @@ class AsyncSession(SessionBase):
         super().__init__(terms, attested, service, origin)
         self._connection = connection
         self._turn = asyncio.Lock()
+        self._closed = False
 
     @classmethod
     def connect(
@@ -91,29 +94,52 @@ class AsyncSession(SessionBase):
 
     @classmethod
     async def _open(cls, terms: Terms) -> Self:
+        return cls(terms, *await cls._establish(terms))
+
+    @staticmethod
+    async def _establish(terms: Terms) -> tuple[AsyncConnection, SessionAppraisal, Service, Origin]:
         connection = await AsyncConnection.open(terms.call)
         try:
             attested = connection.attested
             service = Service(terms.freshness, terms.freshness.admit(attested.claims))
-            return cls(terms, connection, attested, service, connection.origin)
         except BaseException:
             await connection.close()
             raise
+        return connection, attested, service, connection.origin
 
     async def infer(
         self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike], *, receipt: bool | Path | str = False
     ) -> Prediction:
         """Send tensors to a model and return its output tensors by name; see `Session.infer`."""
-        tensors = tensors_of(inputs)
+        tensors, patience = tensors_of(inputs), Patience(self._terms.retries)
         wanted = await asyncio.to_thread(self._wants, receipt=receipt)
+        while True:
+            try:
+                exchange = await self._infer(model, tensors, wanted=wanted)
+                break
+            except StrongroomError as error:
+                if self._closed:
+                    raise
+                await asyncio.sleep(patience.wait(error))
+                self._is_lost = self._is_lost or is_lost(error)
+        return await asyncio.to_thread(self._receipted, exchange, receipt=receipt)
+
+    async def _infer(self, model: str | bytes, tensors: Mapping[str, npt.NDArray[Any]], *, wanted: bool) -> Exchange:
         async with self._turn:
+            if self._is_lost:
+                await self._replace()
             if self._service.needs_listing(model):
                 self._service.learn(await self._connection.request(LISTING_REQUEST))
             ask = self._service.infer_request(model, receipt=wanted)
             body = await self._connection.request(ask.header, tensors)
             prediction = self._service.prediction(ask, body)
-            exchange = Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
-        return await asyncio.to_thread(self._receipted, exchange, receipt=receipt)
+            return Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
+
+    async def _replace(self) -> None:
+        """Go on in a new session, attested anew under the same terms."""
+        await self._connection.close()
+        self._connection, self._attested, self._service, self._origin = await self._establish(self._terms)
+        self._is_lost = False
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""
@@ -128,6 +154,7 @@ class AsyncSession(SessionBase):
 
     async def close(self) -> None:
         """End the session in order; safe to call twice."""
+        self._closed = True
         await self._connection.close()
 
     async def __aenter__(self) -> Self:

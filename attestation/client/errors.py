@@ -26,6 +26,12 @@ class ClientCode(ErrorCode):
         "a time-out is not a positive number of seconds",
         "give seconds above 0; a day at most",
     )
+    RETRIES_INVALID = (
+        "retries-invalid",
+        Fault.USAGE,
+        "the bounds of retries are none",
+        "give 1 to 100 attempts, and seconds above 0; a day at most",
+    )
     HOST_REFUSED = (
         "host-refused",
         Fault.UNAVAILABLE,
@@ -50,7 +56,12 @@ class ClientCode(ErrorCode):
         "the enclave refused the request; it names its own code",
         "docs/codes.md explains the enclave's code",
     )
-    CLIENT_CLOSED = "client-closed", Fault.USAGE, "the session was closed, or ended by an earlier error"
+    CLIENT_CLOSED = (
+        "client-closed",
+        Fault.USAGE,
+        "the session was closed, or ended by an earlier error",
+        "connect again; a new session attests the enclave anew",
+    )
     COLLATERAL_UNNAMED = "collateral-unnamed", Fault.USAGE, "no source of collateral was given"
     POLICY_UNSUITABLE = "policy-unsuitable", Fault.USAGE, "the policy has no table for what it is used for"
     ADMITS_ANY_OWNER = "admits-any-owner", Fault.REFUSED, "the enclave serves any owner and the policy does not"

@@ -88,6 +88,7 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "request-too-large": "send fewer rows at once; the model's manifest bounds a request",
     "response-too-large": "send fewer rows at once; the model's manifest bounds an answer",
     "inference-failed": "try the same input with onnxruntime; the model's owner can correct model or manifest",
+    "inference-memory": "send fewer rows at once; the model's manifest and the enclave's settings bound the memory",
     "inference-timeout": "send fewer rows at once; the model's manifest bounds the time",
 }
 """What to do about an enclave's code.  A test holds this table, too, against the enclave's own."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import numpy.typing as npt
 
@@ -25,11 +26,13 @@ from attestation.client.connection import Connection
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin, take_receipt
 from attestation.client.resumption import SavedSession, save
+from attestation.client.retries import Patience, is_lost
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
 from attestation.client.terms import Options, Terms, make_terms
 from attestation.collateral import CollateralSource
 from attestation.errors import WireError
 from attestation.policy import Policy
+from manifests.errors import StrongroomError
 from manifests.files import require_free, require_writable
 
 
@@ -39,6 +42,7 @@ class SessionBase:
     def __init__(self, terms: Terms, attested: SessionAppraisal, service: Service, origin: Origin) -> None:
         """Keep what was agreed and what was attested."""
         self._terms = terms
+        self._is_lost = False
         self._attested = attested
         self._service = service
         self._origin = origin
@@ -91,6 +95,7 @@ class Session(SessionBase):
         super().__init__(terms, attested, service, origin)
         self._connection = connection
         self._turn = threading.Lock()
+        self._closed = False
 
     @classmethod
     def connect(
@@ -107,7 +112,8 @@ class Session(SessionBase):
         [service] table.  collateral: a source, or the directory or file that holds it.  Further keywords:
         route: the deployment's name, by default "default".  key, credential: who the client says it is; anonymous
         without.  roots: only where the policy does not say.  memory: the highest epochs seen; give one with a file
-        to keep them across runs.  timeouts: by default patient ones.  now: gives Unix seconds.
+        to keep them across runs.  timeouts: by default patient ones.  retries: how often a request is sent again where
+        the enclave is busy or was lost, by default never.  now: gives Unix seconds.
 
         Raises EvidenceError for evidence that is broken or refused, ClientError for an unreachable or silent
         address and for owners that the policy does not accept, WireError for a broken protocol.
@@ -125,14 +131,18 @@ class Session(SessionBase):
 
     @classmethod
     def _open(cls, terms: Terms) -> Self:
+        return cls(terms, *cls._establish(terms))
+
+    @staticmethod
+    def _establish(terms: Terms) -> tuple[Connection, SessionAppraisal, Service, Origin]:
         connection = Connection.open(terms.call)
         try:
             attested = connection.attested
             service = Service(terms.freshness, terms.freshness.admit(attested.claims))
-            return cls(terms, connection, attested, service, connection.origin)
         except BaseException:
             connection.close()
             raise
+        return connection, attested, service, connection.origin
 
     def infer(
         self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike], *, receipt: bool | Path | str = False
@@ -145,16 +155,35 @@ class Session(SessionBase):
         that is stale or rolled back, and for one that does not come, ReceiptError for a receipt that is not of this
         request, ManifestError for its file.
         """
-        tensors = tensors_of(inputs)
+        tensors, patience = tensors_of(inputs), Patience(self._terms.retries)
         wanted = self._wants(receipt=receipt)
+        while True:
+            try:
+                exchange = self._infer(model, tensors, wanted=wanted)
+                break
+            except StrongroomError as error:
+                if self._closed:
+                    raise
+                time.sleep(patience.wait(error))
+                self._is_lost = self._is_lost or is_lost(error)
+        return self._receipted(exchange, receipt=receipt)
+
+    def _infer(self, model: str | bytes, tensors: Mapping[str, npt.NDArray[Any]], *, wanted: bool) -> Exchange:
         with self._turn:
+            if self._is_lost:
+                self._replace()
             if self._service.needs_listing(model):
                 self._service.learn(self._connection.request(LISTING_REQUEST))
             ask = self._service.infer_request(model, receipt=wanted)
             body = self._connection.request(ask.header, tensors)
             prediction = self._service.prediction(ask, body)
-            exchange = Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
-        return self._receipted(exchange, receipt=receipt)
+            return Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
+
+    def _replace(self) -> None:
+        """Go on in a new session, attested anew under the same terms."""
+        self._connection.close()
+        self._connection, self._attested, self._service, self._origin = self._establish(self._terms)
+        self._is_lost = False
 
     def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""
@@ -169,6 +198,7 @@ class Session(SessionBase):
 
     def close(self) -> None:
         """End the session in order; safe to call twice."""
+        self._closed = True
         self._connection.close()
 
     def __enter__(self) -> Self:

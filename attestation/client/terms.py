@@ -13,6 +13,7 @@ from attestation.client.conversation import Identity
 from attestation.client.epochs import EpochMemory
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Freshness
+from attestation.client.retries import Retries
 from attestation.client.trust import RelyingParty
 from attestation.collateral import CollateralSource, open_source
 from attestation.evidence import Roots
@@ -26,6 +27,7 @@ class Terms:
 
     call: Call
     freshness: Freshness
+    retries: Retries | None = None
 
 
 class Options(TypedDict, total=False):
@@ -37,6 +39,7 @@ class Options(TypedDict, total=False):
     roots: Roots | None
     memory: EpochMemory | None
     timeouts: Timeouts
+    retries: Retries | None
     now: Callable[[], float]
 
 
@@ -51,6 +54,7 @@ def make_terms(
     roots: Roots | None = None,
     memory: EpochMemory | None = None,
     timeouts: Timeouts = PATIENT,
+    retries: Retries | None = None,
     now: Callable[[], float] = time.time,
 ) -> Terms:
     """Load what is given as a path and check that all is there; raises StrongroomError with what to do."""
@@ -64,7 +68,7 @@ def make_terms(
     party = RelyingParty(loaded, _source(collateral), roots or roots_for(loaded), now)
     identity = None if key is None else Identity(key, credential)
     call = Call(address, party, route=route, identity=identity, timeouts=timeouts)
-    return Terms(call, Freshness(loaded.service, memory or EpochMemory(), now))
+    return Terms(call, Freshness(loaded.service, memory or EpochMemory(), now), retries)
 
 
 def _policy(policy: Policy | Path | str) -> Policy:

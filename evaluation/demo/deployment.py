@@ -15,7 +15,7 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,17 +52,21 @@ class Deployment:
         release: Tables | None = None,
         python: Path | None = None,
         shown: Shown = unseen,
+        limits: Mapping[str, int] | None = None,
+        processes: int = 1,
     ) -> None:
         """Plan a deployment below `home`, which is made if needed; keep its path short, for sockets lie in it.
 
         listen: address of the host, by default a Unix socket.  client, release: entries that change the policies.
         python: interpreter that runs the enclave, by default this one.  shown: is told every command before it runs.
+        limits: of the enclave's settings.  processes: of the enclave, one that serves and spares.
         """
         self.layout = Layout(Path(home))
         self.address = listen or f"unix:{self.layout.home / 'host.sock'}"
         self.preparation = Preparation(
-            self.layout, models, client=client or {}, release=release or {}, python=python, shown=shown
+            self.layout, models, client=client or {}, release=release or {}, python=python, shown=shown, limits=limits
         )
+        self.processes = processes
         self._parts: dict[str, Part] = {}
 
     # ------------------------------------------------------------------------------------- where things are
@@ -131,7 +135,7 @@ class Deployment:
             layout.log("host"),
             *("host", "up", "--home", layout.host, "--listen", self.address),
             *("--manifest", manifest or layout.manifest, "--models", models or layout.models),
-            *("--platform-home", platform or layout.platform),
+            *("--platform-home", platform or layout.platform, "--processes", str(self.processes)),
             *(() if landlock.version() else ("--dangerously-unconfined",)),
         )
         wait_until(self.enclave_is_ready, READY_SECONDS, "starting the enclave", [self._parts["host"]])
@@ -152,13 +156,19 @@ class Deployment:
                 "--collateral",
                 self.collateral_dir,
             ),
-            "--json",
+            *("--processes", str(self.processes), "--json"),
         )
 
     def wait_until_serving(self, names: Sequence[str] | None = None) -> None:
-        """Wait until the enclave serves the models of these names, by default all."""
+        """Wait until every process of the enclave serves the models of these names, by default all."""
         wanted = {model.name for model in self.preparation.models} if names is None else set(names)
-        wait_until(lambda: wanted <= self._served(), READY_SECONDS, "provisioning", list(self._parts.values()))
+        routes = [f"default.{slot}" for slot in range(1, self.processes + 1)] if self.processes > 1 else ["default"]
+        wait_until(
+            lambda: all(wanted <= self._served(route) for route in routes),
+            READY_SECONDS,
+            "provisioning",
+            list(self._parts.values()),
+        )
 
     def session(self, address: str | None = None, **terms: Any) -> Session:
         """Connect as a client does; `terms` change the arguments of Session.connect."""
@@ -229,10 +239,12 @@ class Deployment:
         return False
 
     def _enclave(self) -> dict[str, Any]:
-        return dict(self.status()["deployments"][0])
+        """Return what the host says of the process that serves, or without one of the first."""
+        processes = self.status()["deployments"]
+        return dict(next((one for one in processes if one["serving"]), processes[0]))
 
-    def _served(self) -> set[str]:
-        with contextlib.suppress(StrongroomError), self.session() as session:
+    def _served(self, route: str) -> set[str]:
+        with contextlib.suppress(StrongroomError), self.session(route=route) as session:
             return {model.name for model in session.models()}
         return set()
 

@@ -45,8 +45,10 @@ class Preparation:
         release: Tables,
         python: Path | None,
         shown: Shown,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
-        """Plan the steps; `client` and `release` change the policies."""
+        """Plan the steps; `client` and `release` change the policies, `limits` the enclave's settings."""
+        self._limits = dict(limits or {})
         self.layout = layout
         self.models = tuple(models)
         self.done = False
@@ -120,7 +122,8 @@ class Preparation:
     def render(self, folder: Path, python: Path | None = None) -> str:
         """Render a manifest into a folder, for another interpreter if given; returns the measurement in hex."""
         with_python = ("--python", python) if python else ()
-        words = ("manifest", "render", "--output", folder, "--owner", self.layout.owner_card, *with_python)
+        limits = [word for name, value in self._limits.items() for word in ("--limit", f"{name}={value}")]
+        words = ("manifest", "render", "--output", folder, "--owner", self.layout.owner_card, *with_python, *limits)
         return str(self.commands.json(*words)["mrenclave"])
 
     def write_policies(self) -> None:

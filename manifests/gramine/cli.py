@@ -16,7 +16,7 @@ from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import MAX_MANIFEST, parse_manifest
 from manifests.gramine.measure import check_trusted_files, measure
 from manifests.gramine.render import render
-from manifests.gramine.settings import FIRST, EnclaveSettings, Limits
+from manifests.gramine.settings import FIRST, EnclaveSettings, Limits, parse_limits
 from manifests.keyfile import read_card
 from manifests.show import print_facts
 from manifests.signing import check_public_key
@@ -39,6 +39,9 @@ def manifest() -> None:
 @click.option("--threads", type=int, default=Limits.threads, show_default=True, help="threads that serve sessions")
 @click.option("--intra-op-threads", type=int, default=Limits.intra_op_threads, show_default=True)
 @click.option("--max-sessions", type=int, default=Limits.max_sessions, show_default=True, help="sessions at once")
+@click.option(
+    "--limit", "more", multiple=True, metavar="NAME=NUMBER", help="another limit of the settings (repeatable)"
+)
 @click.option("--python", default=sys.executable, help="interpreter that runs the enclave  [default: this one]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def render_command(
@@ -49,6 +52,7 @@ def render_command(
     threads: int,
     intra_op_threads: int,
     max_sessions: int,
+    more: tuple[str, ...],
     python: str,
     as_json: bool,
 ) -> None:
@@ -56,7 +60,8 @@ def render_command(
     if bool(owners) == first_owner:
         raise click.UsageError("say who may provision the enclave: --owner (repeatable) or --first-owner")
     admitted = FIRST if first_owner else tuple(sorted({_owner(owner) for owner in owners}))
-    limits = Limits(threads=threads, intra_op_threads=intra_op_threads, max_sessions=max_sessions)
+    named = {"threads": threads, "intra_op_threads": intra_op_threads, "max_sessions": max_sessions}
+    limits = parse_limits({**named, **dict(_named_limit(text) for text in more)})
     done = render(EnclaveSettings(admitted, limits=limits), output, python=python)
     facts = {
         "manifest": str(done.path),
@@ -87,6 +92,19 @@ def check_command(file: Path, *, as_json: bool) -> None:
     check_trusted_files(parsed, base=file.absolute().parent)
     facts = {"trusted_files": len(parsed.trusted_files), "mrenclave": measure(data).hex(), "verdict": "as rendered"}
     _show(facts, as_json=as_json)
+
+
+def _named_limit(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    try:
+        return name, int(value)
+    except ValueError:
+        raise GramineError(
+            GramineCode.SETTINGS_INVALID,
+            "the limit is not NAME=NUMBER",
+            expected="such as max_models=4",
+            found=text[:200],
+        ) from None
 
 
 def _owner(text: str) -> bytes:

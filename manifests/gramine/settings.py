@@ -5,6 +5,7 @@
     owners = "first"                # or "any", or a list of owners' public keys in hexadecimal
     [limits]                        # each is optional; the defaults are those of `Limits`
     threads = 4
+    run_memory = 2147483648         # limits that came later are written where they differ from the defaults
     [tpm]                           # with attester = "tpm", and only then
     key = 0x81010002                # persistent handle of the attestation key
     parent = 0x81010001             # persistent handle of its parent, or the hierarchy of a primary key
@@ -56,7 +57,18 @@ _RANGES = {
     "max_pending": (1 << 17, 1 << 36),
     "max_models": (1, 1024),
     "model_memory": (1 << 20, 1 << 44),
+    "stuck_grace_ms": (10, 600_000),
+    "max_client_runs": (0, 64),
+    "max_waiting": (0, 65_536),
+    "run_memory": (0, 1 << 44),
+    "address_space": (0, 1 << 46),
+    "telemetry_window": (0, 86_400),
+    "telemetry_models": (0, 1),
 }
+
+
+_ALWAYS = tuple(_RANGES)[:8]
+"""Limits that every file names."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,13 @@ class Limits:
     threads: that serve sessions.  intra_op_threads: of ONNX Runtime, within one request.  max_sessions: open at
     once.  max_half_open: handshakes that still wait for their quote.  max_message: bytes of one message.
     max_pending: bytes received and not yet answered, over all sessions.  max_models: loaded at once.
-    model_memory: bytes of plain model parts, over all loaded models.
+    model_memory: bytes of plain model parts, over all loaded models.  stuck_grace_ms: milliseconds that a run which was
+    told to stop may go on before it counts as stuck, and the process ends for it.
+    Of the following, 0 sets no limit.  max_client_runs: threads that serve one client at once, all anonymous ones
+    together being one.  max_waiting: sessions of one client that may wait for a thread; beyond it, requests are refused
+    with a time to come back.  run_memory: bytes that the runtime may take for the requests of one model.
+    address_space: bytes of the whole process.  telemetry_window: seconds for which what is told of requests stays the
+    same.  telemetry_models: 1 to tell counts by model, whose digests the host knows.
     """
 
     threads: int = 4
@@ -77,6 +95,13 @@ class Limits:
     max_pending: int = 256 << 20
     max_models: int = 16
     model_memory: int = 4 << 30
+    stuck_grace_ms: int = 5000
+    max_client_runs: int = 0
+    max_waiting: int = 0
+    run_memory: int = 2 << 30
+    address_space: int = 0
+    telemetry_window: int = 60
+    telemetry_models: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a limit that is out of its range; raises GramineError `enclave-settings-invalid`."""
@@ -164,7 +189,7 @@ class EnclaveSettings:
     def to_toml(self) -> bytes:
         """Return the settings file."""
         owners = self.owners if isinstance(self.owners, str) else [key.hex() for key in self.owners]
-        tables = {"version": 1, "attester": self.attester, "owners": owners, "limits": asdict(self.limits)}
+        tables = {"version": 1, "attester": self.attester, "owners": owners, "limits": _limits_table(self.limits)}
         if self.tpm is not None:
             tables["tpm"] = {**asdict(self.tpm), "pcrs": list(self.tpm.pcrs)}
         if self.devices is not None:
@@ -187,7 +212,7 @@ def parse_settings(data: bytes) -> EnclaveSettings:
     return EnclaveSettings(
         owners=_owners(tables["owners"]),
         attester=_attester(tables["attester"]),
-        limits=_limits(tables.get("limits", {})),
+        limits=parse_limits(tables.get("limits", {})),
         tpm=_tpm(tables["tpm"]) if "tpm" in tables else None,
         devices=_devices(tables["devices"]) if "devices" in tables else None,
     )
@@ -248,7 +273,13 @@ def _devices(value: Any) -> DeviceSettings:
     return DeviceSettings(value["attester"], tuple(manifests))
 
 
-def _limits(value: Any) -> Limits:
+def _limits_table(limits: Limits) -> dict[str, Any]:
+    """Return the table as files have it: the first limits always, later ones where they are not the default."""
+    return {name: value for name, value in asdict(limits).items() if name in _ALWAYS or value != getattr(Limits, name)}
+
+
+def parse_limits(value: Any) -> Limits:
+    """Read the table `limits`; raises GramineError `enclave-settings-invalid`."""
     if not isinstance(value, dict) or not value.keys() <= {item.name for item in fields(Limits)}:
         raise _invalid("limits", ", ".join(_RANGES))
     return Limits(**value)

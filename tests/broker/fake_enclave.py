@@ -22,6 +22,7 @@ from attestation.wire.frames import Frame, FrameDecoder, encode_frame
 from attestation.wire.messages import MessageType, decode_body, encode_body
 from attestation.wire.session import HandshakeDone, Message, ServerSession
 from enclave.arena import Arena
+from enclave.condemned import Condemned
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
 from enclave.owners import Owners
@@ -41,7 +42,9 @@ class _Provisioner(Provisioner):
 
     def _open(self, grant: Grant, dek: memoryview) -> Any:
         self._enclave.loading(grant, bytes(dek))
-        return SimpleNamespace(digest=grant.model, name=grant.name, epoch=grant.epoch, lease=Lease(grant.lease))
+        return SimpleNamespace(
+            digest=grant.model, owner=grant.owner, name=grant.name, epoch=grant.epoch, lease=Lease(grant.lease)
+        )
 
 
 class FakeEnclave:
@@ -72,9 +75,11 @@ class FakeEnclave:
         """Forget everything, as a new process would."""
         self.boot_id = os.urandom(16)
         self.owners = Owners("first", lambda *_: None)
+        self.condemned = Condemned(self.owners)
         self._control = _Provisioner(
             self,
             owners=self.owners,
+            condemned=self.condemned,
             loader=None,
             channel=None,
             arena=self._arena,

@@ -26,7 +26,9 @@ from attestation.broker.keystore import BrokerKeys
 from attestation.broker.ledger import Ledger
 from attestation.broker.link import Backoff, Link
 from attestation.broker.policy import lineage_of
+from attestation.broker.quarantine import LAST_SECONDS, Quarantine
 from attestation.broker.revoking import revoke
+from attestation.broker.running import make_service
 from attestation.broker.service import Service
 from attestation.broker.visit import FIRST_RETRY, LAST_RETRY, Retries, Visit
 from attestation.client.call import Timeouts
@@ -476,6 +478,68 @@ def test_an_enclave_that_restarted_is_provisioned_anew_when_its_place_is_free(ma
         until(made.enclave.leases, "the model in the new process")
     with made.ledger() as ledger:
         assert [row.provisions for row in ledger.look(lambda state: state.enclaves())] == [1, 1]
+
+
+def test_an_enclave_in_which_a_run_is_stuck_gives_its_places_back_and_the_model_is_kept_back(made: Deployment) -> None:
+    """Each stuck process would else keep a place for ever, and the model that did it would end the next one, too."""
+    made.hold("giant", "other")
+    made.set_policy(max_enclaves=1)
+    with made.serving():
+        until(lambda: len(made.enclave.leases()) == 2, "the models")
+        made.enclave.condemned.condemn(OWNER.public, made.models["giant"])
+        made.enclave.hang_up()
+        until(lambda: made.said(EventName.STUCK), "the word that a run is stuck")
+        ended = made.enclave.boot_id
+        made.enclave.restart()
+        made.enclave.hang_up()
+        until(made.enclave.leases, "a model in the new process")
+        assert set(made.enclave.leases()) == {made.models["other"]}
+    (said,) = made.said(EventName.STUCK)
+    assert (said.details["model"], said.details["leases"], said.details["seconds"]) == ("giant", 1, 300)
+    with made.ledger() as ledger:
+        assert {lease.requests for lease in ledger.look(lambda state: state.leases_of(ended))} == {0}
+
+
+def test_an_ending_enclave_is_asked_once_by_a_session_and_gets_no_second_key(made: Deployment) -> None:
+    made.hold("one", "two")
+    made.once()
+    made.enclave.condemned.condemn(OWNER.public, made.models["two"])
+    made.enclave.operations.clear()
+    with made.serving():
+        until(lambda: made.said(EventName.STUCK), "the word that a run is stuck")
+        time.sleep(1.5)  # a heartbeat's time
+    assert made.enclave.operations == ["provision", "challenge"]
+
+
+def test_a_model_is_kept_back_twice_as_long_each_time() -> None:
+    now = [0.0]
+    quarantine = Quarantine(lambda: now[0])
+    assert not quarantine.holds(b"m")
+    assert [quarantine.add(b"m") for _ in range(9)][:3] == [300.0, 600.0, 1200.0]
+    assert quarantine.add(b"m") == LAST_SECONDS
+    assert not quarantine.holds(b"other")
+    now[0] = LAST_SECONDS - 1
+    assert quarantine.holds(b"m")
+    now[0] = LAST_SECONDS
+    assert not quarantine.holds(b"m")
+
+
+@pytest.mark.parametrize("ending", [7, [b"short"], [b"\x02" * 64, b"\x01" * 64]], ids=["a number", "short", "unsorted"])
+def test_an_ending_that_makes_no_sense_ends_the_session(made: Deployment, ending: Any) -> None:
+    made.hold("one")
+    made.enclave.misbehave = lambda name, value: {**value, "ending": ending} if name == "challenge" else value
+    with pytest.raises(BrokerError) as error:
+        made.once()
+    assert error.value.code is BrokerCode.ENCLAVE_UNEXPECTED
+
+
+def test_each_process_of_a_deployment_is_served_by_a_route_of_its_own(made: Deployment, tmp_path: Path) -> None:
+    asked: list[str] = []
+    with made.ledger() as ledger:
+        service = make_service(ledger, [made.enclave.address], tmp_path, "gpu", made.events.append, processes=2)
+        for link in service._links:
+            asked.append(link.address)
+    assert asked == [f"{made.enclave.address}#gpu.1", f"{made.enclave.address}#gpu.2"]
 
 
 def test_a_model_that_is_added_meanwhile_is_released_too(made: Deployment) -> None:

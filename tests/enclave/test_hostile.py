@@ -8,6 +8,7 @@ import resource
 import struct
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgpack
@@ -391,7 +392,7 @@ def test_tiny_pieces_are_charged_what_they_cost() -> None:
 
 def still(clock: Callable[[], float] = time.monotonic, **limits: int) -> Lanes:
     """Lanes that nobody serves."""
-    return Lanes(Limits(**limits), lambda: cast(Session, None), clock)
+    return Lanes(Limits(**limits), lambda: cast(Session, SimpleNamespace(kind=b"")), clock)
 
 
 def test_one_byte_streams_lock_nobody_out() -> None:

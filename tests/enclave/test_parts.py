@@ -24,7 +24,7 @@ from enclave import log as log_module
 from enclave.arena import Arena, ArenaKind
 from enclave.attesters.simulator import SimulatorAttester
 from enclave.closure import loaded_files
-from enclave.deadline import Watchdog
+from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
 from enclave.log import Event, log, show_platform
@@ -368,7 +368,8 @@ def endless() -> bytes:
 
 def test_a_run_that_takes_too_long_is_stopped() -> None:
     session = open_session({GRAPH_PART: bytearray(endless())}, 1)
-    watchdog = Watchdog()
+    stuck: list[Run] = []
+    watchdog = Watchdog(60.0, stuck.append)
     with watchdog.limit(60.0), watchdog.limit(0.1) as run, pytest.raises(Exception, match="terminate"):
         session.run(None, {"x": np.ones(4, np.float32)}, run.options)
     assert run.expired
@@ -376,6 +377,7 @@ def test_a_run_that_takes_too_long_is_stopped() -> None:
         pass
     assert not run.expired
     assert not watchdog._runs
+    assert not stuck
     watchdog.stop()
 
 

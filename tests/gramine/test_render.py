@@ -15,7 +15,7 @@ from evaluation.demo.installation import Installation
 from manifests.errors import StrongroomError
 from manifests.gramine import render as render_module
 from manifests.gramine.cli import manifest as group
-from manifests.gramine.errors import GramineError
+from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import parse_manifest
 from manifests.gramine.measure import check_trusted_files, measure
 from manifests.gramine.render import FLAGS, RenderedManifest, enclave_command, record_closure, render
@@ -207,3 +207,17 @@ def test_the_command_ends_with_the_exit_status_of_the_fault(rendered: RenderedMa
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 10
     assert json.loads(done.stdout)["error"]["code"] == "trusted-file-changed"
+
+
+def test_any_limit_of_the_settings_can_be_rendered(tmp_path: Path) -> None:
+    words = ("--limit", "max_models=3", "--limit", "run_memory=1048576", "--max-sessions", "7")
+    run("render", "--output", str(tmp_path / "limited"), "--first-owner", *words, "--json")
+    limits = load_settings(tmp_path / "limited" / "enclave.toml").limits
+    assert (limits.max_models, limits.run_memory, limits.max_sessions) == (3, 1 << 20, 7)
+
+
+@pytest.mark.parametrize("text", ["max_models", "max_models=many", "max_models=", "novelty=1", "max_models=0", "=1"])
+def test_a_limit_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(GramineError) as refusal:
+        run("render", "--output", str(tmp_path / "limited"), "--first-owner", "--limit", text)
+    assert refusal.value.code is GramineCode.SETTINGS_INVALID

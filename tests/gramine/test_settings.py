@@ -24,6 +24,17 @@ def test_settings_read_back_as_they_were_written(owners: tuple[bytes, ...] | str
     assert load_settings(path) == settings
 
 
+def test_limits_that_came_later_are_written_where_they_are_set_alone(tmp_path: Path) -> None:
+    """So that a file, and the measurement of an enclave, stays the same for those who set none of them."""
+    later = ("stuck_grace_ms", "run_memory", "address_space", "max_client_runs", "max_waiting", "telemetry")
+    assert not [name for name in later if name in EnclaveSettings("any").to_toml().decode()]
+    settings = EnclaveSettings("any", limits=Limits(run_memory=0, telemetry_models=1))
+    written = settings.to_toml()
+    assert (b"run_memory = 0" in written, b"telemetry_models = 1" in written) == (True, True)
+    assert b"telemetry_window" not in written
+    assert parse_settings(written) == settings
+
+
 def test_limits_have_defaults_and_owners_have_none() -> None:
     assert parse_settings(b'version = 1\nattester = "simulator"\nowners = "first"').limits == Limits()
     with pytest.raises(GramineError):
@@ -52,6 +63,13 @@ def test_limits_have_defaults_and_owners_have_none() -> None:
         {"limits": {"threads": True}},
         {"limits": {"max_message": 1 << 40}},
         {"limits": {"max_message": 1 << 20, "max_pending": 1 << 19}},
+        {"limits": {"stuck_grace_ms": 0}},
+        {"limits": {"run_memory": -1}},
+        {"limits": {"address_space": 1 << 47}},
+        {"limits": {"max_client_runs": 65}},
+        {"limits": {"max_waiting": 1.5}},
+        {"limits": {"telemetry_window": 86_401}},
+        {"limits": {"telemetry_models": 2}},
         {"another": 1},
     ],
 )

@@ -39,6 +39,8 @@ def echo(stream: socket.socket, *, obeys: bool = True, answers: bool = True) -> 
             stream.sendall(encode_frame(Frame("!stats", 0, canonical.encode({"open": 5, "text": "no count"}))))
         elif answers:
             stream.sendall(encode_frame(frame))
+            if bytes(frame.body) == b"get stuck":
+                stream.sendall(encode_frame(Frame("!stats", 0, canonical.encode({"stuck": 1}))))
     while not obeys:
         time.sleep(1)
 

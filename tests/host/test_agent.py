@@ -400,7 +400,10 @@ def test_a_configuration_that_is_none_is_refused(text: str) -> None:
     assert refused.value.code is HostCode.CONFIGURATION_INVALID
 
 
-@pytest.mark.parametrize(("found", "instead"), [('["default", ', "["), ("false]", '"no"]')])
+@pytest.mark.parametrize(
+    ("found", "instead"),
+    [('["default", ', "["), ("false, 1]", '"no", 1]'), ("false, 1]", "false, 0]"), ("false, 1]", "false, true]")],
+)
 def test_a_deployment_of_other_items_is_refused(tmp_path: Path, found: str, instead: str) -> None:
     text = prepare(tmp_path).to_json()
     assert found in text

@@ -250,7 +250,7 @@ def test_a_disconnect_in_the_middle_of_a_frame_costs_nothing_but_that_frame(tmp_
 def test_sessions_are_refused_while_no_enclave_is_attached(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with rig(tmp_path) as made:
-            made.relay.detach("default")
+            made.relay.attach("default", None)
             client = await made.client()
             await client.send("default", 1, b"x")
             assert await client.refusal(1) == "enclave-down"
