@@ -57,12 +57,13 @@ def _note(event: str, arguments: tuple[object, ...]) -> None:
         _opened.add(path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path)
 
 
-def warm_up() -> None:
-    """Import all that the enclave uses, and run a model with every kind of step once."""
+def warm_up(components: Sequence[str] = ()) -> None:
+    """Import all that the enclave uses, these components among it, and run a model with every kind of step once."""
     import numpy as np
 
     import enclave.attesters.simulator
     import enclave.server  # noqa: F401 - loaded so that nothing has to be later
+    from enclave.components import load_components
     from enclave.models import open_session
     from enclave.process import compile_post, compile_pre, run_steps
     from manifests.sealed.core import GRAPH_PART
@@ -71,7 +72,9 @@ def warm_up() -> None:
     manifest = _warm_up_manifest()
     inputs = run_steps(compile_pre(manifest), {"x": np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)})
     (y,) = session.run(None, inputs)
-    run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})
+    run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "v": y, "c": np.array([0, 1])})
+    for component in load_components(components).values():
+        component.rehearse()
     _rehearse()
 
 
@@ -97,7 +100,7 @@ def _rehearse() -> None:
 def _warm_up_manifest() -> ModelManifest:
     """Return a manifest that asks for every kind of step."""
     inputs = (TensorField("x", "float32", (2, 2)),)
-    outputs = tuple(TensorField(name, "float32", (2, 2)) for name in ("y", "z", "u"))
+    outputs = tuple(TensorField(name, "float32", (2, 2)) for name in ("y", "z", "u", "v"))
     return ModelManifest(
         name="warm-up",
         version="1",
@@ -109,9 +112,12 @@ def _warm_up_manifest() -> ModelManifest:
         pre=(steps.Scale("x", (0.0,), (1.0,)), steps.Cast("x", "float32")),
         post=(
             steps.Softmax("y", -1),
+            steps.Sigmoid("y"),
             steps.Round("y", 3),
             steps.TopK("z", 1),
             steps.Label("c"),
+            steps.ArgMax("y"),
+            steps.Threshold("v", (0.5,)),
             steps.Select(("u",)),
             steps.LabelOnly("u"),
         ),

@@ -14,6 +14,7 @@ from enum import StrEnum
 from manifests.errors import ErrorCode
 
 _STDERR = 2
+_target = _STDERR
 _platform: dict[str, str] = {}
 
 
@@ -41,6 +42,20 @@ def show_platform(platform: StrEnum) -> None:
     _platform["platform"] = str(platform).upper()
 
 
+def silence_libraries() -> None:
+    """Keep standard error for this log alone: what libraries write there may repeat what they were given.
+
+    Decoders written in other languages warn, and say what they choked on.  From now on that goes into a pipe that
+    nobody reads; the interpreter ignores SIGPIPE, so that nobody ends by it either.
+    """
+    global _target
+    _target = os.dup(_STDERR)
+    reading, writing = os.pipe()
+    os.dup2(writing, _STDERR)
+    os.close(writing)
+    os.close(reading)
+
+
 def log(event: Event, code: ErrorCode | None = None, /, **counts: int) -> None:
     """Write one line; a standard error that is gone is no reason to stop."""
     line: dict[str, str | int] = {
@@ -51,6 +66,6 @@ def log(event: Event, code: ErrorCode | None = None, /, **counts: int) -> None:
     if code is not None:
         line["code"] = str(code)
     try:
-        os.write(_STDERR, json.dumps(line).encode("ascii") + b"\n")
+        os.write(_target, json.dumps(line).encode("ascii") + b"\n")
     except OSError:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,11 @@ import onnxruntime as ort
 
 from attestation.types import Grant
 from attestation.wire.messages import Body
+from enclave.components import Component, Step
 from enclave.deadline import Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
-from enclave.process import Step, compile_post, compile_pre, run_steps
+from enclave.process import check_components, compile_post, compile_pre, run_steps
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
 from manifests.model import ModelManifest
@@ -26,6 +28,7 @@ from manifests.sealed.core import GRAPH_PART, Core
 from manifests.sealed.reader import SealedReader
 from manifests.sealed.source import ByteSource
 from manifests.sealed.stream import wipe
+from manifests.steps import part_names
 from manifests.tensors import TensorField
 
 _ORT_TYPES = {
@@ -99,9 +102,10 @@ def _failed(*, expired: bool) -> EnclaveError:
 class ModelLoader:
     """Loads one model at a time, within bounds on their number and memory."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Load under the settings' limits."""
+    def __init__(self, limits: Limits, components: Mapping[str, Component] | None = None) -> None:
+        """Load under the settings' limits, with these optional components for the models' steps."""
         self._limits = limits
+        self._components = components or {}
         self._watchdog = Watchdog()
         self._lock = threading.Lock()
 
@@ -109,7 +113,7 @@ class ModelLoader:
         """Open the sealed model that a grant names and load it, next to those that are `loaded`.
 
         Raises ManifestError for sealed bytes that are not the owner's, and EnclaveError `grant-other-model`,
-        `provision-limit` or `model-unusable`.
+        `provision-limit`, `component-missing` or `model-unusable`.
         """
         with self._lock:
             reader = SealedReader(source, owner=grant.owner, digest=grant.model)
@@ -119,7 +123,7 @@ class ModelLoader:
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
-                session = self._open_session(reader)
+                session, pre = self._open(reader, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -132,7 +136,7 @@ class ModelLoader:
             outputs=tuple(output.name for output in manifest.outputs),
             session=session,
             watchdog=self._watchdog,
-            pre=compile_pre(manifest),
+            pre=pre,
             post=compile_post(manifest),
         )
 
@@ -148,11 +152,18 @@ class ModelLoader:
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
 
-    def _open_session(self, reader: SealedReader) -> Any:
-        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps."""
+    def _open(self, reader: SealedReader, manifest: ModelManifest) -> tuple[Any, tuple[Step, ...]]:
+        """Decrypt the parts, give graph and external data to the runtime, and what steps name to the steps.
+
+        Both copy what they keep.  A part that a step names is none of the graph's external data, whatever that says.
+        """
+        check_components(manifest, self._components)
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
+        own = part_names(manifest.pre) - {GRAPH_PART}
         try:
-            return open_session(parts, self._limits.intra_op_threads)
+            pre = compile_pre(manifest, self._components, {name: parts[name] for name in own & parts.keys()})
+            graph = {name: data for name, data in parts.items() if name not in own}
+            return open_session(graph, self._limits.intra_op_threads), pre
         finally:
             for part in parts.values():
                 wipe(part)

@@ -10,6 +10,7 @@ from attestation.types import Claims, PlatformClass
 from enclave.arena import Arena
 from enclave.attesters.base import Attester, DeviceAttester
 from enclave.channel import Channel
+from enclave.components import load_components
 from enclave.keys import EnclaveKeys
 from enclave.models import LoadedModel, ModelLoader
 from enclave.owners import Owners
@@ -19,6 +20,7 @@ from enclave.tickets import ArenaTickets
 from enclave.worker import Worker
 from manifests import canonical
 from manifests.gramine.settings import EnclaveSettings
+from manifests.steps import Cast, Scale
 from manifests.tensors import Axis, TensorField
 
 MAX_WAITING_LOADS = 16
@@ -50,7 +52,7 @@ class Service:
         self.owners = Owners(settings.owners, self._changed)
         self.quoter = Quoter(attester, settings.limits.max_half_open, lost=channel.shut)
         self.worker = Worker("loader", MAX_WAITING_LOADS)
-        self.loader = ModelLoader(settings.limits)
+        self.loader = ModelLoader(settings.limits, load_components(settings.components))
         self.control = Provisioner(
             owners=self.owners,
             loader=self.loader,
@@ -137,6 +139,9 @@ def listing(models: list[LoadedModel]) -> list[canonical.Value]:
 
 def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
     manifest = model.manifest
+    takes: dict[str, canonical.Value] = {
+        step.input: step.component for step in manifest.pre if not isinstance(step, Scale | Cast)
+    }
     return {
         "digest": model.digest,
         "name": manifest.name,
@@ -146,7 +151,7 @@ def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
         "inputs": [_tensor(tensor) for tensor in manifest.inputs],
         "outputs": [_tensor(tensor) for tensor in manifest.served_outputs()],
         "labels": len(manifest.labels),
-    }
+    } | ({"takes": takes} if takes else {})
 
 
 def _tensor(tensor: TensorField) -> list[canonical.Value]:

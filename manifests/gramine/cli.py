@@ -15,7 +15,7 @@ from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import MAX_MANIFEST, parse_manifest
 from manifests.gramine.measure import check_trusted_files, measure
 from manifests.gramine.render import render
-from manifests.gramine.settings import FIRST, EnclaveSettings, Limits
+from manifests.gramine.settings import COMPONENTS, FIRST, EnclaveSettings, Limits
 from manifests.keyfile import read_card
 from manifests.show import print_facts
 from manifests.signing import check_public_key
@@ -38,6 +38,13 @@ def manifest() -> None:
 @click.option("--threads", type=int, default=Limits.threads, show_default=True, help="threads that serve sessions")
 @click.option("--intra-op-threads", type=int, default=Limits.intra_op_threads, show_default=True)
 @click.option("--max-sessions", type=int, default=Limits.max_sessions, show_default=True, help="sessions at once")
+@click.option(
+    "--component",
+    "components",
+    multiple=True,
+    type=click.Choice(COMPONENTS),
+    help="optional library that models need for their steps (repeatable)",
+)
 @click.option("--python", default=sys.executable, help="interpreter that runs the enclave  [default: this one]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def render_command(
@@ -48,6 +55,7 @@ def render_command(
     threads: int,
     intra_op_threads: int,
     max_sessions: int,
+    components: tuple[str, ...],
     python: str,
     as_json: bool,
 ) -> None:
@@ -56,7 +64,8 @@ def render_command(
         raise click.UsageError("say who may provision the enclave: --owner (repeatable) or --first-owner")
     admitted = FIRST if first_owner else tuple(sorted({_owner(owner) for owner in owners}))
     limits = Limits(threads=threads, intra_op_threads=intra_op_threads, max_sessions=max_sessions)
-    done = render(EnclaveSettings(admitted, limits=limits), output, python=python)
+    wanted = tuple(name for name in COMPONENTS if name in components)
+    done = render(EnclaveSettings(admitted, limits=limits, components=wanted), output, python=python)
     facts = {
         "manifest": str(done.path),
         "settings": str(done.settings_path),

@@ -16,6 +16,7 @@ from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, chec
 from manifests.sealed.header import SealedInfo
 from manifests.sealed.writer import FilePart, MemoryPart, Part, Progress, write_sealed
 from manifests.signing import Signer
+from manifests.steps import part_names
 
 if TYPE_CHECKING:
     import onnx
@@ -143,9 +144,14 @@ def _parts(manifest: ModelManifest, model: _Model, extra: Mapping[str, Path | by
         taken.add(name)
         check_part_name(name)
         yield MemoryPart(name, content) if isinstance(content, bytes) else FilePart.of(name, Path(content))
-    missing = external_locations(model.graph) - taken
+    own, external = part_names(manifest.pre), external_locations(model.graph)
+    missing = external - taken
     if missing:
         raise _part_error(f"the model's external data is missing: {', '.join(sorted(missing))[:200]}")
+    if own & (external | {MANIFEST_PART, GRAPH_PART}):
+        raise _part_error("a step names a part that belongs to the graph")
+    if own - taken:
+        raise _part_error(f"parts that the manifest's steps name are missing: {', '.join(sorted(own - taken))[:200]}")
 
 
 def external_locations(graph: onnx.ModelProto) -> set[str]:
