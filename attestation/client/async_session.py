@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
+from attestation.client.content import Content, Label, inputs_of, labels_of, newest
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.resumption import SavedSession, save
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
@@ -104,6 +105,10 @@ class AsyncSession(SessionBase):
                 self._service.learn(await self._connection.request(LISTING_REQUEST))
             ask = self._service.infer_request(model)
             return self._service.prediction(ask, await self._connection.request(ask.header, tensors))
+
+    async def ask(self, model: str | bytes, content: Content) -> tuple[Label, ...]:
+        """Ask a model of one text, picture or recording, and return its labels with their scores; see `Session.ask`."""
+        return labels_of(await self.infer(model, inputs_of(newest(await self.models(), model), content)))
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

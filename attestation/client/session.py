@@ -22,6 +22,7 @@ import numpy.typing as npt
 from attestation.appraise import SessionAppraisal
 from attestation.client import display
 from attestation.client.connection import Connection
+from attestation.client.content import Content, Label, inputs_of, labels_of, newest
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.resumption import SavedSession, save
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
@@ -121,6 +122,14 @@ class Session(SessionBase):
                 self._service.learn(self._connection.request(LISTING_REQUEST))
             ask = self._service.infer_request(model)
             return self._service.prediction(ask, self._connection.request(ask.header, tensors))
+
+    def ask(self, model: str | bytes, content: Content) -> tuple[Label, ...]:
+        """Ask a model of one text, picture or recording, and return its labels with their scores.
+
+        content: a text as `str`; a file as its bytes or a Path; or a picture of Pillow's.  Raises as `infer`, and
+        ClientError `content-unfit` or `answer-unlabelled` for a model that is not made for this.
+        """
+        return labels_of(self.infer(model, inputs_of(newest(self.models(), model), content)))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

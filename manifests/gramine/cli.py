@@ -11,12 +11,14 @@ import click
 
 from manifests.errors import ManifestError
 from manifests.files import naming, read_bounded
+from manifests.gramine.compare import Weight, compare
 from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import MAX_MANIFEST, parse_manifest
 from manifests.gramine.measure import check_trusted_files, measure
 from manifests.gramine.render import render
 from manifests.gramine.settings import COMPONENTS, FIRST, EnclaveSettings, Limits
 from manifests.keyfile import read_card
+from manifests.plain import printable
 from manifests.show import print_facts
 from manifests.signing import check_public_key
 
@@ -95,6 +97,41 @@ def check_command(file: Path, *, as_json: bool) -> None:
     check_trusted_files(parsed, base=file.absolute().parent)
     facts = {"trusted_files": len(parsed.trusted_files), "mrenclave": measure(data).hex(), "verdict": "as rendered"}
     _show(facts, as_json=as_json)
+
+
+@manifest.command("diff")
+@click.argument("before", type=_FILE)
+@click.argument("after", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def diff_command(before: Path, after: Path, *, as_json: bool) -> None:
+    """Show what AFTER trusts and BEFORE does not, by package: files, shared libraries, and bytes.
+
+    So you see what a component costs.  Sizes are those of the files on this machine that have the manifest's hash.
+    """
+    comparison = compare(before, after)
+    if as_json:
+        click.echo(json.dumps(comparison.to_dict(), indent=2))
+        return
+    print_facts(
+        {
+            "before": comparison.before.measurement.hex(),
+            "after": comparison.after.measurement.hex(),
+            "adds": _weight(sum(comparison.costs().values(), Weight())),
+            "removes": _weight(sum(comparison.savings().values(), Weight())),
+            "changes": f"{len(comparison.changed)} files",
+            "options": ", ".join(comparison.options) or "the same",
+        }
+    )
+    for sign, weights in (("+", comparison.costs()), ("-", comparison.savings())):
+        for name, weight in weights.items():
+            click.echo(f"{sign} {printable(name)}: {_weight(weight)}")
+    for path in comparison.changed:
+        click.echo(f"~ {printable(path)}")
+
+
+def _weight(weight: Weight) -> str:
+    words = f"{weight.files} files, {weight.libraries} shared libraries, {weight.size / 1024:,.0f} KiB"
+    return words + (f", {weight.unknown} of unknown size" if weight.unknown else "")
 
 
 def _owner(text: str) -> bytes:
