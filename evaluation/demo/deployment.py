@@ -52,16 +52,24 @@ class Deployment:
         release: Tables | None = None,
         python: Path | None = None,
         shown: Shown = unseen,
+        components: Sequence[str] = (),
     ) -> None:
         """Plan a deployment below `home`, which is made if needed; keep its path short, for sockets lie in it.
 
         listen: address of the host, by default a Unix socket.  client, release: entries that change the policies.
         python: interpreter that runs the enclave, by default this one.  shown: is told every command before it runs.
+        components: optional libraries that the enclave has.
         """
         self.layout = Layout(Path(home))
         self.address = listen or f"unix:{self.layout.home / 'host.sock'}"
         self.preparation = Preparation(
-            self.layout, models, client=client or {}, release=release or {}, python=python, shown=shown
+            self.layout,
+            models,
+            client=client or {},
+            release=release or {},
+            python=python,
+            shown=shown,
+            components=components,
         )
         self._parts: dict[str, Part] = {}
 

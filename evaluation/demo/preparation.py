@@ -25,12 +25,14 @@ class ModelToSeal:
     """An ONNX model for the owner to seal.
 
     review: entries that the owner sets in the drafted model manifest, such as labels or post-processing.
+    parts: further parts, such as a tokenizer, by the name they get.
     """
 
     name: str
     onnx: bytes
     epoch: int = 1
     review: Mapping[str, Any] | None = None
+    parts: Mapping[str, bytes] | None = None
 
 
 class Preparation:
@@ -45,8 +47,10 @@ class Preparation:
         release: Tables,
         python: Path | None,
         shown: Shown,
+        components: Sequence[str] = (),
     ) -> None:
-        """Plan the steps; `client` and `release` change the policies."""
+        """Plan the steps; `client` and `release` change the policies; `components` are the enclave's."""
+        self._components = tuple(components)
         self.layout = layout
         self.models = tuple(models)
         self.done = False
@@ -106,9 +110,13 @@ class Preparation:
         self.commands.run("model", "draft", graph, "--name", model.name, "-o", manifest)
         _review(manifest, model)
         sealed = layout.sealed(name or model.name)
+        parts = {part: layout.home / f"{model.name}-{part}" for part in model.parts or {}}
+        for part, path in parts.items():
+            path.write_bytes((model.parts or {})[part])
         self.commands.run(
             *("seal", graph, "--manifest", manifest, "--owner-key", layout.owner_key),
             *("--recipient", layout.broker / "broker.pub", "-o", sealed),
+            *(word for part, path in parts.items() for word in ("--part", f"{part}={path}")),
         )
         graph.unlink()  # from here on the model exists in sealed form alone
         return sealed
@@ -120,7 +128,8 @@ class Preparation:
     def render(self, folder: Path, python: Path | None = None) -> str:
         """Render a manifest into a folder, for another interpreter if given; returns the measurement in hex."""
         with_python = ("--python", python) if python else ()
-        words = ("manifest", "render", "--output", folder, "--owner", self.layout.owner_card, *with_python)
+        wanted = [word for name in self._components for word in ("--component", name)]
+        words = ("manifest", "render", "--output", folder, "--owner", self.layout.owner_card, *with_python, *wanted)
         return str(self.commands.json(*words)["mrenclave"])
 
     def write_policies(self) -> None:
