@@ -14,6 +14,8 @@ import numpy.typing as npt
 MAX_CHUNKS = 256
 """Chunks that are passed over on the way to the samples; tools write a handful."""
 MAX_CHANNELS = 16
+MAX_VALUE = 65_536.0
+"""Of a sample that is a float: 1 is full, some programs scale to integers of 16 bits, and no sum of these overflows."""
 
 _PCM, _FLOAT, _EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
@@ -91,13 +93,14 @@ def _format(chunk: bytes) -> tuple[int, int, int, bool]:
 
 
 def read_mono(data: bytes, header: WavHeader) -> npt.NDArray[np.float32]:
-    """Return the mean of all channels, from -1 to 1; floats as they are.  Raises WavError for NaN and infinities."""
+    """Return the mean of all channels, from -1 to 1; floats as they are.  Raises WavError for floats beyond MAX_VALUE and NaN."""
     count = header.frames * header.channels
     raw = memoryview(data)[header.start : header.start + count * header.bits // 8]
     if header.is_float:
-        samples = np.frombuffer(raw, _FLOATS[header.bits]).astype(np.float32)
-        if not np.isfinite(samples).all():
-            raise WavError("a sample is no number")
+        floats = np.frombuffer(raw, _FLOATS[header.bits])
+        if not (np.abs(floats) <= MAX_VALUE).all():  # which NaN is not
+            raise WavError("a sample is no number, or far beyond what is loud")
+        samples = floats.astype(np.float32)
     elif header.bits == 24:
         wide = np.zeros((count, 4), np.uint8)
         wide[:, 1:] = np.frombuffer(raw, np.uint8).reshape(count, 3)

@@ -116,6 +116,7 @@ REFUSALS: dict[str, tuple[bytes, str]] = {
     "a rate of zero": (riff(form(1, 1, 0, 16), bytes(10)), "audio-malformed"),
     "NaN among floats": (wav(np.array([0.1, np.nan]), bits=32, floats=True), "audio-malformed"),
     "an infinity among floats": (wav(np.array([0.1, np.inf]), bits=64, floats=True), "audio-malformed"),
+    "floats beyond any loudness": (wav(np.array([0.1, -1e30]), bits=64, floats=True), "audio-malformed"),
     "one sample a second": (riff(form(1, 1, 1, 16), bytes(10)), "audio-rate"),
     "four billion samples a second": (riff(form(1, 1, (1 << 31) - 1, 16), bytes(10)), "audio-rate"),
     "a recording that is a sample too long": (riff(FORM, bytes(2 * 16_001)), "audio-too-long"),
