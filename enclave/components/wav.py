@@ -93,7 +93,10 @@ def _format(chunk: bytes) -> tuple[int, int, int, bool]:
 
 
 def read_mono(data: bytes, header: WavHeader) -> npt.NDArray[np.float32]:
-    """Return the mean of all channels, from -1 to 1; floats as they are.  Raises WavError for floats beyond MAX_VALUE and NaN."""
+    """Return the mean of all channels, from -1 to 1; floats as they are.
+
+    Raises WavError for NaN, and for floats beyond MAX_VALUE.
+    """
     count = header.frames * header.channels
     raw = memoryview(data)[header.start : header.start + count * header.bits // 8]
     if header.is_float:

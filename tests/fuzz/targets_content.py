@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from enclave.components import load_components
+from enclave.components import audio, image, text
 from enclave.components.wav import WavError, read_header, read_mono
 from enclave.errors import EnclaveCode, EnclaveError
 from manifests.steps import Audio, DecodeStep, Image, Tokenize
@@ -20,13 +20,14 @@ from tests.fuzz.target import Target
 from tests.testkit.files import PNG, chunk, picture, saved, tone, trained_tokenizer, wav
 
 _ERRORS: Final = (EnclaveError,)
+_COMPONENTS: Final = {"text": text, "image": image, "audio": audio}
 _IMAGE: Final = Image("file", "x", 8, 8, max_pixels=1 << 16, alpha="white", fit="cover")
 _AUDIO: Final = Audio("file", "x", 16_000, 1.0)
 _TEXT: Final = Tokenize("text", "part", 64, mask="mask", types="types")
 
 
 def _applied(step: DecodeStep, value: Any, parts: dict[str, bytearray] | None = None) -> Any:
-    component = load_components([step.component])[step.component]
+    component = _COMPONENTS[step.component]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as the component has it, where no test runner overrules it
         return component.compile(step, parts or {})({step.input: value})
