@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +148,29 @@ def test_a_refused_file_leaves_the_session_alive(kind: str, tmp_path: Path) -> N
             client.infer(digest, **{name: np.zeros((1 << 20) + 1, np.uint8)})
         assert refusal.value.code == "tensor-shape", "longer files are refused before they are touched"
         assert client.infer(digest, **SENT[kind])["y"].size > 1
+
+
+LIBRARY = """
+import os, sys
+from enclave.log import Event, log, silence_libraries
+os.write(2, b"before\\n")
+silence_libraries()
+
+try:
+    os.write(2, b"what a request held\\n")
+except BrokenPipeError:
+    pass
+sys.stderr.write("a warning that repeats it\\n")
+
+log(Event.STOPPED)
+"""
+
+
+def test_what_a_library_writes_to_standard_error_reaches_nobody() -> None:
+    done = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=False)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "before"
+    assert json.loads(lines[1]) == {"event": "stopped"}
+    assert "request" not in done.stderr
+    assert "repeats" not in done.stderr + done.stdout
+    assert done.returncode == 0
