@@ -53,6 +53,11 @@ class EnclaveCode(ErrorCode):
     )
     FETCH_FAILED = "fetch-failed", Fault.UNAVAILABLE, "the host did not deliver the sealed model"
     LEASE_EXHAUSTED = "lease-exhausted", Fault.REFUSED, "the model's lease is used up; its broker must renew it"
+    PRIVACY_EXHAUSTED = (
+        "privacy-exhausted",
+        Fault.REFUSED,
+        "the client has had all the answers that the model's privacy budget allows it",
+    )
     # Requests for inference.
     TENSOR_NAME = "tensor-name", Fault.MALFORMED, "an input is missing, or is none of the model's"
     TENSOR_DTYPE = "tensor-dtype", Fault.MALFORMED, "an input has another element type than the model's"

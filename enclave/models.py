@@ -20,6 +20,7 @@ from enclave.components import Component, Step
 from enclave.deadline import Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
+from enclave.privacy import Accountant, accountant
 from enclave.process import check_components, compile_post, compile_pre, run_steps
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
@@ -54,6 +55,7 @@ class LoadedModel:
     outputs: tuple[str, ...]
     session: Any = field(repr=False)
     watchdog: Watchdog = field(repr=False)
+    privacy: Accountant | None = None
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
 
@@ -72,9 +74,14 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body) -> Tensors:
-        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError."""
+    def answer(self, body: Body, principal: bytes = b"") -> Tensors:
+        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError.
+
+        principal: the client's key, 32 bytes; empty for an anonymous one.
+        """
         inputs = self.plan.check(body)
+        if self.privacy is not None:
+            self.privacy.spend(principal)
         self.lease.spend()
         outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
@@ -137,7 +144,8 @@ class ModelLoader:
             session=session,
             watchdog=self._watchdog,
             pre=pre,
-            post=compile_post(manifest),
+            privacy=accountant(manifest.post),
+            post=compile_post(manifest, self._components),
         )
 
     def stop(self) -> None:

@@ -43,6 +43,13 @@ class Caller:
     touched: set[bytes] = field(default_factory=set)
     control: ControlState = field(default_factory=ControlState)
 
+    def principal(self, owner: bytes) -> bytes:
+        """Return the client's key, 32 bytes, where it is known to this owner's models; else b"", as if anonymous.
+
+        Who is known to another owner alone may be as many clients as that one pleases.
+        """
+        return self.identity.client if self.identity is not None and self.identity.owner == owner else b""
+
 
 class Operations:
     """The table of operations.  They raise StrongroomError for what they refuse."""
@@ -82,7 +89,7 @@ class Operations:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"))
         model = self._service.resolve(value["model"])
         caller.touched.add(model.owner)
-        tensors = model.answer(body)
+        tensors = model.answer(body, caller.principal(model.owner))
         beat, epoch = self._service.owners.beat(model)
         return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
 

@@ -16,7 +16,7 @@ from manifests.model import ModelManifest
 from manifests.steps import (
     ArgMax,
     Cast,
-    DecodeStep,
+    ComponentStep,
     Label,
     LabelOnly,
     PostStep,
@@ -43,12 +43,15 @@ def compile_pre(
     return tuple(_pre(step, components or {}, parts or {}) for step in manifest.pre)
 
 
-def compile_post(manifest: ModelManifest) -> tuple[Step, ...]:
-    """Return the manifest's post-processing; where there is any, it starts with the shapes of the graph's outputs."""
+def compile_post(manifest: ModelManifest, components: Mapping[str, Component] | None = None) -> tuple[Step, ...]:
+    """Return the manifest's post-processing; where there is any, it starts with the shapes of the graph's outputs.
+
+    Raises EnclaveError `component-missing`.
+    """
     if not manifest.post:
         return ()
     labels = np.array(manifest.labels, dtype=object)
-    return _check_shapes(manifest.outputs), *(_post(step, labels) for step in manifest.post)
+    return _check_shapes(manifest.outputs), *(_post(step, labels, components or {}) for step in manifest.post)
 
 
 def _check_shapes(outputs: Sequence[TensorField]) -> Step:
@@ -91,12 +94,12 @@ def _pre(step: PreStep, components: Mapping[str, Component], parts: Parts) -> St
 
 def check_components(manifest: ModelManifest, components: Mapping[str, Component]) -> None:
     """Refuse a model that needs what this enclave does not have; raises EnclaveError `component-missing`."""
-    for step in manifest.pre:
-        if not isinstance(step, Scale | Cast):
+    for step in (*manifest.pre, *manifest.post):
+        if isinstance(step, ComponentStep):
             need_component(step, components)
 
 
-def need_component(step: DecodeStep, components: Mapping[str, Component]) -> Component:
+def need_component(step: ComponentStep, components: Mapping[str, Component]) -> Component:
     """Return the component that a step needs; raises EnclaveError `component-missing`."""
     name = step.component
     if name in components:
@@ -108,7 +111,7 @@ def need_component(step: DecodeStep, components: Mapping[str, Component]) -> Com
     )
 
 
-def _post(step: PostStep, labels: Array) -> Step:
+def _post(step: PostStep, labels: Array, components: Mapping[str, Component]) -> Step:
     match step:
         case Select(names):
             return lambda tensors: {name: tensors[name] for name in names}
@@ -128,6 +131,8 @@ def _post(step: PostStep, labels: Array) -> Step:
             return _on(name, lambda x: _label(x, labels))
         case LabelOnly(name):
             return lambda tensors: {"label": _label_only(tensors[name], labels)}
+        case _:
+            return need_component(step, components).compile(step, {})
 
 
 def _on(name: str, function: Callable[[Array], Array]) -> Step:

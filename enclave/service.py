@@ -20,7 +20,7 @@ from enclave.tickets import ArenaTickets
 from enclave.worker import Worker
 from manifests import canonical
 from manifests.gramine.settings import EnclaveSettings
-from manifests.steps import Cast, Scale
+from manifests.steps import DecodeStep
 from manifests.tensors import Axis, TensorField
 
 MAX_WAITING_LOADS = 16
@@ -140,7 +140,7 @@ def listing(models: list[LoadedModel]) -> list[canonical.Value]:
 def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
     manifest = model.manifest
     takes: dict[str, canonical.Value] = {
-        step.input: step.component for step in manifest.pre if not isinstance(step, Scale | Cast)
+        step.input: step.component for step in manifest.pre if isinstance(step, DecodeStep)
     }
     return {
         "digest": model.digest,

@@ -80,6 +80,7 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "fetch-failed": "on the host, `strongroom host models` tells whether the sealed file is there, and"
     " `strongroom inspect FILE` whether it is whole",
     "lease-exhausted": "ask the model's owner to have its broker renew the lease, and try again",
+    "privacy-exhausted": "ask the model's owner: a larger budget takes another release of the model",
     "tensor-name": _INTERFACE,
     "tensor-dtype": _INTERFACE,
     "tensor-shape": _INTERFACE,

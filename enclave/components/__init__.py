@@ -1,4 +1,4 @@
-"""Optional parts of the enclave: libraries that decode texts, pictures and sound for a model's first steps.
+"""Optional parts of the enclave: libraries that decode texts, pictures and sound for a model's steps, and draw noise.
 
 Each is a module of its own here, and the only one that imports its library.  It is loaded where the measured settings
 name it, before the enclave refuses all further imports; its files are in the rendered manifest, and so in the
@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Tensors
-from manifests.steps import DecodeStep
+from manifests.steps import ComponentStep
 
 Step: TypeAlias = Callable[[Tensors], Tensors]
 Parts: TypeAlias = Mapping[str, bytearray]
@@ -23,7 +23,7 @@ Parts: TypeAlias = Mapping[str, bytearray]
 class Component(Protocol):
     """What a module of a component offers."""
 
-    def compile(self, step: DecodeStep, parts: Parts) -> Step:
+    def compile(self, step: ComponentStep, parts: Parts) -> Step:
         """Return the function for a step; raises EnclaveError `model-unusable` for a part that cannot be used."""
 
     def rehearse(self) -> None:

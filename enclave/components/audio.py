@@ -11,14 +11,14 @@ from enclave.components import Parts, Step
 from enclave.components.wav import WavError, WavHeader, read_header, read_mono
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Array, Tensors
-from manifests.steps import Audio, DecodeStep
+from manifests.steps import Audio, ComponentStep
 from manifests.steps.decode import MAX_RATE, QUALITIES
 
 MIN_RATE = 1000
 """Frames a second of a file: below, one second of a file would become hundreds of times as much."""
 
 
-def compile(step: DecodeStep, parts: Parts) -> Step:  # noqa: A001, ARG001 - one signature for all components
+def compile(step: ComponentStep, parts: Parts) -> Step:  # noqa: A001, ARG001 - one signature for all components
     """Return the function that replaces a request's file by its samples."""
     assert isinstance(step, Audio)  # noqa: S101 - tells the type checker what the registry of steps holds
     decoder = _Decoder(step)

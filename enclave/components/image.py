@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from enclave.components import Parts, Step
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Array, Tensors
-from manifests.steps import DecodeStep, Image
+from manifests.steps import ComponentStep, Image
 from manifests.steps.decode import FILTERS, FITS, MAX_PIXELS, MODES
 
 MAX_SCANS = 128
@@ -66,7 +66,7 @@ _SAMPLES = (
 _FILTERS = {name: Pillow.Resampling[name.upper()] for name in FILTERS}
 
 
-def compile(step: DecodeStep, parts: Parts) -> Step:  # noqa: A001, ARG001 - one signature for all components
+def compile(step: ComponentStep, parts: Parts) -> Step:  # noqa: A001, ARG001 - one signature for all components
     """Return the function that replaces a request's file by the pixels of its picture."""
     assert isinstance(step, Image)  # noqa: S101 - tells the type checker what the registry of steps holds
     decoder = _Decoder(step)

@@ -15,7 +15,7 @@ import numpy as np
 from enclave.components import Parts, Step
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Array, Tensors
-from manifests.steps import DecodeStep, Tokenize
+from manifests.steps import ComponentStep, Tokenize
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # or the library would start a thread for each core
 
@@ -32,7 +32,7 @@ _SMALL = (
 )
 
 
-def compile(step: DecodeStep, parts: Parts) -> Step:  # noqa: A001 - what it does; the builtin is not used here
+def compile(step: ComponentStep, parts: Parts) -> Step:  # noqa: A001 - what it does; the builtin is not used here
     """Return the function that replaces a request's texts by their tokens; raises EnclaveError `model-unusable`."""
     assert isinstance(step, Tokenize)  # noqa: S101 - tells the type checker what the registry of steps holds
     tokenizer = _open(step, parts)

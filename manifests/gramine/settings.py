@@ -43,8 +43,8 @@ DEVICE_ATTESTERS = ("nvidia",)
 MAX_DEVICE_MANIFESTS = 64
 TPM_BANKS = ("sha256", "sha384", "sha512")
 
-COMPONENTS = ("text", "image", "audio")
-"""Optional parts of the enclave, each a library for steps of models: tokenizers, Pillow, soxr."""
+COMPONENTS = ("text", "image", "audio", "noise")
+"""Optional parts of the enclave, each a library for steps of models: tokenizers, Pillow, soxr, python-dp."""
 
 FIRST = "first"
 """The first valid grant fixes the one owner of this process."""

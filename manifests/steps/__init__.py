@@ -12,16 +12,19 @@ from typing import Any, TypeAlias
 from manifests.steps.base import invalid, read_step, to_map
 from manifests.steps.decode import Audio, Image, Tokenize
 from manifests.steps.numbers import Cast, Scale
+from manifests.steps.privacy import Noise
 from manifests.steps.scores import ArgMax, Label, LabelOnly, Round, Select, Sigmoid, Softmax, Threshold, TopK
 
 __all__ = [
     "ArgMax",
     "Audio",
     "Cast",
+    "ComponentStep",
     "DecodeStep",
     "Image",
     "Label",
     "LabelOnly",
+    "Noise",
     "PostStep",
     "PreStep",
     "Round",
@@ -40,13 +43,15 @@ __all__ = [
 ]
 
 DecodeStep: TypeAlias = Tokenize | Image | Audio
+"""Steps that make tensors of content."""
+ComponentStep: TypeAlias = DecodeStep | Noise
 """Steps that need an optional component of the enclave."""
 PreStep: TypeAlias = Scale | Cast | DecodeStep
-PostStep: TypeAlias = Select | Softmax | Sigmoid | Round | TopK | ArgMax | Threshold | Label | LabelOnly
+PostStep: TypeAlias = Select | Softmax | Sigmoid | Round | TopK | ArgMax | Threshold | Label | LabelOnly | Noise
 
 _PRE: dict[str, type[PreStep]] = {step.kind: step for step in (Scale, Cast, Tokenize, Image, Audio)}
 _POST: dict[str, type[PostStep]] = {
-    step.kind: step for step in (Select, Softmax, Sigmoid, Round, TopK, ArgMax, Threshold, Label, LabelOnly)
+    step.kind: step for step in (Select, Softmax, Sigmoid, Round, TopK, ArgMax, Threshold, Label, LabelOnly, Noise)
 }
 
 

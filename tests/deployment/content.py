@@ -130,6 +130,21 @@ def digits_review() -> dict[str, Any]:
     return tomllib.loads(blocks("toml")[0])
 
 
+def private_review() -> dict[str, Any]:
+    """Digits whose scores have noise, under labels alone; five answers to each client."""
+    review = digits_review()
+    noise = {
+        "kind": "noise",
+        "output": "probabilities",
+        "epsilon": 1.0,
+        "sensitivity": 0.05,
+        "minimum": 0.0,
+        "maximum": 1.0,
+        "max_epsilon": 5.0,
+    }
+    return review | {"name": "private", "post": [noise, {"kind": "label_only", "output": "probabilities"}]}
+
+
 def digit(number: int) -> tuple[np.ndarray, int]:
     """Return a picture that the model was not trained on, in 255 shades, and what it shows."""
     pixels, classes = load_digits(return_X_y=True)

@@ -33,6 +33,7 @@ def deployment() -> Iterator[Deployment]:
     models = [
         ModelToSeal("topics", graph, review=content.topics_review(), parts={"tokenizer.json": tokenizer}),
         ModelToSeal("digits", content.digits(), review=content.digits_review()),
+        ModelToSeal("private", content.digits(), review=content.private_review()),
         ModelToSeal("pitches", content.pitches(), review=content.pitches_review()),
     ]
     with temporary_home() as home, Deployment(home, models, components=COMPONENTS) as running:
@@ -128,6 +129,7 @@ def test_the_command_asks_and_prints_labels(deployment: Deployment, tmp_path: Pa
         "topics": {"text": "text"},
         "digits": {"photo": "image"},
         "pitches": {"recording": "audio"},
+        "private": {"photo": "image"},
     }
 
 

@@ -73,7 +73,7 @@ def served(rig: Rig, kind: str, folder: Path, **changes: Any) -> bytes:
     return digest
 
 
-@pytest.mark.parametrize("kind", COMPONENTS)
+@pytest.mark.parametrize("kind", STEPS)
 def test_a_model_is_served_where_its_component_is(kind: str, tmp_path: Path) -> None:
     with running(EnclaveSettings("first", components=(kind,))) as rig:
         digest = served(rig, kind, tmp_path)
@@ -83,7 +83,7 @@ def test_a_model_is_served_where_its_component_is(kind: str, tmp_path: Path) -> 
         assert listed["takes"] == {INPUTS[kind]["name"]: kind}
 
 
-@pytest.mark.parametrize("kind", COMPONENTS)
+@pytest.mark.parametrize("kind", STEPS)
 def test_a_model_is_refused_where_its_component_is_not(kind: str, tmp_path: Path) -> None:
     others = tuple(name for name in COMPONENTS if name != kind)
     with running(EnclaveSettings("first", components=others)) as rig:

@@ -15,7 +15,7 @@ import numpy as np
 from enclave.components import audio, image, text
 from enclave.components.wav import WavError, read_header, read_mono
 from enclave.errors import EnclaveCode, EnclaveError
-from manifests.steps import Audio, DecodeStep, Image, Tokenize
+from manifests.steps import Audio, ComponentStep, Image, Tokenize
 from tests.fuzz.target import Target
 from tests.testkit.files import PNG, chunk, picture, saved, tone, trained_tokenizer, wav
 
@@ -26,7 +26,7 @@ _AUDIO: Final = Audio("file", "x", 16_000, 1.0)
 _TEXT: Final = Tokenize("text", "part", 64, mask="mask", types="types")
 
 
-def _applied(step: DecodeStep, value: Any, parts: dict[str, bytearray] | None = None) -> Any:
+def _applied(step: ComponentStep, value: Any, parts: dict[str, bytearray] | None = None) -> Any:
     component = _COMPONENTS[step.component]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as the component has it, where no test runner overrules it
