@@ -133,6 +133,19 @@ def test_the_command_asks_and_prints_labels(deployment: Deployment, tmp_path: Pa
     }
 
 
+def test_scores_with_noise_end_with_a_clients_budget(deployment: Deployment) -> None:
+    """Five answers to all who are anonymous, over however many sessions."""
+    shades, _ = content.digit(2)
+    for _ in range(5):
+        with deployment.session() as opened:
+            ((label, score),) = opened.ask("private", Image.fromarray(shades))
+            assert label in content.digits_review()["labels"]
+            assert score is None
+    with deployment.session() as opened, pytest.raises(RemoteError) as refusal:
+        opened.ask("private", Image.fromarray(shades))
+    assert refusal.value.remote_code == "privacy-exhausted"
+
+
 def test_the_example_of_the_documents_runs(
     deployment: Deployment, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
