@@ -19,25 +19,23 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from enclave.components import Parts, Step
+from enclave.components.ends import count_scans, is_whole_jpeg, is_whole_png
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Array, Tensors
 from manifests.steps import ComponentStep, Image
 from manifests.steps.decode import FILTERS, FITS, MAX_PIXELS, MODES
 
-MAX_SCANS = 128
-"""Scans of a JPEG, thumbnails' among them: progressive ones have about ten, and each is decoded over all pixels."""
+MAX_SCANNED = 1 << 29
+"""Pixels times scans of a JPEG: progressive ones have ten or so, and each scan is decoded over all pixels."""
 
 Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard, behind ours
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # its default, which another user of the library could have changed
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what a reader finds odd is no matter for the log
 
-_SOI = b"\xff\xd8\xff"
-_SOS = b"\xff\xda"
-_READERS: dict[str, tuple[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]]] = {
-    "png": (b"\x89PNG\r\n\x1a\n", PngImageFile),
-    "jpeg": (_SOI, JpegImageFile),
-}
-"""How a file of each format begins (PNG 3 §5.2, ITU-T T.81 B.1.1.3), and what reads it."""
+_BEGINNINGS = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
+"""How a file of each format begins (PNG 3 §5.2; ITU-T T.81 B.1.1.3 and B.2.1)."""
+_READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {"png": PngImageFile, "jpeg": JpegImageFile}
+_WHOLE = {"png": is_whole_png, "jpeg": is_whole_jpeg}
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -104,12 +102,14 @@ class _Decoder:
 
     def _format(self, data: bytes) -> str:
         for name in self.step.formats:
-            if data.startswith(_READERS[name][0]):
-                return name
+            if data.startswith(_BEGINNINGS[name]):
+                if _WHOLE[name](data):
+                    return name
+                raise self._refuse(EnclaveCode.IMAGE_MALFORMED, "must hold a whole picture")
         raise self._refuse(EnclaveCode.IMAGE_FORMAT, f"must hold a picture as {' or '.join(self.step.formats)}")
 
     def _pixels(self, data: bytes, image_type: str) -> Pillow.Image:
-        with _READERS[image_type][1](io.BytesIO(data)) as file:  # reads the header alone
+        with _READERS[image_type](io.BytesIO(data)) as file:  # reads the header alone
             self._check(file, data, image_type)
             file.load()
             upright = self._turned(file)
@@ -126,8 +126,9 @@ class _Decoder:
             raise self._refuse(EnclaveCode.IMAGE_TOO_LARGE, f"must hold {ratio}")
         if getattr(file, "n_frames", 1) != 1:
             raise self._refuse(EnclaveCode.IMAGE_FRAMES, "must hold one picture, and not an animation")
-        if image_type == "jpeg" and data.count(_SOS) > MAX_SCANS:
-            raise self._refuse(EnclaveCode.IMAGE_FRAMES, f"must hold a picture of at most {MAX_SCANS} scans")
+        if image_type == "jpeg" and count_scans(data) * pixels > MAX_SCANNED:
+            scans = MAX_SCANNED // pixels
+            raise self._refuse(EnclaveCode.IMAGE_FRAMES, f"must hold a picture of this size in at most {scans} scans")
 
     def _turned(self, file: Pillow.Image) -> Pillow.Image:
         turn = _TURNS.get(file.getexif().get(_ORIENTATION, 1)) if self.step.orient else None

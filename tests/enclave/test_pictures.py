@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 import tracemalloc
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from enclave.errors import EnclaveError
 from tests.enclave.decoding import decoded, refused
 from tests.testkit.files import PNG, bomb, chunk, picture, png, saved
 
@@ -156,7 +158,12 @@ REFUSALS: dict[str, tuple[dict[str, Any], bytes, str]] = {
     "more than the owner's ratio": (step(max_ratio=10), png(400, 300, bytes(300 * 1201)), "image-too-large"),
     "a whole decompression bomb": (STEP, bomb(), "image-too-large"),
     "an animated PNG": (STEP, animation(), "image-frames"),
-    "a JPEG of a thousand scans": (STEP, JPEG[:-2] + b"\xff\xda" * 1000 + JPEG[-2:], "image-frames"),
+    "a JPEG of a million scans": (STEP, JPEG[:-2] + b"\xff\xda" * 1_000_000 + JPEG[-2:], "image-frames"),
+    "a PNG that ends before its last chunk": (STEP, WHOLE[:-12], "image-malformed"),
+    "a PNG that lacks its last byte": (STEP, WHOLE[:-1], "image-malformed"),
+    "a PNG of twenty thousand chunks": (STEP, png(40, 30, ROWS, *[chunk(b"prVt")] * 20_000), "image-malformed"),
+    "a PNG whose chunk announces 4 GB": (STEP, WHOLE[:33] + b"\xff" * 4 + WHOLE[37:], "image-malformed"),
+    "a JPEG without its end": (STEP, JPEG[:-2], "image-malformed"),
     "text that unpacks to 64 MB": (STEP, png(40, 30, ROWS, compressed_text(64 << 20)), "image-malformed"),
     "a profile that unpacks to 64 MB": (STEP, png(40, 30, ROWS, compressed_profile(64 << 20)), "image-malformed"),
     "texts that unpack to 100 MB": (STEP, png(40, 30, ROWS, *[compressed_text(1 << 20)] * 100), "image-malformed"),
@@ -182,6 +189,20 @@ def test_a_file_that_is_no_good_picture_is_refused_cheaply(case: str) -> None:
         tracemalloc.stop()
     assert peak < (4 << 20) + 3 * len(data) + (66 << 20) * ("100 MB" in case)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_file_that_was_cut_costs_a_twentieth_at_most(form: str) -> None:
+    data = saved(picture(1200, 900), form)
+
+    def seconds(content: bytes) -> float:
+        began = time.process_time()
+        with contextlib.suppress(EnclaveError):
+            decoded(STEP, content)
+        return time.process_time() - began
+
+    whole = min(seconds(data) for _ in range(3))
+    assert min(seconds(data[: len(data) // 2]) for _ in range(3)) < whole / 20
 
 
 ACCEPTED = {
