@@ -29,7 +29,6 @@ from manifests.sealed.core import GRAPH_PART, Core
 from manifests.sealed.reader import SealedReader
 from manifests.sealed.source import ByteSource
 from manifests.sealed.stream import wipe
-from manifests.steps import part_names
 from manifests.tensors import TensorField
 
 _ORT_TYPES = {
@@ -167,7 +166,7 @@ class ModelLoader:
         """
         check_components(manifest, self._components)
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
-        own = part_names(manifest.pre) - {GRAPH_PART}
+        own = manifest.own_parts() - {GRAPH_PART}
         try:
             pre = compile_pre(manifest, self._components, {name: parts[name] for name in own & parts.keys()})
             graph = {name: data for name, data in parts.items() if name not in own}

@@ -16,7 +16,6 @@ from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, chec
 from manifests.sealed.header import SealedInfo
 from manifests.sealed.writer import FilePart, MemoryPart, Part, Progress, write_sealed
 from manifests.signing import Signer
-from manifests.steps import part_names
 
 if TYPE_CHECKING:
     import onnx
@@ -144,7 +143,7 @@ def _parts(manifest: ModelManifest, model: _Model, extra: Mapping[str, Path | by
         taken.add(name)
         check_part_name(name)
         yield MemoryPart(name, content) if isinstance(content, bytes) else FilePart.of(name, Path(content))
-    own, external = part_names(manifest.pre), external_locations(model.graph)
+    own, external = manifest.own_parts(), external_locations(model.graph)
     missing = external - taken
     if missing:
         raise _part_error(f"the model's external data is missing: {', '.join(sorted(missing))[:200]}")

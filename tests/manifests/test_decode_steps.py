@@ -81,6 +81,15 @@ def test_a_default_that_is_spelled_out_is_another_encoding() -> None:
 def test_steps_tell_which_parts_they_read() -> None:
     assert part_names(manifest(TOKENIZE).pre) == {"t.json"}
     assert part_names(manifest(IMAGE).pre) == frozenset()
+    assert manifest(TOKENIZE).own_parts() == {"t.json"}
+
+
+def test_a_manifest_tells_which_components_it_needs() -> None:
+    assert [manifest(step).components() for step in (TOKENIZE, IMAGE, AUDIO)] == [("text",), ("image",), ("audio",)]
+    post = [
+        {"kind": "noise", "output": "y", "epsilon": 1, "sensitivity": 1, "minimum": 0, "maximum": 1, "max_epsilon": 1}
+    ]
+    assert manifest(IMAGE, post=post).components() == ("image", "noise")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]] = {
