@@ -25,8 +25,10 @@ from enclave.validate import Array, Tensors
 from manifests.steps import ComponentStep, Image
 from manifests.steps.decode import FILTERS, FITS, MAX_PIXELS, MODES
 
+MAX_SCANS = 64
+"""Scans of a JPEG, thumbnails' among them: progressive ones have ten or so, of some ten bytes at the least."""
 MAX_SCANNED = 1 << 29
-"""Pixels times scans of a JPEG: progressive ones have ten or so, and each scan is decoded over all pixels."""
+"""Pixels times scans of a JPEG, because each scan is decoded over all pixels: some seconds."""
 
 Pillow.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard, behind ours
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # its default, which another user of the library could have changed
@@ -126,8 +128,8 @@ class _Decoder:
             raise self._refuse(EnclaveCode.IMAGE_TOO_LARGE, f"must hold {ratio}")
         if getattr(file, "n_frames", 1) != 1:
             raise self._refuse(EnclaveCode.IMAGE_FRAMES, "must hold one picture, and not an animation")
-        if image_type == "jpeg" and count_scans(data) * pixels > MAX_SCANNED:
-            scans = MAX_SCANNED // pixels
+        scans = min(MAX_SCANS, MAX_SCANNED // pixels)
+        if image_type == "jpeg" and count_scans(data) > scans:
             raise self._refuse(EnclaveCode.IMAGE_FRAMES, f"must hold a picture of this size in at most {scans} scans")
 
     def _turned(self, file: Pillow.Image) -> Pillow.Image:

@@ -205,6 +205,16 @@ def test_a_file_that_was_cut_costs_a_twentieth_at_most(form: str) -> None:
     assert min(seconds(data[: len(data) // 2]) for _ in range(3)) < whole / 20
 
 
+@pytest.mark.parametrize(("side", "most"), [(40, 64), (4000, 33)])
+def test_a_jpegs_scans_are_bounded_by_its_pixels(side: int, most: int) -> None:
+    """Some ten bytes would buy the work of a whole picture each time."""
+    data = saved(Image.new("L", (side, side), 90), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    scans = data.count(b"\xff\xda")
+    assert decoded(STEP, data[:-2] + last * (most - scans) + data[-2:]).shape == (1, 3, 12, 16)
+    assert refused(STEP, data[:-2] + last * (most - scans + 1) + data[-2:]) == "image-frames"
+
+
 ACCEPTED = {
     "an archive behind the picture": WHOLE + b"PK\x03\x04" + bytes(100),
     "a script behind the photograph": JPEG + b"<script>alert(1)</script>",
