@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from evaluation.demo.preparation import ModelToSeal
 from manifests.errors import StrongroomError
 from manifests.gramine.settings import COMPONENTS
 from tests.deployment import content
+from tests.fuzz.mutate import mutated
 from tests.testkit.files import bomb, picture, png, saved, tone, wav
 
 pytestmark = pytest.mark.xdist_group("content")
@@ -258,6 +261,39 @@ def test_nothing_of_a_request_reaches_the_log(deployment: Deployment, session: S
             session.ask("digits", data)
         assert secret not in json.dumps(refusal.value.to_dict())
     assert secret not in deployment.layout.log("host").read_text(errors="replace")
+
+
+FILES = {
+    "digits": [saved(picture(60, 40, mode), form) for mode in ("L", "RGB") for form in ("PNG", "JPEG")],
+    "pitches": [wav(tone(0.1)), wav(tone(0.1), bits=24), wav(tone(0.1), bits=32, floats=True)],
+}
+
+
+def test_hundreds_of_damaged_files_leave_the_enclave_alive_with_flat_memory(deployment: Deployment) -> None:
+    random, codes = Random(7), set()
+    began = deployment.enclave_pid
+    with deployment.session() as opened:
+        for count in range(500):
+            model = random.choice(list(FILES))
+            try:
+                opened.ask(model, mutated(random, FILES[model]) or b"\0")
+            except RemoteError as error:
+                codes.add(error.remote_code)
+            if count == 150:
+                before = resident(began)
+    assert deployment.enclave_pid == began
+    assert resident(began) - before < 48 << 20
+    assert codes <= {
+        *("image-malformed", "image-format", "image-too-large", "image-frames", "image-transparent"),
+        *("audio-malformed", "audio-rate", "audio-too-long"),
+    }
+    assert len(codes) >= 3
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process in memory (proc(5))."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_the_enclave_has_lived_through_all_of_it(deployment: Deployment) -> None:
