@@ -61,13 +61,14 @@ def _note(event: str, arguments: tuple[object, ...]) -> None:
         _opened.add(path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path)
 
 
-def warm_up() -> None:
-    """Import all that the enclave uses, and run a model with every kind of step once."""
+def warm_up(components: Sequence[str] = ()) -> None:
+    """Import all that the enclave uses, these components among it, and run a model with every kind of step once."""
     import numpy as np
     import onnxruntime as ort
 
     import enclave.attesters.simulator
     import enclave.server  # noqa: F401 - loaded so that nothing has to be later
+    from enclave.components import load_components
     from enclave.memory import release_memory
     from enclave.models import open_session
     from enclave.process import compile_post, compile_pre, run_steps
@@ -79,8 +80,10 @@ def warm_up() -> None:
     options = ort.RunOptions()
     release_memory(options)
     (y,) = session.run(None, inputs, options)
-    run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})
+    run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "v": y, "c": np.array([0, 1])})
     _check_values()
+    for component in load_components(components).values():
+        component.rehearse()
     _rehearse()
 
 
@@ -125,7 +128,7 @@ def _rehearse() -> None:
 def _warm_up_manifest() -> ModelManifest:
     """Return a manifest that asks for every kind of step."""
     inputs = (TensorField("x", "float32", (2, 2)),)
-    outputs = tuple(TensorField(name, "float32", (2, 2)) for name in ("y", "z", "u"))
+    outputs = tuple(TensorField(name, "float32", (2, 2)) for name in ("y", "z", "u", "v"))
     return ModelManifest(
         name="warm-up",
         version="1",
@@ -137,9 +140,12 @@ def _warm_up_manifest() -> ModelManifest:
         pre=(steps.Scale("x", (0.0,), (1.0,)), steps.Cast("x", "float32")),
         post=(
             steps.Softmax("y", -1),
+            steps.Sigmoid("y"),
             steps.Round("y", 3),
             steps.TopK("z", 1),
             steps.Label("c"),
+            steps.ArgMax("y"),
+            steps.Threshold("v", (0.5,)),
             steps.Select(("u",)),
             steps.LabelOnly("u"),
         ),

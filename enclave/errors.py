@@ -46,8 +46,18 @@ class EnclaveCode(ErrorCode):
         Fault.REFUSED,
         "the runtime cannot load the model, or it differs from its manifest",
     )
+    COMPONENT_MISSING = (
+        "component-missing",
+        Fault.REFUSED,
+        "the model needs an optional component that this enclave's manifest does not name",
+    )
     FETCH_FAILED = "fetch-failed", Fault.UNAVAILABLE, "the host did not deliver the sealed model"
     LEASE_EXHAUSTED = "lease-exhausted", Fault.REFUSED, "the model's lease is used up; its broker must renew it"
+    PRIVACY_EXHAUSTED = (
+        "privacy-exhausted",
+        Fault.REFUSED,
+        "the client has had all the answers that the model's privacy budget allows it",
+    )
     # Requests for inference.
     TENSOR_NAME = "tensor-name", Fault.MALFORMED, "an input is missing, or is none of the model's"
     TENSOR_DTYPE = "tensor-dtype", Fault.MALFORMED, "an input has another element type than the model's"
@@ -57,6 +67,16 @@ class EnclaveCode(ErrorCode):
     TENSOR_SUBNORMAL = "tensor-subnormal", Fault.REFUSED, "an input holds a number too small for full precision"
     TENSOR_CATEGORY = "tensor-category", Fault.REFUSED, "an input holds a value that is none of the model's set"
     TENSOR_TEXT = "tensor-text", Fault.REFUSED, "an input holds a text with characters that the model does not take"
+    TEXT_TOO_LONG = "text-too-long", Fault.REFUSED, "a text has more tokens than the model admits"
+    TEXT_REFUSED = "text-refused", Fault.REFUSED, "the model's tokenizer cannot split a text"
+    IMAGE_FORMAT = "image-format", Fault.REFUSED, "the file is no picture of a format that the model admits"
+    IMAGE_MALFORMED = "image-malformed", Fault.MALFORMED, "the file is no whole picture that can be decoded"
+    IMAGE_TOO_LARGE = "image-too-large", Fault.REFUSED, "the picture has more pixels than the model or its file admits"
+    IMAGE_FRAMES = "image-frames", Fault.REFUSED, "the file holds an animation, or more scans than a picture has"
+    IMAGE_TRANSPARENT = "image-transparent", Fault.REFUSED, "one can see through the picture, and what shows is unsaid"
+    AUDIO_MALFORMED = "audio-malformed", Fault.MALFORMED, "the file is no whole WAV file with samples of PCM"
+    AUDIO_RATE = "audio-rate", Fault.REFUSED, "the recording has a rate that is not resampled"
+    AUDIO_TOO_LONG = "audio-too-long", Fault.REFUSED, "the recording is longer than the model admits"
     REQUEST_TOO_LARGE = "request-too-large", Fault.REFUSED, "the request is larger than the model admits"
     RESPONSE_TOO_LARGE = "response-too-large", Fault.REFUSED, "the answer would be larger than the model admits"
     INFERENCE_FAILED = "inference-failed", Fault.REFUSED, "the model cannot be run on this input"

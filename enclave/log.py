@@ -7,13 +7,16 @@ so neither content nor names given by clients can slip into a line.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from enum import StrEnum
 
 from manifests.errors import ErrorCode
 
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
+_target = _STDERR
 _platform: dict[str, str] = {}
 
 
@@ -42,6 +45,30 @@ def show_platform(platform: StrEnum) -> None:
     _platform["platform"] = str(platform).upper()
 
 
+class _Nowhere(io.TextIOBase):
+    """A text stream that keeps nothing."""
+
+    def write(self, text: str, /) -> int:
+        """Take a text and forget it."""
+        return len(text)
+
+
+def silence_libraries() -> None:
+    """Keep standard error for this log alone: what libraries write there may repeat what they were given.
+
+    Decoders in other languages warn, and say what they choked on.  From now on that goes into a pipe that nobody
+    reads, whose writers are told so (the interpreter ignores SIGPIPE): a confined process reaches no /dev/null.
+    """
+    global _target
+    _target = os.dup(_STDERR)
+    reading, writing = os.pipe()
+    os.close(reading)
+    for standard in (_STDOUT, _STDERR):
+        os.dup2(writing, standard)
+    os.close(writing)
+    sys.stdout = sys.stderr = _Nowhere()
+
+
 def log(event: Event, code: ErrorCode | None = None, /, **counts: int) -> None:
     """Write one line; a standard error that is gone is no reason to stop."""
     line: dict[str, str | int] = {
@@ -52,6 +79,6 @@ def log(event: Event, code: ErrorCode | None = None, /, **counts: int) -> None:
     if code is not None:
         line["code"] = str(code)
     try:
-        os.write(_STDERR, json.dumps(line).encode("ascii") + b"\n")
+        os.write(_target, json.dumps(line).encode("ascii") + b"\n")
     except OSError:
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,15 @@ import onnxruntime as ort
 
 from attestation.types import Grant
 from attestation.wire.messages import Body
+from enclave.components import Component, Step
 from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Gate
 from enclave.lease import Lease
 from enclave.memory import bound_memory
 from enclave.metrics import Metrics
-from enclave.process import Step, compile_post, compile_pre, run_steps
+from enclave.privacy import Accountant, accountant
+from enclave.process import check_components, compile_post, compile_pre, run_steps
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
 from manifests.model import Limits as ModelLimits
@@ -66,6 +68,7 @@ class LoadedModel:
     metrics: Metrics = field(repr=False)
     gate: Gate | None = field(default=None, repr=False)
     """Whose turn it is, where the manifest bounds how many requests run at once."""
+    privacy: Accountant | None = None
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
 
@@ -89,8 +92,9 @@ class LoadedModel:
 
         principal: the client's key, 32 bytes, or empty for all anonymous sessions together.
         """
-        del principal  # nothing is kept by client yet
         inputs = self.plan.check(body)
+        if self.privacy is not None:
+            self.privacy.spend(principal)
         self.lease.spend()
         try:
             outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
@@ -125,10 +129,20 @@ def _failed(error: Exception, *, expired: bool) -> EnclaveError:
 class ModelLoader:
     """Loads one model at a time, within bounds on their number and memory."""
 
-    def __init__(self, limits: Limits, stuck: Callable[[Run], None], metrics: Metrics) -> None:
-        """Load under the settings' limits; `stuck` is told of runs that cannot be stopped."""
+    def __init__(
+        self,
+        limits: Limits,
+        stuck: Callable[[Run], None],
+        metrics: Metrics,
+        components: Mapping[str, Component] | None = None,
+    ) -> None:
+        """Load under the settings' limits, with these optional components for the models' steps.
+
+        stuck: is told of runs that cannot be stopped.
+        """
         self._metrics = metrics
         self._limits = limits
+        self._components = components or {}
         self._watchdog = Watchdog(limits.stuck_grace_ms / 1000, stuck)
         self._lock = threading.Lock()
 
@@ -136,7 +150,7 @@ class ModelLoader:
         """Open the sealed model that a grant names and load it, next to those that are `loaded`.
 
         Raises ManifestError for sealed bytes that are not the owner's, and EnclaveError `grant-other-model`,
-        `provision-limit` or `model-unusable`.
+        `provision-limit`, `component-missing` or `model-unusable`.
         """
         with self._lock:
             reader = SealedReader(source, owner=grant.owner, digest=grant.model)
@@ -146,7 +160,7 @@ class ModelLoader:
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
-                session = self._open_session(reader, grant, manifest.limits)
+                session, pre = self._open(reader, grant, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -161,8 +175,9 @@ class ModelLoader:
             watchdog=self._watchdog,
             metrics=self._metrics,
             gate=_gate(manifest.limits),
-            pre=compile_pre(manifest),
-            post=compile_post(manifest),
+            pre=pre,
+            privacy=accountant(manifest.post),
+            post=compile_post(manifest, self._components),
         )
 
     def stop(self) -> None:
@@ -177,16 +192,21 @@ class ModelLoader:
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
 
-    def _open_session(self, reader: SealedReader, grant: Grant, limits: ModelLimits) -> Any:
-        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps.
+    def _open(self, reader: SealedReader, grant: Grant, manifest: ModelManifest) -> tuple[Any, tuple[Step, ...]]:
+        """Decrypt the parts, give graph and external data to the runtime, and what steps name to the steps.
 
+        Both copy what they keep.  A part that a step names is none of the graph's external data, whatever that says.
         The runtime computes what is constant in a graph then and there, and nothing stops it: that can be stuck, too.
         """
+        check_components(manifest, self._components)
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
+        own = manifest.own_parts() - {GRAPH_PART}
         try:
-            memory = [bound for bound in (limits.max_memory_bytes, self._limits.run_memory) if bound]
+            pre = compile_pre(manifest, self._components, {name: parts[name] for name in own & parts.keys()})
+            graph = {name: data for name, data in parts.items() if name not in own}
+            memory = [bound for bound in (manifest.limits.max_memory_bytes, self._limits.run_memory) if bound]
             with self._watchdog.limit(LOAD_SECONDS, grant.owner, grant.model):
-                return open_session(parts, self._limits.intra_op_threads, min(memory, default=0))
+                return open_session(graph, self._limits.intra_op_threads, min(memory, default=0)), pre
         finally:
             for part in parts.values():
                 wipe(part)

@@ -60,9 +60,16 @@ class Caller:
     control: ControlState = field(default_factory=ControlState)
 
     @property
-    def principal(self) -> bytes:
-        """The client's key, 32 bytes; or empty, for all anonymous sessions together."""
+    def client(self) -> bytes:
+        """The client's key, 32 bytes, whichever owner knows it; or empty, for all anonymous sessions together."""
         return b"" if self.identity is None else self.identity.client
+
+    def principal(self, owner: bytes) -> bytes:
+        """Return the client's key, 32 bytes, where it is known to this owner's models; else b"", as if anonymous.
+
+        Who is known to another owner alone may be as many clients as that one pleases.
+        """
+        return self.identity.client if self.identity is not None and self.identity.owner == owner else b""
 
 
 class Operations:
@@ -103,18 +110,18 @@ class Operations:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"), ("receipt",))
         fields.of_type(value.get("receipt", False), "receipt", bool)
         model = self._service.resolve(value["model"])
-        waiting = self._service.crowd(caller.principal)
+        waiting = self._service.crowd(caller.client)
         if waiting is not None:
             raise crowded(waiting)
         caller.touched.add(model.owner)
         if model.gate is None:
             return self._run(caller, model, body)
-        return Queued(model.gate.turn(caller.principal), partial(self._run, caller, model, body))
+        return Queued(model.gate.turn(caller.principal(model.owner)), partial(self._run, caller, model, body))
 
     def _run(self, caller: Caller, model: LoadedModel, body: Body) -> Reply:
         self._service.condemned.check()
         began = time.perf_counter()
-        tensors = model.answer(body, caller.principal)
+        tensors = model.answer(body, caller.principal(model.owner))
         self._service.metrics.observe("request_seconds", time.perf_counter() - began)
         if self._service.settings.limits.telemetry_models:
             self._service.metrics.count_model("model_requests", model.digest)

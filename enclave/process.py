@@ -5,32 +5,54 @@ Each is exact about types: a step computes in the tensor's own float type and gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from enclave.components import Component, Parts, Step
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Tensors
 from enclave.values import Array
 from manifests.model import ModelManifest
-from manifests.steps import Cast, Label, LabelOnly, PostStep, PreStep, Round, Scale, Select, Softmax, TopK
+from manifests.steps import (
+    ArgMax,
+    Cast,
+    ComponentStep,
+    Label,
+    LabelOnly,
+    PostStep,
+    PreStep,
+    Round,
+    Scale,
+    Select,
+    Sigmoid,
+    Softmax,
+    Threshold,
+    TopK,
+)
 from manifests.tensors import Axis, Dimension, TensorField
 
-Step: TypeAlias = Callable[[Tensors], Tensors]
+
+def compile_pre(
+    manifest: ModelManifest, components: Mapping[str, Component] | None = None, parts: Parts | None = None
+) -> tuple[Step, ...]:
+    """Return the manifest's pre-processing; the steps never write into the request's own buffers.
+
+    components: those that this enclave has.  parts: the sealed parts that the steps name.  Raises EnclaveError
+    `component-missing`, and `model-unusable` for a part that is missing or cannot be read.
+    """
+    return tuple(_pre(step, components or {}, parts or {}) for step in manifest.pre)
 
 
-def compile_pre(manifest: ModelManifest) -> tuple[Step, ...]:
-    """Return the manifest's pre-processing; the steps never write into the request's own buffers."""
-    return tuple(_pre(step) for step in manifest.pre)
+def compile_post(manifest: ModelManifest, components: Mapping[str, Component] | None = None) -> tuple[Step, ...]:
+    """Return the manifest's post-processing; where there is any, it starts with the shapes of the graph's outputs.
 
-
-def compile_post(manifest: ModelManifest) -> tuple[Step, ...]:
-    """Return the manifest's post-processing; where there is any, it starts with the shapes of the graph's outputs."""
+    Raises EnclaveError `component-missing`.
+    """
     if not manifest.post:
         return ()
     labels = np.array(manifest.labels, dtype=object)
-    return _check_shapes(manifest.outputs), *(_post(step, labels) for step in manifest.post)
+    return _check_shapes(manifest.outputs), *(_post(step, labels, components or {}) for step in manifest.post)
 
 
 def _check_shapes(outputs: Sequence[TensorField]) -> Step:
@@ -61,20 +83,47 @@ def run_steps(steps: Sequence[Step], tensors: Tensors) -> Tensors:
     return tensors
 
 
-def _pre(step: PreStep) -> Step:
+def _pre(step: PreStep, components: Mapping[str, Component], parts: Parts) -> Step:
     match step:
         case Scale(name, mean, std):
             return _on(name, lambda x: (x - np.asarray(mean, x.dtype)) / np.asarray(std, x.dtype))
         case Cast(name, dtype):
             return _on(name, lambda x: x.astype(dtype))
+        case _:
+            return need_component(step, components).compile(step, parts)
 
 
-def _post(step: PostStep, labels: Array) -> Step:
+def check_components(manifest: ModelManifest, components: Mapping[str, Component]) -> None:
+    """Refuse a model that needs what this enclave does not have; raises EnclaveError `component-missing`."""
+    for step in (*manifest.pre, *manifest.post):
+        if isinstance(step, ComponentStep):
+            need_component(step, components)
+
+
+def need_component(step: ComponentStep, components: Mapping[str, Component]) -> Component:
+    """Return the component that a step needs; raises EnclaveError `component-missing`."""
+    name = step.component
+    if name in components:
+        return components[name]
+    raise EnclaveError(
+        EnclaveCode.COMPONENT_MISSING,
+        f"the model needs the component {name!r}, which this enclave does not have",
+        remedy=f"render the enclave's manifest with --component {name}: its measurement changes",
+    )
+
+
+def _post(step: PostStep, labels: Array, components: Mapping[str, Component]) -> Step:
     match step:
         case Select(names):
             return lambda tensors: {name: tensors[name] for name in names}
         case Softmax(name, axis):
             return _on(name, lambda x: _softmax(x, axis))
+        case Sigmoid(name):
+            return _on(name, lambda x: np.asarray(1 / (1 + np.exp(-x)), x.dtype))
+        case ArgMax(name):
+            return _on(name, lambda x: np.asarray(np.argmax(x, axis=-1), np.int64))
+        case Threshold(name, at):
+            return _on(name, lambda x: np.asarray(x >= np.asarray(at, x.dtype)))
         case Round(name, decimals):
             return _on(name, lambda x: _round(x, decimals))
         case TopK(name, k):
@@ -83,6 +132,8 @@ def _post(step: PostStep, labels: Array) -> Step:
             return _on(name, lambda x: _label(x, labels))
         case LabelOnly(name):
             return lambda tensors: {"label": _label_only(tensors[name], labels)}
+        case _:
+            return need_component(step, components).compile(step, {})
 
 
 def _on(name: str, function: Callable[[Array], Array]) -> Step:

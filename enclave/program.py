@@ -15,7 +15,7 @@ from pathlib import Path
 
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.hardening import harden, silence_telemetry
-from enclave.log import Event, log, show_platform
+from enclave.log import Event, log, show_platform, silence_libraries
 from manifests.errors import StrongroomError
 
 HOST_DESCRIPTOR = 3
@@ -28,11 +28,12 @@ def main(arguments: list[str]) -> int:
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--settings", type=Path, help="serve under this settings file")
     task.add_argument("--closure", action="store_true", help="print the files that the enclave loads, as JSON")
+    parser.add_argument("--component", action="append", default=[], help="with --closure: an optional part, loaded too")
     options = parser.parse_args(arguments)
     silence_telemetry()
     try:
         if options.closure:
-            _record()
+            _record(options.component)
         else:
             _serve(options.settings)
     except StrongroomError as error:
@@ -43,11 +44,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _record() -> None:
+def _record(components: list[str]) -> None:
     from enclave.closure import loaded_files, warm_up, watch_opens
 
     watch_opens()
-    warm_up()
+    warm_up(components)
     json.dump(loaded_files(), sys.stdout)
 
 
@@ -56,22 +57,24 @@ def _serve(path: Path) -> None:
     hardening = harden()
     log(Event.HARDENED, **hardening.counts())
     from enclave.closure import freeze_imports, warm_up
+    from manifests.gramine.settings import load_settings
 
-    warm_up()
+    settings = load_settings(path)
+    warm_up(settings.components)
     from enclave.arena import Arena
     from enclave.attesters import open_attester, open_devices
     from enclave.channel import Channel
     from enclave.memory import bound_address_space
     from enclave.server import Server
     from enclave.service import Service
-    from manifests.gramine.settings import load_settings
 
-    settings = load_settings(path)
     bound_address_space(settings.limits.address_space)
     attester, devices = open_attester(settings), open_devices(settings)
     show_platform(attester.platform)
     channel = Channel(_host_stream())
     freeze_imports()
+    if settings.components:
+        silence_libraries()
     arena = Arena()
     service = Service(settings, attester, channel, arena, devices)
     log(Event.STARTED, **{f"arena_{arena.kind}": 1}, threads=settings.limits.threads)

@@ -10,6 +10,7 @@ from attestation.types import Claims, PlatformClass
 from enclave.arena import Arena
 from enclave.attesters.base import Attester, DeviceAttester
 from enclave.channel import Channel
+from enclave.components import load_components
 from enclave.condemned import Condemned
 from enclave.deadline import Run
 from enclave.keys import EnclaveKeys
@@ -23,6 +24,7 @@ from enclave.tickets import ArenaTickets
 from enclave.worker import Worker
 from manifests import canonical
 from manifests.gramine.settings import EnclaveSettings
+from manifests.steps import DecodeStep
 from manifests.tensors import Axis, TensorField
 
 MAX_WAITING_LOADS = 16
@@ -59,7 +61,7 @@ class Service:
         self.crowd: Callable[[bytes], float | None] = lambda _client: None
         """Gives the seconds after which a client would find fewer of its requests waiting; the server sets it."""
         self.metrics = Metrics(settings.limits.telemetry_window)
-        self.loader = ModelLoader(settings.limits, self._on_stuck, self.metrics)
+        self.loader = ModelLoader(settings.limits, self._on_stuck, self.metrics, load_components(settings.components))
         self.abandon: Callable[[int], None] = lambda _thread: None
         """Takes a stuck thread's session out of its hands, and tells the host; the server sets it."""
         self.control = Provisioner(
@@ -159,6 +161,9 @@ def listing(models: list[LoadedModel]) -> list[canonical.Value]:
 
 def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
     manifest = model.manifest
+    takes: dict[str, canonical.Value] = {
+        step.input: step.component for step in manifest.pre if isinstance(step, DecodeStep)
+    }
     return {
         "digest": model.digest,
         "name": manifest.name,
@@ -168,7 +173,7 @@ def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
         "inputs": [_tensor(tensor) for tensor in manifest.inputs],
         "outputs": [_tensor(tensor) for tensor in manifest.served_outputs()],
         "labels": len(manifest.labels),
-    }
+    } | ({"takes": takes} if takes else {})
 
 
 def _tensor(tensor: TensorField) -> list[canonical.Value]:

@@ -129,7 +129,7 @@ class Session:
             return HELLO
         if self._caller.control.in_control:
             return CONTROL
-        return self._caller.principal
+        return self._caller.client
 
     @property
     def in_control(self) -> bool:

@@ -70,6 +70,9 @@ def seal_command(
             overwrite=force,
         )
     print_sealed(info, as_json=as_json)
+    if described is not None and described.components() and not as_json:
+        words = " ".join(f"--component {name}" for name in described.components())
+        click.echo(f"Only an enclave with its components serves it: strongroom manifest render {words}")
 
 
 @click.command(cls=Command)

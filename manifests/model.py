@@ -17,7 +17,7 @@ import tomli_w
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestCode, ManifestError
 from manifests.receipts import Receipts
-from manifests.steps import PostStep, PreStep, invalid, post_step, pre_step, step_to_map
+from manifests.steps import ComponentStep, PostStep, PreStep, invalid, part_names, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, check_relations, read_axes, read_tensor
 
 __all__ = ["Axis", "Limits", "ModelManifest", "TensorField"]
@@ -117,6 +117,15 @@ class ModelManifest:
     def served_outputs(self) -> tuple[TensorField, ...]:
         """Return the outputs as clients get them, after post-processing."""
         return self._after(self.outputs, self.post)
+
+    def components(self) -> tuple[str, ...]:
+        """Return the optional components of an enclave that the steps need, each once."""
+        needed = (step.component for step in (*self.pre, *self.post) if isinstance(step, ComponentStep))
+        return tuple(dict.fromkeys(needed))
+
+    def own_parts(self) -> frozenset[str]:
+        """Return the names of the sealed parts that are this manifest's, and none of the graph's external data."""
+        return part_names(self.pre)
 
     def _after(self, tensors: Iterable[TensorField], steps: Iterable[PreStep | PostStep]) -> tuple[TensorField, ...]:
         tensors_now = {tensor.name: tensor for tensor in tensors}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attestation.client.async_session import AsyncSession
 from attestation.client.call import Timeouts
+from attestation.client.content import Label
 from attestation.client.epochs import EpochMemory
 from attestation.client.models import ModelInfo, Prediction
 from attestation.client.refusals import RemoteError
@@ -14,6 +15,7 @@ from attestation.client.session import Session
 __all__ = [
     "AsyncSession",
     "EpochMemory",
+    "Label",
     "ModelInfo",
     "Prediction",
     "RemoteError",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
+from attestation.client.content import Content, Label, inputs_of, labels_of, newest
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin
 from attestation.client.resumption import SavedSession, save
@@ -140,6 +141,10 @@ class AsyncSession(SessionBase):
         await self._connection.close()
         self._connection, self._attested, self._service, self._origin = await self._establish(self._terms)
         self._is_lost = False
+
+    async def ask(self, model: str | bytes, content: Content) -> tuple[Label, ...]:
+        """Ask a model of one text, picture or recording, and return its labels with their scores; see `Session.ask`."""
+        return labels_of(await self.infer(model, inputs_of(newest(await self.models(), model), content)))
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

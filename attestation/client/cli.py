@@ -10,9 +10,9 @@ import click
 
 from attestation.client import display
 from attestation.client.call import Timeouts
+from attestation.client.content import find, inputs_of, labels_of, newest
 from attestation.client.epochs import EpochMemory
 from attestation.client.files import needs_model, read_inputs, write_outputs
-from attestation.client.models import ModelInfo, ModelName
 from attestation.client.printing import print_answer, print_models
 from attestation.client.session import Session
 from manifests.command import Command
@@ -31,6 +31,9 @@ _FILE = click.Path(path_type=Path)
 @click.option("--policy", required=True, type=_FILE, help="Policy file with a [service] table.")
 @click.option("--collateral", required=True, type=_FILE, help="Directory that holds collateral.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="Input tensor: a .npy or a JSON file.")
+@click.option("--text", metavar="TEXT", help="Ask of this text, and print labels.")
+@click.option("--image", type=_FILE, help="Ask of this picture, and print labels.")
+@click.option("--audio", type=_FILE, help="Ask of this recording, and print labels.")
 @click.option("--output", type=_FILE, help="Write the output tensors to this .npz file.")
 @click.option("--force", is_flag=True, help="Replace the output file if there is one.")
 @click.option("--list", "listing", is_flag=True, help="List the models that the enclave serves.")
@@ -50,6 +53,9 @@ def infer(
     policy: Path,
     collateral: Path,
     inputs: tuple[str, ...],
+    text: str | None,
+    image: Path | None,
+    audio: Path | None,
     output: Path | None,
     force: bool,
     listing: bool,
@@ -68,8 +74,12 @@ def infer(
     ADDRESS is unix:/path or tcp:HOST:PORT; MODEL a name, OWNER/NAME, or a digest.  Nothing is sent unless the
     enclave's evidence passes the policy.
     """
-    if listing == (model is not None) or (listing and inputs):
+    named = {"text": text, "image": image, "audio": audio}
+    contents = {kind: value for kind, value in named.items() if value is not None}
+    if listing == (model is not None) or (listing and (inputs or contents)):
         raise click.UsageError("give a model and its inputs, or --list")
+    if len(contents) + bool(inputs) > 1:
+        raise click.UsageError("give one of --input, --text, --image and --audio")
     if credential and not client_key:
         raise click.UsageError("--credential needs the --client-key that it names")
     if (receipt and listing) or (receipt_content and not receipt):
@@ -93,14 +103,19 @@ def infer(
         if model is None:
             print_models(enclave, session.models(), as_json=as_json)
             return
-        known = _find(session.models(), model) if needs_model(files) else None
-        answer = session.infer(model, read_inputs(files, known), receipt=receipt is not None)
+        if contents:
+            ((kind, content),) = contents.items()
+            tensors = inputs_of(newest(session.models(), model), content, kind)
+        else:
+            tensors = read_inputs(files, find(session.models(), model) if needs_model(files) else None)
+        answer = session.infer(model, tensors, receipt=receipt is not None)
     if receipt and answer.receipt:
         answer.receipt.save(receipt, content=receipt_content)
         click.echo(f"receipt: {receipt}", err=True)
     if output:
         write_outputs(output, answer, overwrite=force)
-    print_answer(enclave, answer, output, as_json=as_json)
+    labels = labels_of(answer) if contents else None
+    print_answer(enclave, answer, output, labels, as_json=as_json)
 
 
 def _signer(client_key: Path | None, passphrase_file: Path | None) -> Signer | None:
@@ -129,13 +144,3 @@ def _state_file() -> Path:
     """Return where the user's programs keep state (XDG base directory specification)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "strongroom" / "epochs.json"
-
-
-def _find(models: Sequence[ModelInfo], model: str) -> ModelInfo | None:
-    name = ModelName.parse(model)
-    found = [
-        known
-        for known in models
-        if name.digest == known.digest or (name.name == known.name and name.owner in {None, known.owner})
-    ]
-    return max(found, key=lambda known: known.epoch, default=None)

@@ -104,6 +104,18 @@ class ClientCode(ErrorCode):
         "an input cannot be read, or cannot travel as a tensor",
         "give a .npy file, or JSON of one shape; `strongroom infer --list` shows each input's dtype and shape",
     )
+    CONTENT_UNFIT = (
+        "content-unfit",
+        Fault.USAGE,
+        "the model takes no content of this kind",
+        "`strongroom infer --list` shows what each model takes; give tensors by name where it takes those",
+    )
+    ANSWER_UNLABELLED = (
+        "answer-unlabelled",
+        Fault.USAGE,
+        "the model's answer has no labels",
+        "ask with `infer` for its tensors; its owner adds labels by a step `label` or `label_only`",
+    )
 
 
 class ClientError(StrongroomError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,8 @@ class ModelInfo:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     labels: int
+    takes: Mapping[str, str] = field(default_factory=dict)
+    """Inputs that are content and no numbers, by name: "text", "image" or "audio"."""
 
     def __repr__(self) -> str:
         tensors = [", ".join(str(tensor) for tensor in side) for side in (self.inputs, self.outputs)]
@@ -87,7 +89,7 @@ class ModelInfo:
             "inputs": [tensor.to_dict() for tensor in self.inputs],
             "outputs": [tensor.to_dict() for tensor in self.outputs],
             "labels": self.labels,
-        }
+        } | ({"takes": dict(self.takes)} if self.takes else {})
 
 
 class Prediction(Mapping[str, npt.NDArray[Any]]):
@@ -166,7 +168,7 @@ def parse_listing(header: Mapping[str, canonical.Value]) -> tuple[tuple[ModelInf
 
 def _model(item: object) -> ModelInfo:
     names = ("digest", "name", "version", "epoch", "owner", "inputs", "outputs", "labels")
-    value = fields.closed_map(item, "model", names)
+    value = fields.closed_map(item, "model", names, ("takes",))
     return ModelInfo(
         digest=fields.fixed_bytes(value["digest"], "digest", DIGEST_SIZE),
         name=fields.text(value["name"], "name", MAX_NAME),
@@ -176,6 +178,7 @@ def _model(item: object) -> ModelInfo:
         inputs=tuple(_tensor(tensor) for tensor in fields.list_of(value["inputs"], "inputs", MAX_TENSORS)),
         outputs=tuple(_tensor(tensor) for tensor in fields.list_of(value["outputs"], "outputs", MAX_TENSORS)),
         labels=fields.number(value["labels"], "labels", 0),
+        takes=_takes(value.get("takes", {})),
     )
 
 
@@ -187,6 +190,12 @@ def _tensor(item: object) -> TensorInfo:
         fields.text(dtype, "dtype", 16),
         tuple(_axis(axis) for axis in axes),
     )
+
+
+def _takes(value: object) -> dict[str, str]:
+    """Read which inputs are content; kinds that a later enclave knows are no error, because nobody has to use them."""
+    table = fields.of_type(value, "takes", dict)
+    return {fields.text(name, "name", MAX_TENSOR_NAME): fields.text(kind, "kind", 16) for name, kind in table.items()}
 
 
 def _axis(item: object) -> int | Axis:

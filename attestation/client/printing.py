@@ -11,6 +11,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from attestation.client.content import Label
 from attestation.client.display import SIMULATED
 from attestation.client.models import ModelInfo, Prediction
 from manifests.plain import printable, printable_lines
@@ -38,20 +39,36 @@ def print_models(enclave: Mapping[str, Any], models: Sequence[ModelInfo], *, as_
     Console().print(table)
 
 
-def print_answer(enclave: Mapping[str, Any], answer: Prediction, output: Path | None, *, as_json: bool) -> None:
-    """Print a model's answer."""
+def print_answer(
+    enclave: Mapping[str, Any],
+    answer: Prediction,
+    output: Path | None,
+    labels: Sequence[Label] | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print a model's answer; its labels alone where there are any, for people."""
     if as_json:
-        _print_json(_answer_data(enclave, answer, output))
+        spelt = {} if labels is None else {"labels": [label._asdict() for label in labels]}
+        _print_json(_answer_data(enclave, answer, output) | spelt)
         return
     _print_enclave(enclave)
+    if labels is None:
+        _print_tensors(answer)
+    for label in labels or ():
+        score = "" if label.score is None else f"  {label.score:.4g}"
+        click.echo(f"{printable(label.name)}{score}")
+    if output:
+        click.echo(f"written to {output}")
+
+
+def _print_tensors(answer: Prediction) -> None:
     for name, value in answer.items():
         click.echo(f"{printable(name)}: {value.dtype.name}{list(value.shape)}")
         for row in value[:MAX_SHOWN] if value.ndim else [value]:
             click.echo(f"  {printable_lines(str(row))}")
         if value.ndim and len(value) > MAX_SHOWN:
             click.echo(f"  … {len(value) - MAX_SHOWN} more")
-    if output:
-        click.echo(f"written to {output}")
 
 
 def _answer_data(enclave: Mapping[str, Any], answer: Prediction, output: Path | None) -> dict[str, Any]:

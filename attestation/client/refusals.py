@@ -29,6 +29,8 @@ _FAULTS: dict[str, Fault] = {str(code): code.fault for table in (ManifestCode, W
     "tensor-name": Fault.MALFORMED,
     "tensor-dtype": Fault.MALFORMED,
     "tensor-shape": Fault.MALFORMED,
+    "image-malformed": Fault.MALFORMED,
+    "audio-malformed": Fault.MALFORMED,
 }
 """Whose fault an enclave's code is, where it is no plain refusal.  A client does not import the enclave; a test holds
 this table against the enclave's own."""
@@ -74,9 +76,11 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "provision-limit": "revoke models that nobody needs, or have the enclave's limits raised (docs/enclave.md)",
     "model-unknown": "`strongroom infer --list` shows the models that this enclave serves",
     "model-unusable": "try the ONNX file with onnxruntime, correct it or its manifest, and seal it anew",
+    "component-missing": "render the enclave's manifest with --component: docs/enclave.md lists the components",
     "fetch-failed": "on the host, `strongroom host models` tells whether the sealed file is there, and"
     " `strongroom inspect FILE` whether it is whole",
     "lease-exhausted": "ask the model's owner to have its broker renew the lease, and try again",
+    "privacy-exhausted": "ask the model's owner: a larger budget takes another release of the model",
     "tensor-name": _INTERFACE,
     "tensor-dtype": _INTERFACE,
     "tensor-shape": _INTERFACE,
@@ -85,6 +89,16 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "tensor-subnormal": "set numbers that are too small for full precision to zero before sending",
     "tensor-category": "send one of the values that the message names; the model's manifest has the set",
     "tensor-text": "remove control characters, or what is no ASCII, as the message says",
+    "text-too-long": "send a shorter text, or its parts one by one",
+    "text-refused": "try the same text with the library `tokenizers`; the model's owner can correct the tokenizer",
+    "image-format": "save the picture as PNG or JPEG, whichever the model takes",
+    "image-malformed": "open the file in another program; if it can, save it anew from there",
+    "image-too-large": "scale the picture down before sending",
+    "image-frames": "send one frame of the animation, or save the picture anew",
+    "image-transparent": "lay the picture on a ground of your choice, and save it without transparency",
+    "audio-malformed": "save the recording as a WAV file of PCM, 8 to 32 bits",
+    "audio-rate": "save the recording with between 8,000 and 48,000 samples a second",
+    "audio-too-long": "send a shorter recording, or its parts one by one",
     "request-too-large": "send fewer rows at once; the model's manifest bounds a request",
     "response-too-large": "send fewer rows at once; the model's manifest bounds an answer",
     "inference-failed": "try the same input with onnxruntime; the model's owner can correct model or manifest",

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from attestation.appraise import SessionAppraisal
 from attestation.client import display
 from attestation.client.connection import Connection
+from attestation.client.content import Content, Label, inputs_of, labels_of, newest
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin, take_receipt
 from attestation.client.resumption import SavedSession, save
@@ -184,6 +185,14 @@ class Session(SessionBase):
         self._connection.close()
         self._connection, self._attested, self._service, self._origin = self._establish(self._terms)
         self._is_lost = False
+
+    def ask(self, model: str | bytes, content: Content) -> tuple[Label, ...]:
+        """Ask a model of one text, picture or recording, and return its labels with their scores.
+
+        content: a text as `str`; a file as its bytes or a Path; or a picture of Pillow's.  Raises as `infer`, and
+        ClientError `content-unfit` or `answer-unlabelled` for a model that is not made for this.
+        """
+        return labels_of(self.infer(model, inputs_of(newest(self.models(), model), content)))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

@@ -54,17 +54,26 @@ class Deployment:
         shown: Shown = unseen,
         limits: Mapping[str, int] | None = None,
         processes: int = 1,
+        components: Sequence[str] = (),
     ) -> None:
         """Plan a deployment below `home`, which is made if needed; keep its path short, for sockets lie in it.
 
         listen: address of the host, by default a Unix socket.  client, release: entries that change the policies.
         python: interpreter that runs the enclave, by default this one.  shown: is told every command before it runs.
-        limits: of the enclave's settings.  processes: of the enclave, one that serves and spares.
+        limits: of the enclave's settings.  components: optional libraries that the enclave has.  processes: of the
+        enclave, one that serves and spares.
         """
         self.layout = Layout(Path(home))
         self.address = listen or f"unix:{self.layout.home / 'host.sock'}"
         self.preparation = Preparation(
-            self.layout, models, client=client or {}, release=release or {}, python=python, shown=shown, limits=limits
+            self.layout,
+            models,
+            client=client or {},
+            release=release or {},
+            python=python,
+            shown=shown,
+            limits=limits,
+            components=components,
         )
         self.processes = processes
         self._parts: dict[str, Part] = {}

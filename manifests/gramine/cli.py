@@ -12,12 +12,14 @@ import click
 from manifests.command import Group
 from manifests.errors import ManifestError
 from manifests.files import naming, read_bounded
+from manifests.gramine.compare import Weight, compare
 from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import MAX_MANIFEST, parse_manifest
 from manifests.gramine.measure import check_trusted_files, measure
 from manifests.gramine.render import render
-from manifests.gramine.settings import FIRST, EnclaveSettings, Limits, parse_limits
+from manifests.gramine.settings import COMPONENTS, FIRST, EnclaveSettings, Limits, parse_limits
 from manifests.keyfile import read_card
+from manifests.plain import printable
 from manifests.show import print_facts
 from manifests.signing import check_public_key
 
@@ -42,6 +44,13 @@ def manifest() -> None:
 @click.option(
     "--limit", "more", multiple=True, metavar="NAME=NUMBER", help="another limit of the settings (repeatable)"
 )
+@click.option(
+    "--component",
+    "components",
+    multiple=True,
+    type=click.Choice(COMPONENTS),
+    help="optional library that models need for their steps (repeatable)",
+)
 @click.option("--python", default=sys.executable, help="interpreter that runs the enclave  [default: this one]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def render_command(
@@ -53,6 +62,7 @@ def render_command(
     intra_op_threads: int,
     max_sessions: int,
     more: tuple[str, ...],
+    components: tuple[str, ...],
     python: str,
     as_json: bool,
 ) -> None:
@@ -62,7 +72,8 @@ def render_command(
     admitted = FIRST if first_owner else tuple(sorted({_owner(owner) for owner in owners}))
     named = {"threads": threads, "intra_op_threads": intra_op_threads, "max_sessions": max_sessions}
     limits = parse_limits({**named, **dict(_named_limit(text) for text in more)})
-    done = render(EnclaveSettings(admitted, limits=limits), output, python=python)
+    wanted = tuple(name for name in COMPONENTS if name in components)
+    done = render(EnclaveSettings(admitted, limits=limits, components=wanted), output, python=python)
     facts = {
         "manifest": str(done.path),
         "settings": str(done.settings_path),
@@ -105,6 +116,41 @@ def _named_limit(text: str) -> tuple[str, int]:
             expected="such as max_models=4",
             found=text[:200],
         ) from None
+
+
+@manifest.command("diff")
+@click.argument("before", type=_FILE)
+@click.argument("after", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def diff_command(before: Path, after: Path, *, as_json: bool) -> None:
+    """Show what AFTER trusts and BEFORE does not, by package: files, shared libraries, and bytes.
+
+    So you see what a component costs.  Sizes are those of the files on this machine that have the manifest's hash.
+    """
+    comparison = compare(before, after)
+    if as_json:
+        click.echo(json.dumps(comparison.to_dict(), indent=2))
+        return
+    print_facts(
+        {
+            "before": comparison.before.measurement.hex(),
+            "after": comparison.after.measurement.hex(),
+            "adds": _weight(sum(comparison.costs().values(), Weight())),
+            "removes": _weight(sum(comparison.savings().values(), Weight())),
+            "changes": f"{len(comparison.changed)} files",
+            "options": ", ".join(comparison.options) or "the same",
+        }
+    )
+    for sign, weights in (("+", comparison.costs()), ("-", comparison.savings())):
+        for name, weight in weights.items():
+            click.echo(f"{sign} {printable(name)}: {_weight(weight)}")
+    for path in comparison.changed:
+        click.echo(f"~ {printable(path)}")
+
+
+def _weight(weight: Weight) -> str:
+    words = f"{weight.files} files, {weight.libraries} shared libraries, {weight.size / 1024:,.0f} KiB"
+    return words + (f", {weight.unknown} of unknown size" if weight.unknown else "")
 
 
 def _owner(text: str) -> bytes:

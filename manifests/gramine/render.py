@@ -76,7 +76,8 @@ def render(settings: EnclaveSettings, directory: Path, *, python: str = sys.exec
     settings_path = directory / SETTINGS_NAME
     write_atomically(settings_path, settings.to_toml())
     command = enclave_command(python)
-    files = sorted({*record_closure(command), python, str(settings_path)})
+    wanted = [word for name in settings.components for word in ("--component", name)]
+    files = sorted({*record_closure((*command, *wanted)), python, str(settings_path)})
     data = tomli_w.dumps(_tables(settings, command, settings_path, files)).encode("utf-8")
     parse_manifest(data)
     path = directory / MANIFEST_NAME

@@ -3,6 +3,7 @@
     version = 1
     attester = "simulator"          # named here, never probed for
     owners = "first"                # or "any", or a list of owners' public keys in hexadecimal
+    components = ["image"]          # optional libraries for steps of models; none by default
     [limits]                        # each is optional; the defaults are those of `Limits`
     threads = 4
     run_memory = 2147483648         # limits that came later are written where they differ from the defaults
@@ -42,6 +43,9 @@ DEVICE_ATTESTERS = ("nvidia",)
 """Who can ask devices for evidence: NVIDIA's management library, for its GPUs."""
 MAX_DEVICE_MANIFESTS = 64
 TPM_BANKS = ("sha256", "sha384", "sha512")
+
+COMPONENTS = ("text", "image", "audio", "noise")
+"""Optional parts of the enclave, each a library for steps of models: tokenizers, Pillow, soxr, python-dp."""
 
 FIRST = "first"
 """The first valid grant fixes the one owner of this process."""
@@ -173,6 +177,8 @@ class EnclaveSettings:
     limits: Limits = field(default_factory=Limits)
     tpm: TpmSettings | None = None
     devices: DeviceSettings | None = None
+    components: tuple[str, ...] = ()
+    """Optional libraries that the enclave has, in the order of COMPONENTS."""
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing; raises GramineError `enclave-settings-invalid`."""
@@ -185,11 +191,15 @@ class EnclaveSettings:
                 raise _invalid("owners", "'first', 'any' or a list of keys")
         elif not 0 < len(self.owners) <= MAX_OWNERS or list(self.owners) != sorted(set(self.owners)):
             raise _invalid("owners", f"1 to {MAX_OWNERS} different keys in ascending order")
+        if list(self.components) != [name for name in COMPONENTS if name in self.components]:
+            raise _invalid("components", f"different ones of {', '.join(COMPONENTS)}, in this order")
 
     def to_toml(self) -> bytes:
         """Return the settings file."""
         owners = self.owners if isinstance(self.owners, str) else [key.hex() for key in self.owners]
         tables = {"version": 1, "attester": self.attester, "owners": owners, "limits": _limits_table(self.limits)}
+        if self.components:
+            tables["components"] = list(self.components)
         if self.tpm is not None:
             tables["tpm"] = {**asdict(self.tpm), "pcrs": list(self.tpm.pcrs)}
         if self.devices is not None:
@@ -204,9 +214,9 @@ def parse_settings(data: bytes) -> EnclaveSettings:
     except (ValueError, RecursionError):
         raise _invalid("the file", "TOML") from None
     check_version(tables, "the settings file")
-    unknown = tables.keys() - {"version", "attester", "owners", "limits", "tpm", "devices"}
+    unknown = tables.keys() - {"version", "attester", "owners", "limits", "tpm", "devices", "components"}
     if unknown or not tables.keys() >= {"version", "attester", "owners"}:
-        raise _invalid("the file", "version, attester, owners, limits, tpm and devices, and nothing else")
+        raise _invalid("the file", "version, attester, owners, limits, tpm, devices and components, and nothing else")
     if type(tables["version"]) is not int or tables["version"] != 1:
         raise _invalid("version", "1")
     return EnclaveSettings(
@@ -215,6 +225,7 @@ def parse_settings(data: bytes) -> EnclaveSettings:
         limits=parse_limits(tables.get("limits", {})),
         tpm=_tpm(tables["tpm"]) if "tpm" in tables else None,
         devices=_devices(tables["devices"]) if "devices" in tables else None,
+        components=_components(tables.get("components", [])),
     )
 
 
@@ -246,6 +257,12 @@ def _owner(value: object) -> bytes:
         return check_public_key(bytes.fromhex(str(value)))
     except (ValueError, ManifestError):
         raise _invalid("owners", "Ed25519 public keys as 64 hexadecimal digits") from None
+
+
+def _components(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise _invalid("components", "a list of names")
+    return tuple(value)
 
 
 def _tpm(value: Any) -> TpmSettings:

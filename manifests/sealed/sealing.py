@@ -143,9 +143,14 @@ def _parts(manifest: ModelManifest, model: _Model, extra: Mapping[str, Path | by
         taken.add(name)
         check_part_name(name)
         yield MemoryPart(name, content) if isinstance(content, bytes) else FilePart.of(name, Path(content))
-    missing = external_locations(model.graph) - taken
+    own, external = manifest.own_parts(), external_locations(model.graph)
+    missing = external - taken
     if missing:
         raise _part_error(f"the model's external data is missing: {', '.join(sorted(missing))[:200]}")
+    if own & (external | {MANIFEST_PART, GRAPH_PART}):
+        raise _part_error("a step names a part that belongs to the graph")
+    if own - taken:
+        raise _part_error(f"parts that the manifest's steps name are missing: {', '.join(sorted(own - taken))[:200]}")
 
 
 def external_locations(graph: onnx.ModelProto) -> set[str]:

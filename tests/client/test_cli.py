@@ -215,3 +215,19 @@ def test_an_input_that_is_given_twice_is_a_usage_error(run):
     result = run("doubler", "--input", "x=a.npy", "--input", "x=b.npy")
     assert result.exit_code == 2
     assert "'x' more than once" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--text", "a", "--image", "b"), ("--text", "a", "--input", "x=f"), ("--list", "--text", "a")],
+)
+def test_content_is_asked_of_one_kind(run, words) -> None:
+    result = run(*([] if "--list" in words else ["doubler"]), *words)
+    assert result.exit_code == 2
+
+
+def test_content_for_a_model_of_numbers_is_refused_before_it_is_sent(run) -> None:
+    result = run("doubler", "--text", "hello")
+    assert isinstance(result.exception, ClientError)
+    assert result.exception.code is ClientCode.CONTENT_UNFIT
+    assert not any(operation == "infer" for operation in getattr(run.enclave, "operations", []))

@@ -223,6 +223,34 @@ def test_label_only_drops_everything_else() -> None:
     assert post([{"kind": "label_only", "output": "c"}], {"c": np.array([7], np.int8)})["label"].tolist() == [7]
 
 
+def test_sigmoid_is_exact_at_the_ends_and_in_its_own_type() -> None:
+    for dtype in (np.float16, np.float32, np.float64):
+        result = post([{"kind": "sigmoid", "output": "y"}], {"y": np.array([-1e4, 0, 1e4, np.nan], dtype)})["y"]
+        assert result.dtype == dtype
+        assert result[:3].tolist() == [0.0, 0.5, 1.0]
+        assert np.isnan(result[3])
+
+
+def test_argmax_takes_the_first_of_equals_and_drops_the_axis() -> None:
+    y = np.array([[1, 3, 3], [2, 2, 0]], np.float32)
+    result = post([{"kind": "argmax", "output": "y"}], {"y": y})["y"]
+    assert (result.dtype, result.tolist()) == (np.int64, [1, 0])
+    named = post(
+        [{"kind": "argmax", "output": "y"}, {"kind": "label", "output": "y"}], {"y": y}, labels=["a", "b", "c"]
+    )
+    assert named["y"].tolist() == ["b", "a"]
+
+
+def test_a_threshold_is_reached_at_its_very_number_and_never_by_nan() -> None:
+    y = np.array([[0.5, 0.49, np.nan]], np.float32)
+    result = post([{"kind": "threshold", "output": "y", "at": 0.5}], {"y": y})["y"]
+    assert (result.dtype, result.tolist()) == (np.bool_, [[True, False, False]])
+    each = post([{"kind": "threshold", "output": "y", "at": [0.6, 0.4, 0.0]}], {"y": y})["y"]
+    assert each.tolist() == [[False, True, False]]
+    steps = [{"kind": "threshold", "output": "y", "at": 0.5}, {"kind": "label", "output": "y"}]
+    assert post(steps, {"y": y}, labels=["no", "yes"])["y"].tolist() == [["yes", "no", "no"]]
+
+
 def test_select_keeps_some_in_order() -> None:
     tensors = {name: np.ones(1, np.float32) for name in "abc"}
     assert list(post([{"kind": "select", "outputs": ["c", "a"]}], tensors)) == ["c", "a"]

@@ -18,7 +18,7 @@ KEYS = tuple(sorted(Signer.from_seed(bytes([n]) * 32).public for n in range(1, 1
 
 @pytest.mark.parametrize("owners", [FIRST, ANY, KEYS[:1], KEYS[:16]])
 def test_settings_read_back_as_they_were_written(owners: tuple[bytes, ...] | str, tmp_path: Path) -> None:
-    settings = EnclaveSettings(owners, limits=Limits(threads=7, max_models=3))
+    settings = EnclaveSettings(owners, limits=Limits(threads=7, max_models=3), components=("text", "audio"))
     path = tmp_path / "enclave.toml"
     path.write_bytes(settings.to_toml())
     assert load_settings(path) == settings
@@ -70,6 +70,11 @@ def test_limits_have_defaults_and_owners_have_none() -> None:
         {"limits": {"max_waiting": 1.5}},
         {"limits": {"telemetry_window": 86_401}},
         {"limits": {"telemetry_models": 2}},
+        {"components": "image"},
+        {"components": [5]},
+        {"components": ["video"]},
+        {"components": ["image", "image"]},
+        {"components": ["audio", "text"]},
         {"another": 1},
     ],
 )

@@ -287,3 +287,23 @@ def test_every_command_names_the_file_that_it_cannot_read(locked: Path, words: t
     error = refused(*words, locked)
     assert error.code is ManifestCode.FILE_UNAVAILABLE
     assert str(locked) in error.message
+
+
+PICTURES = """
+name = "pictures"
+version = "1"
+epoch = 1
+axes = { bytes = { minimum = 1, maximum = 1000 } }
+inputs = [{ name = "file", dtype = "uint8", shape = ["bytes"] }]
+outputs = [{ name = "y", dtype = "float32", shape = [1, 4] }]
+pre = [{ kind = "image", input = "file", output = "x", width = 4, height = 1, mode = "gray", layout = "flat" }]
+"""
+
+
+def test_sealing_says_which_components_an_enclave_needs(keys: Path, graph: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text(PICTURES)
+    words = ("--owner-key", keys / "owner.key", "--recipient", keys / "one.pub", "-o", tmp_path / "m.sealed")
+    told = done(seal_command, graph, "--manifest", tmp_path / "m.toml", *words)
+    assert "strongroom manifest render --component image" in told
+    quiet = done(seal_command, graph, "--manifest", tmp_path / "m.toml", *words, "--force", "--json")
+    assert json.loads(quiet)

@@ -1,0 +1,122 @@
+"""For clients that know nothing of tensors: a text, a picture or a recording in, labels with their scores out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from attestation.client.errors import ClientCode, ClientError
+from attestation.client.files import MAX_INPUT
+from attestation.client.models import ModelInfo, ModelName, Prediction, TensorInfo, name_invalid
+from manifests.files import read_bounded
+
+FILES = ("image", "audio")
+"""Kinds of content that travel as the bytes of a file."""
+
+
+class Label(NamedTuple):
+    """What a model says of a content; the score is None where its owner gives out none."""
+
+    name: str
+    score: float | None
+
+
+@runtime_checkable
+class Picture(Protocol):
+    """A picture in memory, such as one of Pillow's, which writes itself."""
+
+    def save(self, fp: Any, format: str) -> None:  # noqa: A002 - Pillow's word
+        """Write a file of this format."""
+
+
+Content: TypeAlias = str | bytes | Path | Picture
+"""A text; or the bytes of a file, its path, or a picture."""
+
+
+def find(models: Iterable[ModelInfo], model: str | bytes) -> ModelInfo | None:
+    """Return the listed model of that name or digest, the newest where there are several; raises ClientError."""
+    name = ModelName.parse(model)
+    found = [
+        known
+        for known in models
+        if name.digest == known.digest or (name.name == known.name and name.owner in {None, known.owner})
+    ]
+    return max(found, key=lambda known: known.epoch, default=None)
+
+
+def newest(models: Iterable[ModelInfo], model: str | bytes) -> ModelInfo:
+    """Return the model that `find` finds; raises ClientError `model-name-invalid` where there is none."""
+    found = find(models, model)
+    if found is None:
+        raise name_invalid("the enclave lists no such model", model.hex() if isinstance(model, bytes) else model)
+    return found
+
+
+def inputs_of(model: ModelInfo, content: Content, kind: str | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Return the one input that the model takes a content as.
+
+    kind: "text", "image" or "audio", where the caller knows.  Raises ClientError `content-unfit` for a model that
+    takes nothing of this kind, or more than one input; and ManifestError where a file cannot be read.
+    """
+    if len(model.inputs) != 1:
+        raise _unfit(model, f"it has {len(model.inputs)} inputs, and so one content does not fill them")
+    (tensor,) = model.inputs
+    taken = model.takes.get(tensor.name, "text" if tensor.dtype == "string" else "numbers")
+    given = ("text",) if isinstance(content, str) else FILES
+    if taken not in given or kind not in {None, taken}:
+        raise _unfit(model, f"it takes {taken}, and this is {kind or ' or '.join(given)}")
+    if isinstance(content, str):
+        return {tensor.name: _text(tensor, content)}
+    return {tensor.name: np.frombuffer(_file(content), np.uint8)}
+
+
+def labels_of(answer: Prediction) -> tuple[Label, ...]:
+    """Return the labels of an answer to one content, in the order of the answer; raises ClientError.
+
+    A text output is one of labels.  Its scores are the output of floats that goes with it: `<x>_values` beside
+    `<x>_indices`, as `top_k` names them, or else one of the same shape.
+    """
+    for name, names in answer.items():
+        if names.dtype.kind in "UO":
+            scores = _scores(answer, name)
+            values = [None] * names.size if scores is None else [float(score) for score in scores.ravel()]
+            return tuple(Label(str(label), score) for label, score in zip(names.ravel(), values, strict=True))
+    raise ClientError(
+        ClientCode.ANSWER_UNLABELLED, "the model's answer holds numbers alone", found=[str(name) for name in answer]
+    )
+
+
+def _scores(answer: Prediction, name: str) -> npt.NDArray[Any] | None:
+    shape = answer[name].shape
+    fitting = {other: value for other, value in answer.items() if value.dtype.kind == "f" and value.shape == shape}
+    beside = f"{name.removesuffix('_indices')}_values"
+    return fitting.get(beside, next(iter(fitting.values()), None))
+
+
+def _text(tensor: TensorInfo, text: str) -> npt.NDArray[Any]:
+    return np.array([text], dtype=object).reshape((1,) * len(tensor.shape))
+
+
+def _file(content: bytes | Path | Picture) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, Path):
+        return read_bounded(content, MAX_INPUT)
+    if not isinstance(content, Picture):
+        raise ClientError(
+            ClientCode.CONTENT_UNFIT,
+            "a content is a text, the bytes of a file, its path, or a picture",
+            found=type(content).__name__,
+        )
+    file = io.BytesIO()
+    content.save(file, format="PNG")
+    return file.getvalue()
+
+
+def _unfit(model: ModelInfo, why: str) -> ClientError:
+    return ClientError(ClientCode.CONTENT_UNFIT, f"model {model.name!r} cannot be asked so: {why}")

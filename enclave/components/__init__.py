@@ -1,0 +1,48 @@
+"""Optional parts of the enclave: libraries that decode texts, pictures and sound for a model's steps, and draw noise.
+
+Each is a module of its own here, and the only one that imports its library.  It is loaded where the measured settings
+name it, before the enclave refuses all further imports; its files are in the rendered manifest, and so in the
+measurement, of such an enclave alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeAlias
+
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.validate import Tensors
+from enclave.values import Array
+from manifests.steps import ComponentStep
+
+Step: TypeAlias = Callable[[Tensors], Tensors]
+Parts: TypeAlias = Mapping[str, bytearray]
+"""Plain parts of a sealed model by name; they are wiped once the model is loaded."""
+
+
+class Component(Protocol):
+    """What a module of a component offers."""
+
+    def compile(self, step: ComponentStep, parts: Parts) -> Step:
+        """Return the function for a step; raises EnclaveError `model-unusable` for a part that cannot be used."""
+
+    def rehearse(self) -> None:
+        """Do all that a request can ask for once, so that the library has loaded all that it loads."""
+
+
+def load_components(names: Iterable[str]) -> dict[str, Component]:
+    """Import the modules of these components; raises EnclaveError `enclave-start-failed`."""
+    return {name: _load(name) for name in names}
+
+
+def _load(name: str) -> Component:
+    try:
+        module: Component = importlib.import_module(f"enclave.components.{name}")
+    except ImportError:
+        raise EnclaveError(
+            EnclaveCode.START_FAILED,
+            f"the library of the component {name!r} is not installed",
+            remedy="install strongroom with the extra `components`, or render the manifest without it",
+        ) from None
+    return module

@@ -1,0 +1,110 @@
+"""Texts into tokens, by Hugging Face's `tokenizers`, which is written in Rust.
+
+It is used for splitting alone: no network, no threads of its own, no padding, no files.  A tokenizer comes as the
+bytes of its `tokenizer.json`, a sealed part of the model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from enclave.components import Parts, Step
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.validate import Tensors
+from enclave.values import Array
+from manifests.steps import ComponentStep, Tokenize
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # or the library would start a thread for each core
+
+from tokenizers import Tokenizer
+
+MAX_TOKENIZER = 64 << 20
+"""Bytes of a tokenizer.json: the largest vocabularies in use, of 262,144 tokens, take half of that."""
+
+_SMALL = (
+    b'{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":{"type":"BertNormalizer",'
+    b'"clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":true},"pre_tokenizer":{"type":'
+    b'"BertPreTokenizer"},"post_processor":null,"decoder":null,"model":{"type":"WordPiece","unk_token":"[UNK]",'
+    b'"continuing_subword_prefix":"##","max_input_chars_per_word":100,"vocab":{"[UNK]":0,"a":1,"##b":2}}}'
+)
+
+
+def compile(step: ComponentStep, parts: Parts) -> Step:  # noqa: A001 - what it does; the builtin is not used here
+    """Return the function that replaces a request's texts by their tokens; raises EnclaveError `model-unusable`."""
+    assert isinstance(step, Tokenize)  # noqa: S101 - tells the type checker what the registry of steps holds
+    tokenizer = _open(step, parts)
+
+    def run(tensors: Tensors) -> Tensors:
+        others = {name: value for name, value in tensors.items() if name != step.input}
+        return {**others, **_tokens(step, tokenizer, tensors[step.input])}
+
+    return run
+
+
+def rehearse() -> None:
+    """Tokenize once, with padding and truncation."""
+    step = Tokenize("t", "part", 2, mask="mask", types="types", truncate=True)
+    run = compile(step, {"part": bytearray(_SMALL)})
+    run({"t": np.array(["ab a é", ""], dtype=object)})
+
+
+def _open(step: Tokenize, parts: Parts) -> Any:
+    """Read the sealed part; what it says of padding and truncation is the manifest's to say."""
+    part = parts.get(step.tokenizer)
+    if part is None or len(part) > MAX_TOKENIZER:
+        bound = f"a part {step.tokenizer!r} of at most {MAX_TOKENIZER} bytes"
+        raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"the model needs {bound}, with a tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_str(bytes(part).decode("utf-8"))
+        tokenizer.no_padding()
+        if step.truncate:
+            tokenizer.enable_truncation(step.max_length)
+        else:
+            tokenizer.no_truncation()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - a panic of Rust is no Exception; all texts may hold content
+        raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"part {step.tokenizer!r} is no usable tokenizer.json") from None
+    return tokenizer
+
+
+def _tokens(step: Tokenize, tokenizer: Any, texts: Array) -> Tensors:
+    encodings = [_encode(step, tokenizer, text) for text in texts.tolist()]
+    longest = max((len(encoding.ids) for encoding in encodings), default=0)
+    if longest > step.max_length:
+        raise EnclaveError(
+            EnclaveCode.TEXT_TOO_LONG,
+            f"input {step.input!r} must hold texts of at most {step.max_length} tokens",
+            field=step.input,
+        )
+    length = step.max_length if step.padding == "max_length" else max(1, longest)
+    rows = {
+        step.ids: ([encoding.ids for encoding in encodings], step.pad_id),
+        step.mask: ([encoding.attention_mask for encoding in encodings], 0),
+        step.types: ([encoding.type_ids for encoding in encodings], 0),
+    }
+    return {name: _padded(values, length, fill, step.dtype) for name, (values, fill) in rows.items() if name}
+
+
+def _encode(step: Tokenize, tokenizer: Any, text: str) -> Any:
+    try:
+        return tokenizer.encode(text, add_special_tokens=step.special)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - a panic of Rust is no Exception; all texts may hold content
+        raise EnclaveError(
+            EnclaveCode.TEXT_REFUSED,
+            f"input {step.input!r} holds a text that the model's tokenizer cannot split",
+            field=step.input,
+        ) from None
+
+
+def _padded(rows: Sequence[Sequence[int]], length: int, fill: int, dtype: str) -> Array:
+    array = np.full((len(rows), length), fill, dtype)
+    for row, values in zip(array, rows, strict=True):
+        row[: len(values)] = values
+    return array
