@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Tensors
-from enclave.values import Array
+
 from manifests.steps import ComponentStep
 
 Step: TypeAlias = Callable[[Tensors], Tensors]

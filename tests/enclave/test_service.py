@@ -15,6 +15,7 @@ from attestation.types import Credential
 from manifests.gramine.settings import EnclaveSettings
 from manifests.model import ModelManifest
 from manifests.signing import Signer
+from manifests.telemetry import BY_NAME
 from tests.enclave.conftest import Served
 from tests.enclave.rig import Ended, Owner, Refused, Rig, graph, linear, running
 
@@ -271,7 +272,9 @@ def test_statistics_are_counts_for_the_operator(served: Served) -> None:
     assert answer.sid == 7
     assert counters["models"] == 1
     assert counters["requests"] == 2
+    telemetry = counters.pop("telemetry")
     assert all(isinstance(value, int) for value in counters.values())
+    assert set(telemetry) <= set(BY_NAME)
 
 
 def test_a_manifest_that_admits_any_owner_says_so_and_serves_two(tmp_path: Path) -> None:
