@@ -11,8 +11,10 @@ import importlib.machinery
 import sys
 from base64 import b64decode
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from enclave.log import Event, log
 from manifests import steps
@@ -72,7 +74,22 @@ def warm_up() -> None:
     inputs = run_steps(compile_pre(manifest), {"x": np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)})
     (y,) = session.run(None, inputs)
     run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})
+    _rehearse_guard(y)
     _rehearse()
+
+
+def _rehearse_guard(scores: Any) -> None:
+    """Show the abuse guard a request."""
+    from enclave.abuse import Guard
+    from manifests.abuse.policy import AbusePolicy
+    from manifests.abuse.profile import Profile, blank
+
+    manifest = replace(_warm_up_manifest(), post=(), abuse=AbusePolicy())
+    profile = replace(blank(2, 2), input="x", output="y")
+    guard = Guard.load(manifest, {"profile": Profile.encode(profile)}, memoryview(bytes(32)), bytes(64))
+    if guard is not None:
+        seen = guard.observe(b"", {"x": scores})
+        guard.settle(seen, {"y": scores}, {"y": scores}, {"y": scores})
 
 
 def _rehearse() -> None:

@@ -48,6 +48,10 @@ class EnclaveCode(ErrorCode):
     )
     FETCH_FAILED = "fetch-failed", Fault.UNAVAILABLE, "the host did not deliver the sealed model"
     LEASE_EXHAUSTED = "lease-exhausted", Fault.REFUSED, "the model's lease is used up; its broker must renew it"
+    # Abuse.
+    ABUSE_SLOWED = "abuse-slowed", Fault.REFUSED, "the model's detectors have slowed this client down; try later"
+    ABUSE_REFUSED = "abuse-refused", Fault.REFUSED, "the model's detectors have spoken: this client is not answered"
+    ABUSE_REVOKED = "abuse-revoked", Fault.REFUSED, "the model's detectors have shut this client out for good"
     # Requests for inference.
     TENSOR_NAME = "tensor-name", Fault.MALFORMED, "an input is missing, or is none of the model's"
     TENSOR_DTYPE = "tensor-dtype", Fault.MALFORMED, "an input has another element type than the model's"

@@ -29,6 +29,8 @@ class Event(StrEnum):
     PROVISION_REFUSED = "provision-refused"
     HEARTBEAT = "heartbeat"
     REVOKED = "revoked"
+    ABUSE = "abuse"
+    """An identity went up the ladder of a model's policy."""
     DEFECT = "defect"
     IMPORT_REFUSED = "import-refused"
     STOPPING = "stopping"

@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from attestation.types import Grant
 from attestation.wire.messages import Body
+from enclave.abuse import Guard
 from enclave.deadline import Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
@@ -53,6 +54,7 @@ class LoadedModel:
     watchdog: Watchdog = field(repr=False)
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
+    guard: Guard | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -69,17 +71,33 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body) -> Tensors:
-        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError."""
+    def answer(self, body: Body, principal: bytes = b"") -> Tensors:
+        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError.
+
+        principal: the client's key, or nothing for all who are anonymous, who are one identity.
+        """
         inputs = self.plan.check(body)
         self.lease.spend()
-        outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
+        if self.guard is None:
+            outputs = run_steps(self.post, self._graph(inputs))
+        else:
+            outputs = self._watched(self.guard, principal, inputs)
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
         size += sum(len(text) for array in outputs.values() if array.dtype.kind == "O" for text in array.flat)
         if size > self.manifest.limits.max_response_bytes:
             limit = self.manifest.limits.max_response_bytes
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, f"an answer must have at most {limit} bytes")
         return outputs
+
+    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors) -> Tensors:
+        """Answer under the eyes of the detectors; what they do costs the same whether they are alarmed or not."""
+        seen = guard.observe(principal, inputs)
+        raw = self._graph(inputs)
+        squeezed = None if seen.squeezed is None else self._graph(seen.squeezed)
+        return guard.settle(seen, raw, run_steps(self.post, raw), squeezed)
+
+    def _graph(self, inputs: Tensors) -> Tensors:
+        return self._run(run_steps(self.pre, inputs))
 
     def _run(self, inputs: Tensors) -> Tensors:
         with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000) as run:
@@ -99,8 +117,9 @@ def _failed(*, expired: bool) -> EnclaveError:
 class ModelLoader:
     """Loads one model at a time, within bounds on their number and memory."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Load under the settings' limits."""
+    def __init__(self, limits: Limits, secret: memoryview) -> None:
+        """Load under the settings' limits; `secret` is the boot's own, of 32 bytes."""
+        self._secret = secret
         self._limits = limits
         self._watchdog = Watchdog()
         self._lock = threading.Lock()
@@ -119,14 +138,15 @@ class ModelLoader:
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
-                session = self._open_session(reader)
+                session, own = self._open_session(reader, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
+        guard = Guard.load(manifest, own, self._secret, reader.digest)
         return LoadedModel(
             digest=reader.digest,
             manifest=manifest,
-            size=reader.core.plaintext_size,
+            size=reader.core.plaintext_size + (0 if guard is None else guard.most_bytes),
             lease=Lease(grant.lease),
             plan=RequestPlan.compile(manifest),
             outputs=tuple(output.name for output in manifest.outputs),
@@ -134,6 +154,7 @@ class ModelLoader:
             watchdog=self._watchdog,
             pre=compile_pre(manifest),
             post=compile_post(manifest),
+            guard=guard,
         )
 
     def stop(self) -> None:
@@ -148,11 +169,16 @@ class ModelLoader:
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
 
-    def _open_session(self, reader: SealedReader) -> Any:
-        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps."""
+    def _open_session(self, reader: SealedReader, manifest: ModelManifest) -> tuple[Any, dict[str, bytes]]:
+        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps.
+
+        Returns the parts, too, that the manifest names as its own, and which are none of the graph's.
+        """
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
         try:
-            return open_session(parts, self._limits.intra_op_threads)
+            own = {name: bytes(parts[name]) for name in manifest.own_parts() if name in parts}
+            graph = {name: data for name, data in parts.items() if name not in own}
+            return open_session(graph, self._limits.intra_op_threads), own
         finally:
             for part in parts.values():
                 wipe(part)

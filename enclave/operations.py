@@ -82,7 +82,8 @@ class Operations:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"))
         model = self._service.resolve(value["model"])
         caller.touched.add(model.owner)
-        tensors = model.answer(body)
+        principal = b"" if caller.identity is None else caller.identity.client
+        tensors = model.answer(body, principal)
         beat, epoch = self._service.owners.beat(model)
         return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
 

@@ -50,7 +50,7 @@ class Service:
         self.owners = Owners(settings.owners, self._changed)
         self.quoter = Quoter(attester, settings.limits.max_half_open, lost=channel.shut)
         self.worker = Worker("loader", MAX_WAITING_LOADS)
-        self.loader = ModelLoader(settings.limits)
+        self.loader = ModelLoader(settings.limits, self.keys.boot_secret.view)
         self.control = Provisioner(
             owners=self.owners,
             loader=self.loader,
@@ -121,7 +121,16 @@ class Service:
             "handshakes_quoted": self.quoter.leaves,
             "requests": self.requests,
             "tickets": len(self.tickets),
+            **self._abuse(),
         }
+
+    def _abuse(self) -> dict[str, int]:
+        """Return the coarse counters of all models that are watched, the greatest of each."""
+        found: dict[str, int] = {}
+        for model in self.owners.models():
+            for name, count in ({} if model.guard is None else model.guard.counts()).items():
+                found[name] = max(count, found.get(name, 0))
+        return found
 
     def stop(self) -> None:
         """End the helpers' threads."""

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from manifests import draft, keyfile
+from manifests.abuse.cli import calibrate_command
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, exists, read_bounded, write_atomically
 from manifests.model import MAX_MANIFEST, ModelManifest
@@ -101,7 +102,10 @@ def rewrap(*, key: Path, passphrase_file: Path | None, as_json: bool, **words: A
 
 @click.group()
 def model() -> None:
-    """Describe ONNX models before they are sealed."""
+    """Describe ONNX models before they are sealed, and calibrate what watches over them."""
+
+
+model.add_command(calibrate_command)
 
 
 @model.command("draft")

@@ -15,6 +15,7 @@ from typing import Any
 import tomli_w
 
 from manifests import canonical, fields, signing
+from manifests.abuse.policy import AbusePolicy
 from manifests.errors import ManifestCode, ManifestError
 from manifests.steps import PostStep, PreStep, invalid, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, read_axes, read_tensor
@@ -32,7 +33,7 @@ MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
 _REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
-_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post")
+_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "abuse")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class ModelManifest:
     labels: tuple[str, ...] = ()
     pre: tuple[PreStep, ...] = ()
     post: tuple[PostStep, ...] = ()
+    abuse: AbusePolicy | None = None
+    """What follows when detectors speak; None: nothing is watched."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -83,6 +86,10 @@ class ModelManifest:
         axes_map(self.inputs + self.outputs)
         self.graph_inputs()
         self.served_outputs()
+
+    def own_parts(self) -> frozenset[str]:
+        """Return the names of sealed parts that are read here, and are no data of the graph."""
+        return frozenset() if self.abuse is None else frozenset({self.abuse.profile})
 
     def graph_inputs(self) -> tuple[TensorField, ...]:
         """Return the inputs as the graph gets them, after pre-processing."""
@@ -126,8 +133,21 @@ class ModelManifest:
     def to_toml(self, *, with_owner: bool = True) -> str:
         """Return the text that reads back as this manifest."""
         table = self.to_map() | {"owner": self.owner.hex() if with_owner else None}
-        order = ("name", "version", "epoch", "owner", "labels", "axes", "inputs", "outputs", "limits", "pre", "post")
-        text = tomli_w.dumps({name: table[name] for name in order if table[name] not in (None, [], {})})
+        order = (
+            "name",
+            "version",
+            "epoch",
+            "owner",
+            "labels",
+            "axes",
+            "inputs",
+            "outputs",
+            "limits",
+            "abuse",
+            "pre",
+            "post",
+        )
+        text = tomli_w.dumps({name: table[name] for name in order if table.get(name) not in (None, [], {})})
         return re.sub(r"^shape = \[\n(.*?),\n\]", _on_one_line, text, flags=re.MULTILINE | re.DOTALL)
 
     def encode(self) -> bytes:
@@ -144,7 +164,7 @@ class ModelManifest:
 
     def to_map(self) -> dict[str, Any]:
         """Return the tables of the manifest."""
-        return {
+        table = {
             "format": _FORMAT,
             "name": self.name,
             "version": self.version,
@@ -158,6 +178,7 @@ class ModelManifest:
             "pre": [step_to_map(step) for step in self.pre],
             "post": [step_to_map(step) for step in self.post],
         }
+        return table if self.abuse is None else table | {"abuse": self.abuse.to_map()}
 
     @classmethod
     def from_map(cls, value: object) -> ModelManifest:
@@ -177,6 +198,7 @@ class ModelManifest:
             inputs=_tensors(table["inputs"], axes, is_input=True),
             outputs=_tensors(table["outputs"], axes, is_input=False),
             limits=Limits.from_map(table.get("limits", {})),
+            abuse=AbusePolicy.from_map(table["abuse"]) if "abuse" in table else None,
             labels=_labels(table.get("labels", [])),
             pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
