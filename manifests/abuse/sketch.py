@@ -82,7 +82,7 @@ class AnchorCounter:
     """The state of one identity.
 
     `tops` holds the present statistics: the greatest count of each scale, the greatest straddle (queries near an
-    anchor whose answer differs from the anchor's), and the churn (anchors that had to make room).
+    anchor whose answer differs from the anchor's), and the churn (queries that pushed an anchor out).
     """
 
     def __init__(self, limits: tuple[int, ...]) -> None:
@@ -112,11 +112,13 @@ class AnchorCounter:
         near = int(far[:RING].argmin())
         nearest = int(far[near])
         anchors = far[RING:].reshape(SCALES, ANCHORS)
+        pushed = False
         for scale, anchor in enumerate(anchors.argmin(axis=1).tolist()):
             if anchors[scale, anchor] <= self._limits[scale]:
                 self._hit(scale, anchor, label)
             elif nearest <= self._limits[scale]:
-                self._promote(scale, near, label)
+                pushed |= self._promote(scale, near, label)
+        self.tops[SCALES + 1] += pushed
         self._append(code, mark, label)
         return True
 
@@ -128,11 +130,10 @@ class AnchorCounter:
             self._straddles[scale, anchor] += 1
             self.tops[SCALES] = max(self.tops[SCALES], self._straddles[scale, anchor])
 
-    def _promote(self, scale: int, near: int, label: int) -> None:
-        """Make the nearest of the ring an anchor, in the place of the one that counts least."""
+    def _promote(self, scale: int, near: int, label: int) -> bool:
+        """Make the nearest of the ring an anchor in the place of the one that counts least; tell if there was one."""
         anchor = int(self._counts[scale].argmin())
-        if self._counts[scale, anchor] >= 0:
-            self.tops[SCALES + 1] += 1
+        is_taken = bool(self._counts[scale, anchor] >= 0)
         place = RING + scale * ANCHORS + anchor
         self._codes[:, place] = self._codes[:, near]
         self._absent[place] = 0
@@ -141,6 +142,7 @@ class AnchorCounter:
         self._counts[scale, anchor] = 0
         self._straddles[scale, anchor] = 0
         self._hit(scale, anchor, label)
+        return is_taken
 
     def _append(self, code: Codes, mark: int, label: int) -> None:
         place = self._seen % RING

@@ -17,7 +17,7 @@ from manifests.abuse.state import Lens, Looks, Watch
 
 FEATURES, CLASSES = 12, 3
 KEY = b"a key"
-_SETTINGS = Settings(sessions=20, width=12, rate=0.01)
+_SETTINGS = Settings(sessions=12, width=12, rate=0.01)
 
 
 @functools.cache
@@ -51,7 +51,9 @@ def run(rows: npt.NDArray[Any]) -> Outputs:
 
 def onnx_bytes(*, labels: bool = False) -> bytes:
     """The same model as ONNX: scores, or labels alone."""
-    w, b = (numpy_helper.from_array(array.astype(np.float32), name) for array, name in zip(weights(), "wb", strict=True))
+    w, b = (
+        numpy_helper.from_array(array.astype(np.float32), name) for array, name in zip(weights(), "wb", strict=True)
+    )
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["z"]), helper.make_node("Softmax", ["z"], ["y"])]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", CLASSES])
     if labels:

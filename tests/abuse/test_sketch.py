@@ -106,7 +106,7 @@ def test_flooding_the_anchors_shows_as_churn() -> None:
     mine = counter()
     for pair in range(ANCHORS + 40):
         feed(mine, [code(0, seed=pair), code(1, seed=pair)], start=10 * pair)
-    assert mine.tops[4] == 3 * 40  # at each of three scales
+    assert mine.tops[4] == 40
     assert mine.tops[1] == 1
 
 

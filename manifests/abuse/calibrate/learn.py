@@ -35,6 +35,11 @@ ROWS_PER_DIMENSION = 20
 """Below that, a covariance of d dimensions is noise: from 36 rows, half of all benign sessions raised an alarm."""
 _SPLIT = (0.4, 0.8)
 _HEADROOM = 1.15
+_CHURN = 400.0
+"""Least limit of churn: honest bursts of three frames and more stay below 270 for ever, floods of pairs reach 600."""
+_LEAST_CLASS = 20
+_SUSPECTS = 6000
+"""Suspicious rows of each kind: more do not teach 512 units anything."""
 _SLOW = 1.06
 _FAST = 1.3
 
@@ -43,7 +48,8 @@ _FAST = 1.3
 class Settings:
     """What the owner asks for.
 
-    rate: false positive rate, the share of benign sessions of `length` queries that may raise any alarm.  width: most
+    rate: false positive rate, the share of benign sessions of `length` queries (or of as many as a split has objects)
+    that may raise any alarm.  width: most
     dimensions of the whitened view.  sessions: of each behaviour, for limits; a third as many validate.  levels: steps
     of the squeezed input, 0 for no squeezing.
     """
@@ -175,7 +181,7 @@ class _Teacher:
         plain = fit.fit_view(pool, augmented, width)
         view, centers = fit.whiten(plain, augmented, _predicted(subject, augmented), subject.classes)
         looked = view.whitened(view.standardise(augmented))
-        hidden, bias, heads = fit.fit_discriminator(random, view, pool, augmented, 4 * len(augmented))
+        hidden, bias, heads = fit.fit_discriminator(random, view, pool, augmented, min(4 * len(augmented), _SUSPECTS))
         waves, phases, middle = fit.fit_waves(random, looked)
         span = np.maximum(pool.high - pool.low, 1e-9).astype(np.float32)
         nothing = np.zeros((2, KNOTS), np.float32)
@@ -209,7 +215,9 @@ class _Teacher:
         tails = {name: fit.fit_tail([found[:, at] for found in scores]) for at, name in enumerate(SCORES)}
         scorer = Scorer(replace(profile, tails=tails))
         means = np.max([scorer.streams(found).mean(axis=0) for found in scores], axis=0)
-        drifts = np.stack((_FAST * means, _SLOW * means)).astype(np.float32)
+        hardest = np.max([scorer.streams(found).mean(axis=0) for found in self._by_class(profile, pool)], axis=0)
+        drifts = np.stack((np.maximum(_FAST * means, _SLOW * hardest), _SLOW * np.maximum(means, hardest)))
+        drifts = drifts.astype(np.float32)
         return replace(profile, tails=tails, drifts=np.maximum(drifts, np.float32(0.05)))
 
     def limits(self, profile: Profile, pool: Pool) -> Profile:
@@ -220,7 +228,9 @@ class _Teacher:
         limits = np.maximum(_HEADROOM * found.max(axis=0), quantiles)
         counts = SCALES + 2
         limits[:counts] = np.ceil(limits[:counts]) + 2
+        limits[counts - 1] = max(_CHURN, limits[counts - 1])
         limits[counts:-1] += 1
+        limits[-1] = max(limits[-1], _HEADROOM * self._farthest(profile, pool))
         return replace(profile, limits=tuple(limits.tolist()))
 
     def validate(self, profile: Profile, pool: Pool) -> tuple[dict[str, int], dict[str, int], int, dict[str, int]]:
@@ -234,6 +244,22 @@ class _Teacher:
             for bit, detector in enumerate(DETECTORS):
                 by_detector[detector] += alarms >> bit & 1
         return dict.fromkeys(self._names, self._held_out), alarmed, hard, by_detector
+
+    def _by_class(self, profile: Profile, pool: Pool) -> list[Floats]:
+        """Return the scores of each class's rows, and of all: some clients ask about one class for ever."""
+        groups = [pool.rows[pool.labels == label] for label in np.unique(pool.labels)]
+        return [self._scores(profile, rows) for rows in [pool.rows, *groups] if len(rows) >= _LEAST_CLASS]
+
+    def _farthest(self, profile: Profile, pool: Pool) -> float:
+        """Return where the drift of such a client, or of a behaviour, ends."""
+        groups = [pool.rows[pool.labels == label] for label in np.unique(pool.labels)]
+        groups += [self._behave(name, pool, len(pool.rows)) for name in self._names]
+        ends = []
+        for rows in groups:
+            view = profile.view.whitened(profile.view.standardise(rows))
+            apart = np.cos(view @ profile.waves + profile.phases).mean(axis=0) - profile.middle
+            ends.append(float(apart @ apart) if len(rows) >= _LEAST_CLASS else 0.0)
+        return max(ends)
 
     def _behave(self, name: str, pool: Pool, length: int) -> Rows:
         return pool.fit(BEHAVIOURS[name](self._random, pool, length))
@@ -249,19 +275,20 @@ class _Teacher:
 
     def _session(self, profile: Profile, name: str, pool: Pool) -> tuple[int, npt.NDArray[np.float64]]:
         """Return the alarms of one benign session, and the greatest value of each statistic."""
-        rows = self._subject.rows(self._behave(name, pool, self._settings.length))
+        length = min(self._settings.length, len(pool.rows))  # an object asked twice, altered, would look like probing
+        rows = self._subject.rows(self._behave(name, pool, length))
         lens = Lens(profile, self._random.bytes(32))
         looks = lens.look(rows, self._subject.run(rows), self._squeezed(profile, rows))
-        watch, alarms = Watch(profile), 0
+        watch = Watch(profile)
         greatest = np.zeros(len(STATISTICS))
         for row in range(len(rows)):
             watch.see(looks, row)
             np.maximum(greatest, watch.values, out=greatest)
-            alarms |= watch.alarms()
+        watch.values[:] = greatest
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self._total)
-        return alarms, greatest
+        return watch.alarms(), greatest
 
 
 def _nearness(standard: Floats) -> tuple[float, tuple[int, ...]]:
