@@ -24,13 +24,15 @@ Tables = Mapping[str, Mapping[str, Any]]
 class ModelToSeal:
     """An ONNX model for the owner to seal.
 
-    review: entries that the owner sets in the drafted model manifest, such as labels or post-processing.
+    review: entries that the owner sets in the drafted model manifest, such as labels or post-processing.  parts:
+    further parts to seal, by name, such as a detector profile.
     """
 
     name: str
     onnx: bytes
     epoch: int = 1
     review: Mapping[str, Any] | None = None
+    parts: Mapping[str, bytes] | None = None
 
 
 class Preparation:
@@ -105,13 +107,23 @@ class Preparation:
         manifest.unlink(missing_ok=True)
         self.commands.run("model", "draft", graph, "--name", model.name, "-o", manifest)
         _review(manifest, model)
-        sealed = layout.sealed(name or model.name)
+        sealed, parts = layout.sealed(name or model.name), self._parts(model)
         self.commands.run(
             *("seal", graph, "--manifest", manifest, "--owner-key", layout.owner_key),
             *("--recipient", layout.broker / "broker.pub", "-o", sealed),
+            *(word for part in parts for word in ("--part", part)),
         )
         graph.unlink()  # from here on the model exists in sealed form alone
         return sealed
+
+    def _parts(self, model: ModelToSeal) -> list[str]:
+        """Write the model's further parts, and return them as the command wants them: NAME=FILE."""
+        words = []
+        for name, content in (model.parts or {}).items():
+            path = self.layout.home / f"{model.name}.{name}"
+            path.write_bytes(content)
+            words.append(f"{name}={path}")
+        return words
 
     def render_enclave(self) -> str:
         """Render the enclave's manifest for this owner and return the measurement in hex."""

@@ -107,7 +107,12 @@ def _manifest(path: Path) -> ModelManifest:
     except UnicodeDecodeError:
         raise ManifestError(ManifestCode.MANIFEST_INVALID, f"{path} is not UTF-8 text") from None
     with concerning(path, "correct the manifest; `strongroom model draft` writes one that fits"):
-        return ModelManifest.from_toml(text, owner=Signer.generate().public if "owner" not in text else None)
+        try:
+            return ModelManifest.from_toml(text, owner=Signer.generate().public)  # no owner is named before sealing
+        except ManifestError as error:
+            if error.code is not ManifestCode.SEALED_OWNER:
+                raise
+            return ModelManifest.from_toml(text)
 
 
 def _facts(profile: Profile, report: Report) -> dict[str, Any]:

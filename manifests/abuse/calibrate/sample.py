@@ -49,13 +49,11 @@ def read_sample(path: Path, tensor: TensorField) -> Sample:
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    with np.load(path, allow_pickle=False, mmap_mode=None) as file:
-        if not hasattr(file, "files"):
-            raise ValueError("one array, and no archive")
-        with zipfile.ZipFile(path) as archive:
-            size = sum(item.file_size for item in archive.infolist())
-        if size > MAX_SAMPLE:
-            raise _invalid(f"{path} unpacks to {size} bytes", f"at most {MAX_SAMPLE}")
+    with zipfile.ZipFile(path) as archive:
+        size = sum(item.file_size for item in archive.infolist())
+    if size > MAX_SAMPLE:
+        raise _invalid(f"{path} unpacks to {size} bytes", f"at most {MAX_SAMPLE}")
+    with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
