@@ -63,9 +63,14 @@ def squeeze(settings: Squeeze, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def hidden_units(hidden: Floats, bias: Floats, view: Floats) -> Floats:
     """Return the discriminator's hidden units [n, 512]; far rows are drawn in, so that none dominates."""
+    return activated(view @ hidden, bias, view)
+
+
+def activated(units: Floats, bias: Floats, view: Floats) -> Floats:
+    """Return hidden units from the products [n, 512] of the view with their weights, in place."""
     reach = 4 * math.sqrt(view.shape[1])
     lengths = np.sqrt(np.einsum("ij,ij->i", view, view))
-    units = (view * (reach / np.maximum(lengths, reach))[:, None]) @ hidden
+    units *= (reach / np.maximum(lengths, reach))[:, None]
     units += bias
     return np.asarray(np.maximum(units, 0, out=units), np.float32)
 
@@ -81,12 +86,21 @@ class Scorer:
         self._center_squares = np.einsum("ij,ij->i", profile.centers[:, : self._core], profile.centers[:, : self._core])
         self._knots = np.stack([profile.tails[name][0] for name in SCORES])
         self._heights = np.stack([profile.tails[name][1] for name in SCORES])
+        self._heads = np.ascontiguousarray(profile.heads[:-1])
         self._rows = np.arange(len(SCORES))
 
     def raw(
-        self, view: Floats, outputs: Outputs, labels: npt.NDArray[np.int64], squeezed: Outputs | None = None
+        self,
+        view: Floats,
+        outputs: Outputs,
+        labels: npt.NDArray[np.int64],
+        squeezed: Outputs | None = None,
+        products: Floats | None = None,
     ) -> Floats:
-        """Return the scores [n, 7] in the order of SCORES; those that the model's answers do not admit are zero."""
+        """Return the scores [n, 7] in the order of SCORES; those that the model's answers do not admit are zero.
+
+        products: the view times the discriminator's weights, where it is known; overwritten.
+        """
         profile = self._profile
         found = np.zeros((len(view), len(SCORES)), np.float32)
         core = view[:, : self._core]
@@ -99,7 +113,8 @@ class Scorer:
             found[:, 2] = margins(finite(outputs))
         if squeezed is not None:
             found[:, 3] = moved(outputs, squeezed, labels_only=profile.labels_only)
-        found[:, 4:] = hidden_units(profile.hidden, profile.bias, view) @ profile.heads[:-1]
+        products = view @ profile.hidden if products is None else products
+        found[:, 4:] = activated(products, profile.bias, view) @ self._heads
         found[:, 4:] += profile.heads[-1]
         return found
 

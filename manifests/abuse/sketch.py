@@ -52,15 +52,20 @@ class Sketcher:
 
     def __init__(self, key: bytes, features: int, radius: float) -> None:
         """Draw the secrets from `key`; `radius` is the distance at which three bits in ten differ."""
-        self._first = signs(key, b"first", features, WIDTH) / np.float32(math.sqrt(WIDTH))
+        self.first = signs(key, b"first", features, WIDTH) / np.float32(math.sqrt(WIDTH))
         self._second = signs(key, b"second", WIDTH, BITS) * np.float32(0.375 / radius)
         self._phases = _stream(key, b"phases", BITS).astype(np.float32) / np.float32(128)
         self._key = _stream(key, b"retries", _RETRY_KEY).tobytes()
 
     def codes(self, rows: Floats) -> Codes:
         """Return the codes [n, 4] of standardised rows [n, features]."""
-        cells = np.floor(rows @ self._first @ self._second + self._phases).astype(np.int32)
-        return np.packbits((cells & 1).astype(np.uint8), axis=1).view(np.uint64)
+        return self.codes_of(rows @ self.first)
+
+    def codes_of(self, projected: Floats) -> Codes:
+        """Return the codes [n, 4] of rows that were multiplied by `first`."""
+        cells = projected @ self._second
+        cells += self._phases
+        return np.packbits(np.floor(cells, out=cells).astype(np.int32) & 1, axis=1).view(np.uint64)
 
     def fingerprint(self, row: bytes) -> int:
         """Return 64 keyed bits of a row's exact bytes, by which a repetition is known; never zero."""

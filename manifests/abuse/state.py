@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from manifests.abuse.profile import CELLS, HEADS, STATISTICS, STREAMS, Profile
+from manifests.abuse.profile import CELLS, HEADS, STATISTICS, STREAMS, WAVES, Profile
 from manifests.abuse.scores import Outputs, Scorer, answers
-from manifests.abuse.sketch import SCALES, AnchorCounter, Codes, Sketcher
+from manifests.abuse.sketch import SCALES, WIDTH, AnchorCounter, Codes, Sketcher
 from manifests.abuse.view import Floats
 
 MEMORY = np.float32(1 / 512)
 """Weight of the newest query in the drift detector's running mean."""
+_KEPT = np.float32(1) - MEMORY
 CADENCE = 32
 """Queries between two looks at the slow statistics."""
 
@@ -62,20 +63,25 @@ class Lens:
         self._sketcher = Sketcher(key, profile.view.features, profile.radius)
         self._scorer = Scorer(profile)
         self._half_squares = np.einsum("ij,ij->i", profile.cells, profile.cells) / 2
+        self._inwards = np.ascontiguousarray(np.concatenate((self._sketcher.first, profile.view.basis), axis=1))
+        self._onwards = np.ascontiguousarray(np.concatenate((profile.cells.T, profile.waves, profile.hidden), axis=1))
 
     def look(self, rows: npt.NDArray[np.generic], outputs: Outputs, squeezed: Outputs | None = None) -> Looks:
         """Look at a client's rows [n, ...], the graph's answers [n, classes] or [n], and those to squeezed rows."""
         profile = self.profile
         with np.errstate(all="ignore"):
             standard = profile.view.standardise(rows)
-            view = profile.view.whitened(standard)
+            inside = standard @ self._inwards
+            view = profile.view.whitened_of(standard, inside[:, WIDTH:])
+            products = view @ self._onwards
             labels = answers(profile, outputs)
-            tails = self._scorer.streams(self._scorer.raw(view, outputs, labels, squeezed))
-            waves = np.cos(view @ profile.waves + profile.phases)
-            cells = (view @ profile.cells.T - self._half_squares).argmax(axis=1)
+            raw = self._scorer.raw(view, outputs, labels, squeezed, products[:, CELLS + WAVES :])
+            waves = np.cos(products[:, CELLS : CELLS + WAVES] + profile.phases)
+            cells = (products[:, :CELLS] - self._half_squares).argmax(axis=1)
         flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
         marks = tuple(self._sketcher.fingerprint(row.tobytes()) for row in flat)
-        return Looks(self._sketcher.codes(standard), marks, labels, tails, waves, cells)
+        codes = self._sketcher.codes_of(inside[:, :WIDTH])
+        return Looks(codes, marks, labels, self._scorer.streams(raw), waves, cells)
 
 
 class Watch:
@@ -111,12 +117,15 @@ class Watch:
         if not self._anchors.see(looks.codes[row], looks.marks[row], int(looks.labels[row])):
             return
         self.unique += 1
-        self._sums += looks.tails[row] - self._profile.drifts
-        np.maximum(self._sums, 0, out=self._sums)
-        self._mean += MEMORY * (looks.waves[row] - self._mean)
+        sums, mean = self._sums, self._mean
+        sums += looks.tails[row]
+        sums -= self._profile.drifts
+        np.maximum(sums, 0, out=sums)
+        mean *= _KEPT
+        mean += looks.waves[row] * MEMORY
         self._cells[looks.cells[row]] = True
         self.values[: SCALES + 2] = self._anchors.tops
-        self.values[SCALES + 2 : -1] = self._sums.ravel()
+        self.values[SCALES + 2 : -1] = sums.ravel()
         if self.unique % CADENCE == 0:
             apart = self._mean - self._profile.middle
             self.values[-1] = apart @ apart

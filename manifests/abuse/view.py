@@ -56,8 +56,11 @@ class View:
 
     def whitened(self, standard: Floats) -> Floats:
         """Return the view [n, b + 1] of standardised rows [n, d]: the core, the residual, and the other dimensions."""
+        return self.whitened_of(standard, standard @ self.basis)
+
+    def whitened_of(self, standard: Floats, inside: Floats) -> Floats:
+        """Return the view of standardised rows whose coordinates are known."""
         core = self.core
-        inside = standard @ self.basis
         view = np.empty((len(standard), self.width), np.float32)
         white = inside @ self.whiten
         view[:, :core] = white[:, :core]

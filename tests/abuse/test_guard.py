@@ -148,7 +148,8 @@ def test_the_pool_goes_no_further_than_the_policy_says() -> None:
 
 def test_nobody_gets_rid_of_a_state_by_having_it_pushed_out() -> None:
     asker = Asker(ladder=(Rung(Action.REFUSE),), identities=4)
-    asker.each(MALLORY, kit.strange(1, 3))
+    asker.each(MALLORY, kit.strange(1, 2))
+    assert not asker.guard._known[MALLORY].latched
     suspicion = asker.guard._known[MALLORY].watch.values.max()
     for number in range(8):
         asker.each(number.to_bytes(32, "big"), kit.benign("iid", number, 2))
