@@ -102,7 +102,7 @@ def rewrap(*, key: Path, passphrase_file: Path | None, as_json: bool, **words: A
 
 @click.group()
 def model() -> None:
-    """Describe ONNX models before they are sealed, and calibrate what watches over them."""
+    """Describe ONNX models before they are sealed."""
 
 
 model.add_command(calibrate_command)

@@ -42,7 +42,8 @@ def finite(outputs: Outputs) -> Floats:
 
 def margins(scores: Floats) -> Floats:
     """Return minus the logarithm of the gap between the two best scores [n, k]: greater is closer to a boundary."""
-    best = np.partition(scores, -2, axis=1)
+    best = scores.copy()
+    best.partition(best.shape[1] - 2, axis=1)
     return np.asarray(-np.log(np.maximum(best[:, -1] - best[:, -2], np.float32(1e-7))), np.float32)
 
 
@@ -107,7 +108,7 @@ class Scorer:
         distances = core @ self._centers
         distances += self._center_squares
         distances += np.einsum("ij,ij->i", core, core)[:, None]
-        found[:, 0] = distances.min(axis=1)
+        found[:, 0] = np.minimum.reduce(distances, axis=1)
         found[:, 1] = distances[np.arange(len(view)), labels]
         if not profile.labels_only:
             found[:, 2] = margins(finite(outputs))
@@ -120,14 +121,14 @@ class Scorer:
 
     def streams(self, raw: Floats) -> Floats:
         """Return the tails [n, 6] of scores [n, 7], in the order of STREAMS."""
-        places = np.maximum((raw[:, :, None] >= self._knots).sum(axis=2) - 1, 0)
-        tails = self._heights[self._rows, places]
-        found = tails[:, _STREAM_OF]
-        found[:, _STATELESS] = np.maximum(tails[:, 1:4].max(axis=1) - _BONFERRONI, 0)
+        places = np.add.reduce(raw[:, :, None] >= self._knots, axis=2, dtype=np.intp)
+        tails = self._heights[self._rows, np.maximum(places, 1, out=places) - 1]
+        found = tails.take(_STREAM_OF, axis=1)
+        found[:, _STATELESS] = np.maximum(np.maximum.reduce(tails[:, 1:4], axis=1) - _BONFERRONI, 0)
         return np.asarray(found, np.float32)
 
 
-_STREAM_OF = [SCORES.index(name) if name in SCORES else 0 for name in STREAMS]
+_STREAM_OF = np.array([SCORES.index(name) if name in SCORES else 0 for name in STREAMS])
 _STATELESS = STREAMS.index("stateless")
 _BONFERRONI = np.float32(math.log10(3))
 """Own, margin and squeeze are three tests at once."""

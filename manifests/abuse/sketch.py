@@ -110,7 +110,7 @@ class AnchorCounter:
 
     def see(self, code: Codes, mark: int, label: int) -> bool:
         """Take one query: its code, its fingerprint and the predicted class; tell whether it is new."""
-        if (self._prints == mark).any():
+        if np.count_nonzero(self._prints == mark):
             return False
         bits = np.bitwise_count(self._codes ^ code[:, None])
         far = np.add.reduce(bits, axis=0, dtype=np.uint16) + self._absent
