@@ -12,6 +12,7 @@ from manifests.errors import ErrorCode
 PAGE = Path(__file__).with_name("codes.md")
 MODULES = (
     "manifests.errors",
+    "manifests.abuse.errors",
     "manifests.gramine.errors",
     "attestation.broker.errors",
     "attestation.client.errors",

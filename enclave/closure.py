@@ -11,8 +11,10 @@ import importlib.machinery
 import sys
 from base64 import b64decode
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from enclave.log import Event, log
 from manifests import steps
@@ -84,6 +86,7 @@ def warm_up(components: Sequence[str] = ()) -> None:
     _check_values()
     for component in load_components(components).values():
         component.rehearse()
+    _rehearse_guard(y)
     _rehearse()
 
 
@@ -102,6 +105,20 @@ def _check_values() -> None:
             check(np.array(values, field.dtype))
     for check in compile_values(text):
         check(np.array(["a"], object))
+
+
+def _rehearse_guard(scores: Any) -> None:
+    """Show the abuse guard a request."""
+    from enclave.abuse import Guard
+    from manifests.abuse.policy import AbusePolicy
+    from manifests.abuse.profile import Profile, blank
+
+    manifest = replace(_warm_up_manifest(), post=(), abuse=AbusePolicy())
+    profile = replace(blank(2, 2), input="x", output="y")
+    guard = Guard.load(manifest, {"profile": Profile.encode(profile)}, memoryview(bytes(32)), bytes(64))
+    if guard is not None:
+        seen = guard.observe(b"", {"x": scores})
+        guard.settle(seen, {"y": scores}, {"y": scores}, {"y": scores})
 
 
 def _rehearse() -> None:

@@ -58,6 +58,10 @@ class EnclaveCode(ErrorCode):
         Fault.REFUSED,
         "the client has had all the answers that the model's privacy budget allows it",
     )
+    # Abuse.
+    ABUSE_SLOWED = "abuse-slowed", Fault.REFUSED, "the model's detectors have slowed this client down; try later"
+    ABUSE_REFUSED = "abuse-refused", Fault.REFUSED, "the model's detectors have spoken: this client is not answered"
+    ABUSE_REVOKED = "abuse-revoked", Fault.REFUSED, "the model's detectors have shut this client out for good"
     # Requests for inference.
     TENSOR_NAME = "tensor-name", Fault.MALFORMED, "an input is missing, or is none of the model's"
     TENSOR_DTYPE = "tensor-dtype", Fault.MALFORMED, "an input has another element type than the model's"

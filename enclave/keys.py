@@ -15,13 +15,17 @@ BOOT_ID_SIZE = 16
 
 @dataclass(frozen=True)
 class EnclaveKeys:
-    """Receipt key (Ed25519) and HPKE key (X-Wing) of one boot, and the boot's random id of 16 bytes."""
+    """Receipt key (Ed25519) and HPKE key (X-Wing) of one boot, the boot's random id of 16 bytes, and a secret of 32.
+
+    The secret is for what nobody outside is to foresee, such as the projections of the abuse detectors.
+    """
 
     receipt_public: bytes
     hpke_public: bytes
     boot_id: bytes
     receipt_seed: Secret = field(repr=False)
     hpke_seed: Secret = field(repr=False)
+    boot_secret: Secret = field(repr=False)
 
     @classmethod
     def generate(cls, arena: Arena) -> EnclaveKeys:
@@ -29,7 +33,8 @@ class EnclaveKeys:
         receipt_seed = arena.store(os.urandom(32))
         receipt_public, _ = crypto_sign_seed_keypair(bytes(receipt_seed.view))
         hpke = RecipientKey.generate()
-        return cls(receipt_public, hpke.public, os.urandom(BOOT_ID_SIZE), receipt_seed, arena.store(hpke.to_bytes()))
+        boot_id, hpke_seed = os.urandom(BOOT_ID_SIZE), arena.store(hpke.to_bytes())
+        return cls(receipt_public, hpke.public, boot_id, receipt_seed, hpke_seed, arena.store(os.urandom(32)))
 
     def sign(self, message: bytes) -> bytes:
         """Return the receipt key's Ed25519 signature, 64 bytes, of what is a receipt.

@@ -33,6 +33,8 @@ class Event(StrEnum):
     HEARTBEAT = "heartbeat"
     REVOKED = "revoked"
     STUCK = "stuck"
+    ABUSE = "abuse"
+    """An identity went up the ladder of a model's policy."""
     DEFECT = "defect"
     IMPORT_REFUSED = "import-refused"
     STOPPING = "stopping"

@@ -16,6 +16,7 @@ import onnxruntime as ort
 
 from attestation.types import Grant
 from attestation.wire.messages import Body
+from enclave.abuse import Guard
 from enclave.components import Component, Step
 from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
@@ -71,6 +72,7 @@ class LoadedModel:
     privacy: Accountant | None = None
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
+    guard: Guard | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -97,7 +99,7 @@ class LoadedModel:
             self.privacy.spend(principal)
         self.lease.spend()
         try:
-            outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
+            outputs = self._outputs(principal, inputs)
         except MemoryError:
             raise EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY) from None
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
@@ -106,6 +108,21 @@ class LoadedModel:
             limit = self.manifest.limits.max_response_bytes
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, f"an answer must have at most {limit} bytes")
         return outputs
+
+    def _outputs(self, principal: bytes, inputs: Tensors) -> Tensors:
+        if self.guard is None:
+            return run_steps(self.post, self._graph(inputs))
+        return self._watched(self.guard, principal, inputs)
+
+    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors) -> Tensors:
+        """Answer under the eyes of the detectors; what they do costs the same whether they are alarmed or not."""
+        seen = guard.observe(principal, inputs)
+        raw = self._graph(inputs)
+        squeezed = None if seen.squeezed is None else self._graph(seen.squeezed)
+        return guard.settle(seen, raw, run_steps(self.post, raw), squeezed)
+
+    def _graph(self, inputs: Tensors) -> Tensors:
+        return self._run(run_steps(self.pre, inputs))
 
     def _run(self, inputs: Tensors) -> Tensors:
         with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000, self.owner, self.digest) as run:
@@ -132,14 +149,16 @@ class ModelLoader:
     def __init__(
         self,
         limits: Limits,
+        secret: memoryview,
         stuck: Callable[[Run], None],
         metrics: Metrics,
         components: Mapping[str, Component] | None = None,
     ) -> None:
         """Load under the settings' limits, with these optional components for the models' steps.
 
-        stuck: is told of runs that cannot be stopped.
+        secret: the boot's own, of 32 bytes.  stuck: is told of runs that cannot be stopped.
         """
+        self._secret = secret
         self._metrics = metrics
         self._limits = limits
         self._components = components or {}
@@ -160,14 +179,14 @@ class ModelLoader:
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
-                session, pre = self._open(reader, grant, manifest)
+                session, pre, guard = self._open(reader, grant, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
         return LoadedModel(
             digest=reader.digest,
             manifest=manifest,
-            size=reader.core.plaintext_size,
+            size=reader.core.plaintext_size + (0 if guard is None else guard.most_bytes),
             lease=Lease(grant.lease),
             plan=RequestPlan.compile(manifest),
             outputs=tuple(output.name for output in manifest.outputs),
@@ -178,6 +197,7 @@ class ModelLoader:
             pre=pre,
             privacy=accountant(manifest.post),
             post=compile_post(manifest, self._components),
+            guard=guard,
         )
 
     def stop(self) -> None:
@@ -192,21 +212,26 @@ class ModelLoader:
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
 
-    def _open(self, reader: SealedReader, grant: Grant, manifest: ModelManifest) -> tuple[Any, tuple[Step, ...]]:
-        """Decrypt the parts, give graph and external data to the runtime, and what steps name to the steps.
+    def _open(
+        self, reader: SealedReader, grant: Grant, manifest: ModelManifest
+    ) -> tuple[Any, tuple[Step, ...], Guard | None]:
+        """Decrypt the parts, give graph and external data to the runtime, and what the manifest names to its users.
 
-        Both copy what they keep.  A part that a step names is none of the graph's external data, whatever that says.
-        The runtime computes what is constant in a graph then and there, and nothing stops it: that can be stuck, too.
+        Each copies what it keeps.  A part that the manifest names is none of the graph's external data, whatever that
+        says.  The runtime computes what is constant in a graph then and there, and nothing stops it: that can be stuck.
         """
         check_components(manifest, self._components)
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
         own = manifest.own_parts() - {GRAPH_PART}
         try:
-            pre = compile_pre(manifest, self._components, {name: parts[name] for name in own & parts.keys()})
+            named = {name: parts[name] for name in own & parts.keys()}
+            pre = compile_pre(manifest, self._components, named)
+            own_bytes = {name: bytes(part) for name, part in named.items()}
+            guard = Guard.load(manifest, own_bytes, self._secret, reader.digest)
             graph = {name: data for name, data in parts.items() if name not in own}
             memory = [bound for bound in (manifest.limits.max_memory_bytes, self._limits.run_memory) if bound]
             with self._watchdog.limit(LOAD_SECONDS, grant.owner, grant.model):
-                return open_session(graph, self._limits.intra_op_threads, min(memory, default=0)), pre
+                return open_session(graph, self._limits.intra_op_threads, min(memory, default=0)), pre, guard
         finally:
             for part in parts.values():
                 wipe(part)

@@ -61,7 +61,9 @@ class Service:
         self.crowd: Callable[[bytes], float | None] = lambda _client: None
         """Gives the seconds after which a client would find fewer of its requests waiting; the server sets it."""
         self.metrics = Metrics(settings.limits.telemetry_window)
-        self.loader = ModelLoader(settings.limits, self._on_stuck, self.metrics, load_components(settings.components))
+        components = load_components(settings.components)
+        secret = self.keys.boot_secret.view
+        self.loader = ModelLoader(settings.limits, secret, self._on_stuck, self.metrics, components)
         self.abandon: Callable[[int], None] = lambda _thread: None
         """Takes a stuck thread's session out of its hands, and tells the host; the server sets it."""
         self.control = Provisioner(
@@ -145,7 +147,16 @@ class Service:
             "requests": self.requests,
             "tickets": len(self.tickets),
             "stuck": self.condemned.runs,
+            **self._abuse(),
         }
+
+    def _abuse(self) -> dict[str, int]:
+        """Return the coarse counters of all models that are watched, the greatest of each."""
+        found: dict[str, int] = {}
+        for model in self.owners.models():
+            for name, count in ({} if model.guard is None else model.guard.counts()).items():
+                found[name] = max(count, found.get(name, 0))
+        return found
 
     def stop(self) -> None:
         """End the helpers' threads."""

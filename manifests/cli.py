@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from manifests import draft, keyfile
+from manifests.abuse.cli import calibrate_command
 from manifests.command import Command, Group
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, exists, read_bounded, write_atomically
@@ -106,6 +107,9 @@ def rewrap(*, key: Path, passphrase_file: Path | None, as_json: bool, **words: A
 @click.group(cls=Group)
 def model() -> None:
     """Describe ONNX models before they are sealed."""
+
+
+model.add_command(calibrate_command)
 
 
 @model.command("draft")

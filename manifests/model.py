@@ -15,6 +15,7 @@ from typing import Any
 import tomli_w
 
 from manifests import canonical, fields, signing
+from manifests.abuse.policy import AbusePolicy
 from manifests.errors import ManifestCode, ManifestError
 from manifests.receipts import Receipts
 from manifests.steps import ComponentStep, PostStep, PreStep, invalid, part_names, post_step, pre_step, step_to_map
@@ -34,10 +35,10 @@ MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
 _REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
-_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "receipts")
+_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "receipts", "abuse")
 _TOML_ORDER = (
     *("name", "version", "epoch", "owner", "receipts", "labels", "axes"),
-    *("inputs", "outputs", "limits", "pre", "post"),
+    *("inputs", "outputs", "limits", "abuse", "pre", "post"),
 )
 """Scalars come before tables, or TOML would put them into one."""
 
@@ -98,6 +99,8 @@ class ModelManifest:
     pre: tuple[PreStep, ...] = ()
     post: tuple[PostStep, ...] = ()
     receipts: Receipts = Receipts.ON_REQUEST
+    abuse: AbusePolicy | None = None
+    """What follows when detectors speak; None: nothing is watched."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -125,7 +128,7 @@ class ModelManifest:
 
     def own_parts(self) -> frozenset[str]:
         """Return the names of the sealed parts that are this manifest's, and none of the graph's external data."""
-        return part_names(self.pre)
+        return part_names(self.pre) | (frozenset() if self.abuse is None else frozenset({self.abuse.profile}))
 
     def _after(self, tensors: Iterable[TensorField], steps: Iterable[PreStep | PostStep]) -> tuple[TensorField, ...]:
         tensors_now = {tensor.name: tensor for tensor in tensors}
@@ -178,7 +181,7 @@ class ModelManifest:
 
     def to_map(self) -> dict[str, Any]:
         """Return the tables of the manifest."""
-        return {
+        table = {
             "format": _FORMAT,
             "name": self.name,
             "version": self.version,
@@ -193,6 +196,7 @@ class ModelManifest:
             "post": [step_to_map(step) for step in self.post],
             **self.receipts.to_map(),
         }
+        return table if self.abuse is None else table | {"abuse": self.abuse.to_map()}
 
     @classmethod
     def from_map(cls, value: object) -> ModelManifest:
@@ -212,6 +216,7 @@ class ModelManifest:
             inputs=_tensors(table["inputs"], axes, is_input=True),
             outputs=_tensors(table["outputs"], axes, is_input=False),
             limits=Limits.from_map(table.get("limits", {})),
+            abuse=AbusePolicy.from_map(table["abuse"]) if "abuse" in table else None,
             labels=_labels(table.get("labels", [])),
             pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),

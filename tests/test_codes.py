@@ -104,6 +104,7 @@ def error_for(code: ErrorCode) -> StrongroomError:
 
 OWN_REMEDIES = {
     "manifests.errors",
+    "manifests.abuse.errors",
     "manifests.gramine.errors",
     "attestation.broker.errors",
     "attestation.client.errors",

@@ -13,7 +13,6 @@ from typing import Protocol, TypeAlias
 
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Tensors
-
 from manifests.steps import ComponentStep
 
 Step: TypeAlias = Callable[[Tensors], Tensors]

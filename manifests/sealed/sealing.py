@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manifests import draft
+from manifests.abuse.sealing import check_sealed_profile
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, read_bounded, require_free
 from manifests.model import MAX_MANIFEST, ModelManifest
@@ -77,6 +78,7 @@ def seal(
     elif (name, version, epoch) != (None, None, None):
         raise ManifestError(ManifestCode.MANIFEST_INVALID, "name, version and epoch stand in the manifest already")
     _check(manifest, source.graph, signer)
+    check_sealed_profile(manifest, extra_parts or {})
     return write_sealed(
         Path(destination),
         list(_parts(manifest, source, extra_parts or {})),

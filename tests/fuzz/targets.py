@@ -61,6 +61,8 @@ from attestation.wire.records import RecordReader, RecordWriter, padded_room
 from attestation.wire.session import ClientSession, ServerSession
 from attestation.wrapping import unwrap
 from manifests import canonical
+from manifests.abuse.errors import AbuseError
+from manifests.abuse.profile import Profile, blank
 from manifests.errors import ManifestError
 from manifests.model import ModelManifest
 from manifests.sealed.core import Core
@@ -432,6 +434,8 @@ TARGETS: Final = (
     Target("model-manifest", ModelManifest.decode, _manifests, (ManifestError,), remade=lambda value: value.encode()),
     Target("model-manifest-toml", lambda data: ModelManifest.from_toml(_text(data)),
            _manifest_texts, (ManifestError,)),
+    Target("detector-profile", Profile.decode, lambda: [blank(2, 2).encode(), blank(5, 3).encode()],
+           (AbuseError, ManifestError), remade=lambda profile: profile.encode()),
     *targets_collateral.TARGETS,
     *targets_attesters.TARGETS,
     *targets_receipts.TARGETS,

@@ -1,0 +1,1 @@
+"""How good are the abuse detectors?  Benign sessions and attacks replayed through them, and tables of the outcome."""

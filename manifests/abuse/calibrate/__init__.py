@@ -1,0 +1,1 @@
+"""What an owner learns of its benign traffic: the profile that arms the detectors, with its false positive rate."""

@@ -1,0 +1,169 @@
+"""`strongroom model calibrate`: from an owner's benign data to a detector profile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from manifests.errors import ManifestCode, ManifestError
+from manifests.files import concerning, read_bounded, require_free, write_atomically
+from manifests.model import MAX_MANIFEST, ModelManifest
+from manifests.show import print_facts
+from manifests.signing import Signer
+
+if TYPE_CHECKING:
+    from manifests.abuse.calibrate.learn import Report, Settings
+    from manifests.abuse.profile import Profile
+
+_FILE = click.Path(path_type=Path, readable=False)
+
+
+@click.command("calibrate")
+@click.argument("sample", type=_FILE)
+@click.option("--model", "model_file", type=_FILE, required=True, help="The ONNX model.")
+@click.option("--manifest", type=_FILE, required=True, help="Its model manifest in TOML.")
+@click.option("-o", "--output", type=_FILE, required=True, help="The profile to write.")
+@click.option("--fpr", type=click.FloatRange(1e-6, 0.5), default=0.001, show_default=True, help="False positive rate.")
+@click.option("--behaviours", default="", metavar="NAME,...", help="Benign behaviours to simulate; by default all.")
+@click.option("--answer", metavar="NAME", help="The graph's output to watch, where there are several.")
+@click.option("--image/--table", "is_image", default=None, help="What a row is; by default its shape tells.")
+@click.option("--width", type=click.IntRange(1, 64), default=32, show_default=True, help="Dimensions to look in.")
+@click.option("--levels", type=click.IntRange(0, 255), default=0, help="Squeeze inputs to so many steps; 0: do not.")
+@click.option("--sessions", type=click.IntRange(10, 10000), default=120, show_default=True, help="Of each behaviour.")
+@click.option("--queries", type=click.IntRange(32, 10000), default=300, show_default=True, help="Of a session.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Makes the profile reproducible.")
+@click.option("--force", is_flag=True, help="Replace the profile that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def calibrate_command(
+    *, sample: Path, model_file: Path, manifest: Path, output: Path, force: bool, as_json: bool, **words: Any
+) -> None:
+    """Learn from benign data (.npz) what is usual, and write a profile that arms the abuse detectors.
+
+    SAMPLE holds an array of rows under the name of the model's input.  Rows that belong together may be numbered in a
+    further array, `objects` or `sessions`.  Seal the profile with the model: --part profile=FILE, and a table
+    `[abuse]` in the manifest.
+    """
+    from manifests.abuse.calibrate.learners import LEARNERS
+    from manifests.abuse.calibrate.runner import subject_of
+    from manifests.abuse.calibrate.sample import read_sample
+    from manifests.abuse.fitting import watched_input
+
+    require_free(output, overwrite=force)
+    described = _manifest(manifest)
+    with concerning(manifest):
+        subject = subject_of(model_file, described, words.pop("answer"))
+        tensor = watched_input(described)
+    data = read_sample(sample, tensor)
+    with _progress(hidden=as_json) as progress:
+        from manifests.abuse.calibrate.learn import learn
+
+        profile, report = learn(data.rows, data.groups, subject, _settings(len(tensor.shape) > 2, **words), progress)
+    learned = {name: value for learner in LEARNERS for name, value in learner(described, sample, data).items()}
+    encoded = profile.encode()
+    write_atomically(output, encoded, replace=force)
+    facts = _facts(profile, report) | {"profile": str(output), "size": len(encoded)} | learned
+    _show(facts, as_json=as_json)
+
+
+def _settings(
+    looks_like_image: bool,
+    *,
+    fpr: float,
+    behaviours: str,
+    is_image: bool | None,
+    width: int,
+    levels: int,
+    sessions: int,
+    queries: int,
+    seed: int,
+) -> Settings:
+    from manifests.abuse.calibrate.behaviours import BEHAVIOURS
+    from manifests.abuse.calibrate.learn import Settings
+
+    names = tuple(filter(None, behaviours.split(",")))
+    if unknown := [name for name in names if name not in BEHAVIOURS]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(BEHAVIOURS)}", param_hint="--behaviours")
+    return Settings(
+        rate=fpr,
+        seed=seed,
+        width=width,
+        behaviours=names,
+        sessions=sessions,
+        length=queries,
+        levels=levels,
+        is_image=looks_like_image if is_image is None else is_image,
+    )
+
+
+def _manifest(path: Path) -> ModelManifest:
+    try:
+        text = read_bounded(path, MAX_MANIFEST).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ManifestError(ManifestCode.MANIFEST_INVALID, f"{path} is not UTF-8 text") from None
+    with concerning(path, "correct the manifest; `strongroom model draft` writes one that fits"):
+        try:
+            return ModelManifest.from_toml(text, owner=Signer.generate().public)  # no owner is named before sealing
+        except ManifestError as error:
+            if error.code is not ManifestCode.SEALED_OWNER:
+                raise
+            return ModelManifest.from_toml(text)
+
+
+def _facts(profile: Profile, report: Report) -> dict[str, Any]:
+    from manifests.abuse.profile import STATISTICS
+    from manifests.abuse.state import Watch
+
+    low, high = report.interval
+    return {
+        "rows": dict(zip(("reference", "calibration", "validation"), report.splits, strict=True)),
+        "features": profile.view.features,
+        "false_positive_rate": {
+            "asked": profile.rate,
+            "sessions": sum(report.sessions.values()),
+            "alarmed": sum(report.alarmed.values()),
+            "two_detectors": report.hard,
+            "interval_95": [low, high],
+            "by_behaviour": report.alarmed,
+            "by_detector": report.by_detector,
+        },
+        "limits": dict(zip(STATISTICS, profile.limits, strict=True)),
+        "bytes_per_identity": Watch(profile).nbytes,
+    }
+
+
+def _show(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    rate = facts["false_positive_rate"]
+    low, high = rate["interval_95"]
+    print_facts(
+        {
+            **{name: value for name, value in facts.items() if not isinstance(value, dict)},
+            "rows": ", ".join(f"{count} {name}" for name, count in facts["rows"].items()),
+            "false alarms": f"{rate['alarmed']} of {rate['sessions']} held-out sessions "
+            f"({low:.2%} to {high:.2%}, with 95 % confidence)",
+            "by two detectors": f"{rate['two_detectors']} of them",
+        }
+    )
+
+
+@contextlib.contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on standard error while sessions are simulated, where a person is watching."""
+    if hidden or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Simulating benign sessions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("calibrate", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

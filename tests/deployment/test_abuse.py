@@ -1,0 +1,116 @@
+"""Theft through the whole service: calibrated and sealed by commands, refused by the enclave, unseen by others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attestation.client import RemoteError
+from evaluation.demo.deployment import Deployment, temporary_home
+from evaluation.demo.preparation import ModelToSeal
+from evaluation.demo.processes import Commands
+from manifests.keyfile import read_key_file, read_passphrase
+from manifests.signing import Signer
+from tests.abuse import kit
+
+pytestmark = pytest.mark.xdist_group("deployment")
+
+LADDER = [
+    {"action": "log"},
+    {"action": "fewer_digits"},
+    {"action": "label_only", "after": 1},
+    {"action": "refuse", "detectors": 2, "after": 2},
+    {"action": "revoke", "detectors": 2, "after": 4},
+]
+
+
+def calibrate(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """Do what an owner does: record benign rows, and learn from them; return the profile, and what was said of it."""
+    model, manifest, sample, profile = (folder / name for name in ("m.onnx", "m.toml", "benign.npz", "m.profile"))
+    model.write_bytes(kit.onnx_bytes())
+    np.savez(sample, x=kit.world()[:1200].astype(np.float32))
+    passphrase = folder / "passphrase"
+    passphrase.write_text("a passphrase")
+    commands = Commands(passphrase, lambda _words: None)
+    commands.run("model", "draft", model, "--name", "small", "-o", manifest)
+    words = ("model", "calibrate", sample, "--model", model, "--manifest", manifest, "-o", profile)
+    told = commands.json(*words, "--width", "12", "--sessions", "10", "--fpr", "0.01")
+    return profile.read_bytes(), dict(told)
+
+
+class Service:
+    def __init__(self, deployment: Deployment, told: dict[str, Any]) -> None:
+        self.deployment, self.told = deployment, told
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """Make a client's key and have the broker name it; return what its sessions connect with."""
+        layout, commands = self.deployment.layout, self.deployment.commands
+        key, document = layout.home / f"{name}.key", layout.home / f"{name}.credential"
+        commands.run("owner", "client", "--key", key)
+        card = key.with_suffix(".pub")
+        commands.run("broker", "credential", "--home", layout.broker, "--client", card, "--name", name, "-o", document)
+        seed = read_key_file(key, "client", read_passphrase(layout.passphrase))
+        return {"key": Signer.from_seed(seed), "credential": document.read_bytes()}
+
+    def each(self, rows: np.ndarray, **identity: Any) -> list[str]:
+        """Ask row by row in one session; return the outputs' names, or the code of the refusal."""
+        found = []
+        with self.deployment.session(**identity) as session:
+            for row in rows:
+                try:
+                    found.append("/".join(session.infer("small", {"x": row[None]})))
+                except RemoteError as error:
+                    found.append(error.remote_code)
+        return found
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    profile, told = calibrate(tmp_path_factory.mktemp("owner"))
+    model = ModelToSeal("small", kit.onnx_bytes(), review={"abuse": {"ladder": LADDER}}, parts={"profile": profile})
+    with temporary_home() as home, Deployment(home, [model]) as running:
+        yield Service(running, told)
+
+
+def test_calibration_tells_the_false_positive_rate_on_what_it_held_out(service: Service) -> None:
+    rate = service.told["false_positive_rate"]
+    assert rate["sessions"] == 7 * 4
+    low, high = rate["interval_95"]
+    assert low <= rate["alarmed"] / rate["sessions"] <= high
+    assert service.told["bytes_per_identity"] <= 40 * 1024
+    assert service.told["rows"] == {"reference": 480, "calibration": 480, "validation": 240}
+
+
+def test_a_thief_goes_up_the_ladder_and_reconnecting_does_not_help(service: Service) -> None:
+    thief, honest = service.identity("thief"), service.identity("honest")
+    answers = service.each(kit.strange(1, 100), **thief)
+    assert list(dict.fromkeys(answers)) == ["y", "label", "abuse-refused"]
+    assert answers.index("label") <= 80
+    assert set(service.each(kit.benign("iid", 1, 5), **thief)) == {"abuse-refused"}
+    assert set(service.each(kit.strange(2, 80), **thief)) == {"abuse-refused", "abuse-revoked"}
+    assert set(service.each(kit.benign("iid", 2, 40), **honest)) == {"y"}
+    with service.deployment.session(**honest) as session:
+        rows = kit.benign("iid", 3, 16)
+        assert np.allclose(session.infer("small", {"x": rows})["y"], kit.run(rows), atol=1e-5)
+    log = service.deployment.layout.log("host").read_text()
+    told = [line for line in log.splitlines() if '"abuse"' in line]
+    assert told
+    assert all(str(thief["key"].public.hex()) not in line for line in told)
+
+
+def test_whoever_probes_one_point_is_noticed_too(service: Service) -> None:
+    prober = service.identity("prober")
+    answers = service.each(kit.probing(5, 110), **prober)
+    assert "label" in answers
+
+
+def test_all_who_are_anonymous_share_one_identity(service: Service) -> None:
+    for seed in range(5):
+        service.each(kit.strange(seed, 30))
+    assert set(service.each(kit.benign("iid", 1, 3))) <= {"abuse-refused", "abuse-revoked"}
+    assert json.dumps(service.told)
