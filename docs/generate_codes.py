@@ -13,6 +13,7 @@ PAGE = Path(__file__).with_name("codes.md")
 MODULES = (
     "manifests.errors",
     "manifests.gramine.errors",
+    "manifests.onnx.errors",
     "attestation.broker.errors",
     "attestation.client.errors",
     "attestation.errors",

@@ -22,6 +22,7 @@ from enclave.process import Step, compile_post, compile_pre, run_steps
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
 from manifests.model import ModelManifest
+from manifests.onnx.check import require_model
 from manifests.sealed.core import GRAPH_PART, Core
 from manifests.sealed.reader import SealedReader
 from manifests.sealed.source import ByteSource
@@ -108,7 +109,8 @@ class ModelLoader:
     def load(self, source: ByteSource, grant: Grant, dek: memoryview, loaded: list[LoadedModel]) -> LoadedModel:
         """Open the sealed model that a grant names and load it, next to those that are `loaded`.
 
-        Raises ManifestError for sealed bytes that are not the owner's, and EnclaveError `grant-other-model`,
+        Raises ManifestError for sealed bytes that are not the owner's, OnnxError with the code of the first check that
+        the model fails, and EnclaveError `grant-other-model`,
         `provision-limit` or `model-unusable`.
         """
         with self._lock:
@@ -119,7 +121,7 @@ class ModelLoader:
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
-                session = self._open_session(reader)
+                session = self._open_session(reader, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -148,14 +150,22 @@ class ModelLoader:
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
 
-    def _open_session(self, reader: SealedReader) -> Any:
-        """Decrypt the graph and its external data, and give them to the runtime, which copies what it keeps."""
+    def _open_session(self, reader: SealedReader, manifest: ModelManifest) -> Any:
+        """Decrypt the graph and its external data, check them, and give them to the runtime, which copies them."""
         parts = {part.name: reader.read_part(index) for index, part in enumerate(reader.core.parts) if index}
         try:
+            check_parts(parts, manifest)
             return open_session(parts, self._limits.intra_op_threads)
         finally:
             for part in parts.values():
                 wipe(part)
+
+
+def check_parts(parts: dict[str, bytearray], manifest: ModelManifest) -> None:
+    """Check a graph before the runtime sees it; raises OnnxError without a word of the model's own."""
+    if GRAPH_PART in parts:
+        sizes = {name: len(data) for name, data in parts.items() if name != GRAPH_PART}
+        require_model(parts[GRAPH_PART], manifest, sizes, named=False)
 
 
 def open_session(parts: dict[str, bytearray], threads: int) -> Any:

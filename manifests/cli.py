@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from manifests import draft, keyfile
+from manifests.check_cli import check_command
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, exists, read_bounded, write_atomically
 from manifests.model import MAX_MANIFEST, ModelManifest
@@ -101,7 +102,7 @@ def rewrap(*, key: Path, passphrase_file: Path | None, as_json: bool, **words: A
 
 @click.group()
 def model() -> None:
-    """Describe ONNX models before they are sealed."""
+    """Describe and check ONNX models before they are sealed."""
 
 
 @model.command("draft")
@@ -128,6 +129,9 @@ def draft_command(model_file: Path, name: str | None, output: Path | None, as_js
         click.echo(text, nl=False)
     else:
         click.echo(f"Wrote {output}. Review it, then seal the model with it.")
+
+
+model.add_command(check_command)
 
 
 @click.group()

@@ -16,6 +16,7 @@ import tomli_w
 
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestCode, ManifestError
+from manifests.onnx.permits import GraphPermits, read_permits
 from manifests.steps import PostStep, PreStep, invalid, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, read_axes, read_tensor
 
@@ -32,7 +33,7 @@ MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
 _REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
-_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post")
+_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "graph")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class ModelManifest:
     labels: tuple[str, ...] = ()
     pre: tuple[PreStep, ...] = ()
     post: tuple[PostStep, ...] = ()
+    graph: GraphPermits | None = None
+    """What the graph may do beyond what every model may; None: nothing."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -127,7 +130,7 @@ class ModelManifest:
         """Return the text that reads back as this manifest."""
         table = self.to_map() | {"owner": self.owner.hex() if with_owner else None}
         order = ("name", "version", "epoch", "owner", "labels", "axes", "inputs", "outputs", "limits", "pre", "post")
-        text = tomli_w.dumps({name: table[name] for name in order if table[name] not in (None, [], {})})
+        text = tomli_w.dumps({name: table[name] for name in (*order, "graph") if table.get(name) not in (None, [], {})})
         return re.sub(r"^shape = \[\n(.*?),\n\]", _on_one_line, text, flags=re.MULTILINE | re.DOTALL)
 
     def encode(self) -> bytes:
@@ -157,6 +160,7 @@ class ModelManifest:
             "labels": list(self.labels),
             "pre": [step_to_map(step) for step in self.pre],
             "post": [step_to_map(step) for step in self.post],
+            **({"graph": self.graph.to_map()} if self.graph is not None else {}),
         }
 
     @classmethod
@@ -180,6 +184,7 @@ class ModelManifest:
             labels=_labels(table.get("labels", [])),
             pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
+            graph=read_permits(table.get("graph")),
         )
 
 

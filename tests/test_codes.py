@@ -105,6 +105,7 @@ def error_for(code: ErrorCode) -> StrongroomError:
 OWN_REMEDIES = {
     "manifests.errors",
     "manifests.gramine.errors",
+    "manifests.onnx.errors",
     "attestation.broker.errors",
     "attestation.client.errors",
     "host.errors",

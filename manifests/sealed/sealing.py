@@ -11,6 +11,7 @@ from manifests import draft
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, read_bounded, require_free
 from manifests.model import MAX_MANIFEST, ModelManifest
+from manifests.onnx.check import require_model
 from manifests.sealed import exporters, parties
 from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, check_part_name
 from manifests.sealed.header import SealedInfo
@@ -59,7 +60,8 @@ def seal(
 
     Raises ManifestError: `file-exists` without `overwrite`, `key-invalid`, `passphrase-wrong`, `manifest-invalid`,
     `field-invalid`, `model-malformed`, `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`,
-    and as `write_sealed`.  After an error the destination is what it was before.
+    a code of the model's check (OnnxCode), and as `write_sealed`.  After an error the destination is what it was
+    before.
     """
     require_free(Path(destination), overwrite=overwrite)
     signer = parties.owner_signer(owner_key, passphrase)
@@ -77,9 +79,11 @@ def seal(
     elif (name, version, epoch) != (None, None, None):
         raise ManifestError(ManifestCode.MANIFEST_INVALID, "name, version and epoch stand in the manifest already")
     _check(manifest, source.graph, signer)
+    parts = list(_parts(manifest, source, extra_parts or {}))
+    require_model(source.data, manifest, {part.name: part.size for part in parts[2:]})
     return write_sealed(
         Path(destination),
-        list(_parts(manifest, source, extra_parts or {})),
+        parts,
         name=manifest.name,
         epoch=manifest.epoch,
         owner_key=signer,
