@@ -63,12 +63,13 @@ def warm_up() -> None:
 
     import enclave.attesters.simulator
     import enclave.server  # noqa: F401 - loaded so that nothing has to be later
-    from enclave.models import open_session
+    from enclave.models import check_parts, open_session
     from enclave.process import compile_post, compile_pre, run_steps
     from manifests.sealed.core import GRAPH_PART
 
-    session = open_session({GRAPH_PART: bytearray(TINY)}, 1)
     manifest = _warm_up_manifest()
+    check_parts({GRAPH_PART: bytearray(TINY)}, manifest)
+    session = open_session({GRAPH_PART: bytearray(TINY)}, 1)
     inputs = run_steps(compile_pre(manifest), {"x": np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)})
     (y,) = session.run(None, inputs)
     run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})

@@ -37,7 +37,7 @@ MAX_SUBGRAPHS = 8
 """Subgraphs within subgraphs; exporters write two or three."""
 MAX_RANK = 64
 """Axes of a tensor.  NumPy has 64; ONNX Runtime's kernels are made for eight or so."""
-MAX_EXPANDED = 1 << 17
+MAX_EXPANDED = MAX_NODES
 """Nodes that are looked at when functions are expanded and loops unrolled: bounds the time of a check."""
 MAX_FINDINGS = 100
 """Findings that are listed; the rest is counted."""

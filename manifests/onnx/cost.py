@@ -109,7 +109,7 @@ class Evaluator:
             effect, folded = self._node(node, values, frame), fold and self._is_constant(node, values)
             size = 0
             for name, value in zip(node.output, effect.outputs, strict=False):
-                values[name] = replace(value, constant=folded)
+                values[name] = value if value.constant == folded else replace(value, constant=folded)
                 size += value.bytes
             self._constant_bytes += size if folded else 0
             takes = {maker[name] for name in self._names_taken(node) if name in maker}
