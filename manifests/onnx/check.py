@@ -103,7 +103,7 @@ def check_model(
         findings.take(error)
         return Report(tuple(findings.listed), findings.count)
     permits = (manifest.graph if manifest is not None else None) or _NOTHING
-    structure = Structure(model, frozenset(permits.operators), findings, Places(parts or {}))
+    structure = Structure(model, frozenset(permits.operators), findings, Places({} if parts is None else parts))
     structure.check()
     cost = None if findings.count else _cost(model, structure, manifest, permits, findings)
     return Report(

@@ -64,7 +64,7 @@ def loop(op: Op, run: Run, refuse: Refuse, most: int | None) -> Effect:
 
 def _trips(op: Op, most: int | None) -> int | None:
     count, condition = op.optional(0), op.optional(1)
-    found = None if count is None or count.span is None else max(0, int(count.span[1]))
+    found = None if count is None or count.reach is None else max(0, int(count.reach[1]))
     if condition is not None and condition.span == (0, 0):
         return 0
     if found is not None and found < _ENDLESS:

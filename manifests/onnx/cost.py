@@ -73,10 +73,12 @@ class Evaluator:
         self._left = bounds.MAX_EXPANDED
         self._constant_bytes = 0
         self._taken: dict[int, set[str]] = {}
+        self.values: Values = {}
+        """What is known of every value of the main graph, once it was followed."""
 
     def model(self, graph: Graph, inputs: Mapping[str, Value], opsets: Mapping[str, int]) -> Cost:
         """Return the bounds of a model; what has none is noted, and counts as nothing here."""
-        values: Values = {}
+        values = self.values = {}
         for value in graph.input:
             if value.name in inputs:
                 values[value.name] = inputs[value.name]
@@ -179,7 +181,11 @@ class Evaluator:
         if domain == ONNX and node.op_type == "Constant":
             return Effect([_constant(op)])
         found = RULES.get((domain, node.op_type))
-        return Effect([unknown(0)] * len(node.output)) if found is None else found(op)
+        try:
+            return Effect([unknown(0)] * len(node.output)) if found is None else found(op)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            # Inputs or attributes that no kernel takes: what has no answer has no bound, and is refused as that.
+            return Effect([unknown(0)] * len(node.output))
 
     def _control(self, op: Op, values: Values, frame: Frame, place: str) -> Effect:
         inner = replace(frame, place=place)

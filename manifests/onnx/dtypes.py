@@ -43,10 +43,12 @@ FIELD_OF: Final = {
 }  # fmt: skip
 """Where a tensor's numbers stand that are not raw; those of every other type stand in int32_data."""
 
+WIDEST = 128
+"""Bits that are counted for an element whose type is not known."""
 STRING_HEAD = 32
 """Bytes of an element of a string tensor in memory, besides a text that is longer than 15 bytes (std::string)."""
 
 
 def packed_bytes(dtype: int, elements: int) -> int:
     """Return the bytes of a tensor in memory, without the texts of strings."""
-    return elements * STRING_HEAD if dtype == STRING else (elements * BITS[dtype] + 7) // 8
+    return elements * STRING_HEAD if dtype == STRING else (elements * BITS.get(dtype, WIDEST) + 7) // 8

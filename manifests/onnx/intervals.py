@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from manifests.onnx.values import Content, Interval, Value, with_content, with_span
+from manifests.onnx.values import Content, Interval, Value, range_of, with_content, with_span
 
 Pair = Callable[[Interval, Interval], Interval | None]
 
@@ -99,9 +99,8 @@ def pair(name: str, out: Value, a: Value, b: Value) -> Value:
         return out
     if a.content is not None and b.content is not None:
         return with_content(out, _each(function, a.content, b.content))
-    if a.span is None or b.span is None:
-        return out
-    return with_span(out, _guarded(function, a.span, b.span))
+    first, second = range_of(a), range_of(b)
+    return out if first is None or second is None else with_span(out, _guarded(function, first, second))
 
 
 def single(name: str, out: Value, a: Value) -> Value:

@@ -222,7 +222,7 @@ def _axes(op: Op) -> list[int] | None:
     named = op.integers("axes")
     given = op.optional(1)
     if named is None and given is not None:
-        named = given.exact()
+        named = given.whole()
         if named is None:
             return None
     if not named and op.integer("noop_with_empty_axes", 0):

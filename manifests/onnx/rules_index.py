@@ -30,7 +30,7 @@ def _gather(op: Op) -> Effect:
         first.elements * index.elements,
         text=_text(first, index.elements),
     )
-    chosen = index.exact()
+    chosen = index.whole()
     if chosen is None:
         return Effect([with_span(out, first.span)], out.elements)
     shape = [high for _, high in index.dims]
@@ -82,10 +82,10 @@ def _slices(op: Op) -> tuple[list[int] | None, list[int] | None, list[int] | Non
         starts, ends = op.integers("starts"), op.integers("ends")
         return starts, ends, op.integers("axes") or list(range(len(starts or []))), [1] * len(starts or [])
     given = [op.optional(at) for at in range(1, 5)]
-    starts, ends = (None if value is None else value.exact() for value in given[:2])
+    starts, ends = (None if value is None else value.whole() for value in given[:2])
     count = len(starts or [])
-    axes = list(range(count)) if given[2] is None else given[2].exact()
-    steps = [1] * count if given[3] is None else given[3].exact()
+    axes = list(range(count)) if given[2] is None else given[2].whole()
+    steps = [1] * count if given[3] is None else given[3].whole()
     return starts, ends, axes, steps
 
 
@@ -105,7 +105,7 @@ def _cut(axis: tuple[int, int], cut: tuple[int, int, int]) -> tuple[int, int]:
 
 @rule("OneHot")
 def _one_hot(op: Op) -> Effect:
-    index, depth, values = op.value(0), op.value(1).span, op.value(2)
+    index, depth, values = op.value(0), op.value(1).reach, op.value(2)
     most = UNBOUNDED if depth is None else max(0, int(depth[1]))
     if index.dims is None:
         return Effect([unknown(values.dtype, index.elements * most)])
@@ -118,7 +118,7 @@ def _one_hot(op: Op) -> Effect:
 
 @rule("TopK")
 def _top_k(op: Op) -> Effect:
-    first, count = op.value(0), op.value(1).span if len(op.inputs) > 1 else (op.integer("k", 1),) * 2
+    first, count = op.value(0), op.value(1).reach if len(op.inputs) > 1 else (op.integer("k", 1),) * 2
     work = 10 * first.elements * max(1, first.elements.bit_length() if first.bounded else 1)
     at = None if first.dims is None else axis_of(op, len(first.dims), -1)
     if first.dims is None or at is None:
@@ -170,8 +170,8 @@ def _suppress(op: Op) -> Effect:
     each = boxes.axis(1)
     if limit is None:
         each = 0
-    elif limit.span is not None:
-        each = min(each, max(0, int(limit.span[1])))
+    elif limit.reach is not None:
+        each = min(each, max(0, int(limit.reach[1])))
     pairs = scores.axis(0) * scores.axis(1)
     count = min(pairs * each, scores.elements)
     out = with_span(made(dtypes.INT64, ((0, count), (3, 3))), (0, max(1, scores.elements)))
@@ -187,7 +187,7 @@ def _pad(op: Op) -> Effect:
     if pads is None or first.dims is None:
         return Effect([unknown(first.dtype)])
     chosen = op.optional(3)
-    axes = list(range(len(first.dims))) if chosen is None else chosen.exact()
+    axes = list(range(len(first.dims))) if chosen is None else chosen.whole()
     if axes is None or len(pads) != 2 * len(axes) or any(not -len(first.dims) <= at < len(first.dims) for at in axes):
         return Effect([unknown(first.dtype)])
     dims = list(first.dims)

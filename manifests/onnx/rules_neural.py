@@ -273,9 +273,9 @@ def _dft(op: Op) -> Effect:
     x, length = op.value(0), op.optional(1)
     if x.dims is None or len(x.dims) < 2:
         return Effect([unknown(x.dtype)])
-    if length is not None and length.span is None:
+    if length is not None and length.reach is None:
         return Effect([unknown(x.dtype)])
-    most = max(high for _, high in x.dims[:-1]) if length is None or length.span is None else int(length.span[1])
+    most = max(high for _, high in x.dims[:-1]) if length is None or length.reach is None else int(length.reach[1])
     rows = math.prod(max(1, high) for _, high in x.dims[:-1])
     out = Value(x.dtype, None, 2 * max(1, rows) * max(1, most))
     return Effect([out], 8 * out.elements * max(1, most), 4 * out.bytes)
@@ -283,20 +283,20 @@ def _dft(op: Op) -> Effect:
 
 @rule("STFT")
 def _stft(op: Op) -> Effect:
-    x, step = op.value(0), op.value(1).span
+    x, step = op.value(0), op.value(1).reach
     if x.dims is None or step is None:
         return Effect([unknown(x.dtype)])
     signal = x.axis(1)
     frames = signal // max(1, int(step[0])) + 1
     length = op.optional(3)
-    size = signal if length is None or length.span is None else min(signal, max(1, int(length.span[1])))
+    size = signal if length is None or length.reach is None else min(signal, max(1, int(length.reach[1])))
     out = made(x.dtype, ((0, x.axis(0)), (0, frames), (0, size), (2, 2)))
     return Effect([out], 8 * out.elements * max(1, size), 4 * out.bytes)
 
 
 @rule("MelWeightMatrix")
 def _mel(op: Op) -> Effect:
-    bins, length = op.value(0).span, op.value(1).span
+    bins, length = op.value(0).reach, op.value(1).reach
     dtype = op.integer("output_datatype", dtypes.FLOAT)
     if bins is None or length is None:
         return Effect([unknown(dtype)])

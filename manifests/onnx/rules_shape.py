@@ -124,7 +124,7 @@ def _flatten(op: Op) -> Effect:
 def _named_axes(op: Op) -> list[int] | None:
     """Return the axes that Squeeze and Unsqueeze name, as an attribute or as an input."""
     given = op.optional(1)
-    return op.integers("axes") if given is None else given.exact()
+    return op.integers("axes") if given is None else given.whole()
 
 
 @rule("Squeeze")
@@ -198,7 +198,7 @@ def _split(op: Op) -> Effect:
     if op.node.op_type == "SplitToSequence":
         return Effect([shapeless(first)], first.elements)
     given = op.optional(1)
-    sizes = op.integers("split") if given is None else given.exact()
+    sizes = op.integers("split") if given is None else given.whole()
     at = None if first.dims is None else axis_of(op, len(first.dims), 0)
     if first.dims is None or at is None:
         return Effect([shapeless(first)] * count, first.elements)
@@ -300,7 +300,7 @@ def _multinomial(op: Op) -> Effect:
 
 @rule("BlackmanWindow", "HammingWindow", "HannWindow")
 def _window(op: Op) -> Effect:
-    span = op.value(0).span
+    span = op.value(0).reach
     most = UNBOUNDED if span is None else max(0, int(span[1]))
     out = made(op.integer("output_datatype", dtypes.FLOAT), ((0, most),))
     return Effect([out], 40 * out.elements)

@@ -115,8 +115,17 @@ class Value:
         return self.widest if self.dims is None else max((high for _, high in self.dims), default=1)
 
     def ints(self) -> list[Interval] | None:
-        """Return the numbers one by one, where they are known."""
-        return None if self.content is None else self.content.items()
+        """Return the integers one by one, where they are known."""
+        return None if self.content is None or self.dtype not in dtypes.RANGES else self.content.items()
+
+    @property
+    def reach(self) -> Interval | None:
+        """Least and greatest integer, where they are known."""
+        return self.span if self.dtype in dtypes.RANGES else None
+
+    def whole(self) -> list[int] | None:
+        """Return the integers, where each has one value alone."""
+        return self.exact() if self.dtype in dtypes.RANGES else None
 
     def exact(self) -> list[Any] | None:
         """Return the numbers, where each has one value alone."""
