@@ -44,7 +44,7 @@ _COMMANDS = {
     "infer": ("attestation.client.cli:infer", "Send tensors to an attested enclave."),
     "inspect": ("manifests.cli:inspect", "Show a sealed model and verify its signature; needs no key."),
     "manifest": ("manifests.gramine.cli:manifest", "Render and measure the enclave's manifest."),
-    "model": ("manifests.cli:model", "Describe ONNX models before they are sealed."),
+    "model": ("manifests.cli:model", "Describe and check ONNX models before they are sealed."),
     "owner": ("manifests.cli:owner", "Make keys of owners, recipients and clients; show public keys."),
     "receipt": (
         "attestation.receipts.cli:receipt",

@@ -14,6 +14,7 @@ MODULES = (
     "manifests.errors",
     "manifests.abuse.errors",
     "manifests.gramine.errors",
+    "manifests.onnx.errors",
     "attestation.broker.errors",
     "attestation.client.errors",
     "attestation.errors",

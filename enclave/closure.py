@@ -72,12 +72,13 @@ def warm_up(components: Sequence[str] = ()) -> None:
     import enclave.server  # noqa: F401 - loaded so that nothing has to be later
     from enclave.components import load_components
     from enclave.memory import release_memory
-    from enclave.models import open_session
+    from enclave.models import check_parts, open_session
     from enclave.process import compile_post, compile_pre, run_steps
     from manifests.sealed.core import GRAPH_PART
 
-    session = open_session({GRAPH_PART: bytearray(TINY)}, 1, _MEMORY)
     manifest = _warm_up_manifest()
+    check_parts({GRAPH_PART: bytearray(TINY)}, manifest)
+    session = open_session({GRAPH_PART: bytearray(TINY)}, 1, _MEMORY)
     inputs = run_steps(compile_pre(manifest), {"x": np.array([[1.0, 2.0], [2.0, 1.0]], np.float32)})
     options = ort.RunOptions()
     release_memory(options)

@@ -30,6 +30,7 @@ from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
 from manifests.model import Limits as ModelLimits
 from manifests.model import ModelManifest
+from manifests.onnx.check import require_model
 from manifests.sealed.core import GRAPH_PART, Core
 from manifests.sealed.reader import SealedReader
 from manifests.sealed.source import ByteSource
@@ -168,8 +169,9 @@ class ModelLoader:
     def load(self, source: ByteSource, grant: Grant, dek: memoryview, loaded: list[LoadedModel]) -> LoadedModel:
         """Open the sealed model that a grant names and load it, next to those that are `loaded`.
 
-        Raises ManifestError for sealed bytes that are not the owner's, and EnclaveError `grant-other-model`,
-        `provision-limit`, `component-missing` or `model-unusable`.
+        Raises ManifestError for sealed bytes that are not the owner's, OnnxError with the code of the first check that
+        the model fails, and EnclaveError `grant-other-model`, `provision-limit`, `component-missing` or
+        `model-unusable`.
         """
         with self._lock:
             reader = SealedReader(source, owner=grant.owner, digest=grant.model)
@@ -229,6 +231,7 @@ class ModelLoader:
             own_bytes = {name: bytes(part) for name, part in named.items()}
             guard = Guard.load(manifest, own_bytes, self._secret, reader.digest)
             graph = {name: data for name, data in parts.items() if name not in own}
+            check_parts(graph, manifest)
             memory = [bound for bound in (manifest.limits.max_memory_bytes, self._limits.run_memory) if bound]
             with self._watchdog.limit(LOAD_SECONDS, grant.owner, grant.model):
                 return open_session(graph, self._limits.intra_op_threads, min(memory, default=0)), pre, guard
@@ -241,6 +244,13 @@ def _gate(limits: ModelLimits) -> Gate | None:
     if limits.max_concurrent is None and limits.max_concurrent_per_client is None:
         return None
     return Gate(limits.max_concurrent or 0, limits.max_concurrent_per_client or 0)
+
+
+def check_parts(parts: dict[str, bytearray], manifest: ModelManifest) -> None:
+    """Check a graph before the runtime sees it; raises OnnxError without a word of the model's own."""
+    if GRAPH_PART in parts:
+        sizes = {name: len(data) for name, data in parts.items() if name != GRAPH_PART}
+        require_model(parts[GRAPH_PART], manifest, sizes, named=False)
 
 
 def open_session(parts: dict[str, bytearray], threads: int, memory: int = 0) -> Any:

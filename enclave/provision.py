@@ -8,7 +8,8 @@ Checks of a grant, in this order:
  2. the delegation gives the right, and grant and delegation name each other;
  3. the grant is for this very session (h), its serial is unused, its class is this platform's;
  4. the delegation covers name and epoch; owner, floor, revocations and room admit it;
- 5. the sealed file is the one with the grant's digest, signed by that owner, with that name and epoch.
+ 5. the sealed file is the one with the grant's digest, signed by that owner, with that name and epoch;
+ 6. the model in it passes the check of its form and cost, before the runtime sees it.
 Only then does the lease exist, and under `first` the owner become fixed.
 """
 

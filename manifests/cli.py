@@ -13,6 +13,7 @@ import click
 
 from manifests import draft, keyfile
 from manifests.abuse.cli import calibrate_command
+from manifests.check_cli import check_command
 from manifests.command import Command, Group
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, exists, read_bounded, write_atomically
@@ -106,7 +107,7 @@ def rewrap(*, key: Path, passphrase_file: Path | None, as_json: bool, **words: A
 
 @click.group(cls=Group)
 def model() -> None:
-    """Describe ONNX models before they are sealed."""
+    """Describe and check ONNX models before they are sealed."""
 
 
 model.add_command(calibrate_command)
@@ -136,6 +137,9 @@ def draft_command(model_file: Path, name: str | None, output: Path | None, as_js
         click.echo(text, nl=False)
     else:
         click.echo(f"Wrote {output}. Review it, then seal the model with it.")
+
+
+model.add_command(check_command)
 
 
 @click.group(cls=Group)

@@ -17,6 +17,7 @@ import tomli_w
 from manifests import canonical, fields, signing
 from manifests.abuse.policy import AbusePolicy
 from manifests.errors import ManifestCode, ManifestError
+from manifests.onnx.permits import GraphPermits, read_permits
 from manifests.receipts import Receipts
 from manifests.steps import ComponentStep, PostStep, PreStep, invalid, part_names, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, check_relations, read_axes, read_tensor
@@ -35,10 +36,10 @@ MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
 _REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
-_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "receipts", "abuse")
+_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "receipts", "abuse", "graph")
 _TOML_ORDER = (
     *("name", "version", "epoch", "owner", "receipts", "labels", "axes"),
-    *("inputs", "outputs", "limits", "abuse", "pre", "post"),
+    *("inputs", "outputs", "limits", "abuse", "graph", "pre", "post"),
 )
 """Scalars come before tables, or TOML would put them into one."""
 
@@ -101,6 +102,8 @@ class ModelManifest:
     receipts: Receipts = Receipts.ON_REQUEST
     abuse: AbusePolicy | None = None
     """What follows when detectors speak; None: nothing is watched."""
+    graph: GraphPermits | None = None
+    """What the graph may do beyond what every model may; None: nothing."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -181,7 +184,7 @@ class ModelManifest:
 
     def to_map(self) -> dict[str, Any]:
         """Return the tables of the manifest."""
-        table = {
+        return {
             "format": _FORMAT,
             "name": self.name,
             "version": self.version,
@@ -195,8 +198,9 @@ class ModelManifest:
             "pre": [step_to_map(step) for step in self.pre],
             "post": [step_to_map(step) for step in self.post],
             **self.receipts.to_map(),
+            **({"abuse": self.abuse.to_map()} if self.abuse is not None else {}),
+            **({"graph": self.graph.to_map()} if self.graph is not None else {}),
         }
-        return table if self.abuse is None else table | {"abuse": self.abuse.to_map()}
 
     @classmethod
     def from_map(cls, value: object) -> ModelManifest:
@@ -221,6 +225,7 @@ class ModelManifest:
             pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
             receipts=Receipts.from_value(table.get("receipts", "on-request")),
+            graph=read_permits(table.get("graph")),
         )
 
 

@@ -106,6 +106,7 @@ OWN_REMEDIES = {
     "manifests.errors",
     "manifests.abuse.errors",
     "manifests.gramine.errors",
+    "manifests.onnx.errors",
     "attestation.broker.errors",
     "attestation.client.errors",
     "host.errors",

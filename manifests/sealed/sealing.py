@@ -12,6 +12,7 @@ from manifests.abuse.sealing import check_sealed_profile
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, read_bounded, require_free
 from manifests.model import MAX_MANIFEST, ModelManifest
+from manifests.onnx.check import require_model
 from manifests.sealed import exporters, parties
 from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, check_part_name
 from manifests.sealed.header import SealedInfo
@@ -60,7 +61,8 @@ def seal(
 
     Raises ManifestError: `file-exists` without `overwrite`, `key-invalid`, `passphrase-wrong`, `manifest-invalid`,
     `field-invalid`, `model-malformed`, `model-unsupported`, `export-failed`, `extra-missing`, `sealed-part`,
-    and as `write_sealed`.  After an error the destination is what it was before.
+    a code of the model's check (OnnxCode), and as `write_sealed`.  After an error the destination is what it was
+    before.
     """
     require_free(Path(destination), overwrite=overwrite)
     signer = parties.owner_signer(owner_key, passphrase)
@@ -79,9 +81,11 @@ def seal(
         raise ManifestError(ManifestCode.MANIFEST_INVALID, "name, version and epoch stand in the manifest already")
     _check(manifest, source.graph, signer)
     check_sealed_profile(manifest, extra_parts or {})
+    parts, own = list(_parts(manifest, source, extra_parts or {})), manifest.own_parts()
+    require_model(source.data, manifest, {part.name: part.size for part in parts[2:] if part.name not in own})
     return write_sealed(
         Path(destination),
-        list(_parts(manifest, source, extra_parts or {})),
+        parts,
         name=manifest.name,
         epoch=manifest.epoch,
         owner_key=signer,

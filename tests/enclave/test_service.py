@@ -323,6 +323,7 @@ def test_a_run_that_takes_too_long_is_refused(rig: Rig, owner: Owner, tmp_path: 
         outputs=[{"name": "y", "dtype": "float32", "shape": [4]}],
         axes={},
         limits={"timeout_ms": 50},
+        graph={"max_work": 1 << 62},
     )
     digest = provisioned(rig, owner, tmp_path, endless(), manifest)
     assert code_of_inference(rig, digest, X[0]) == "inference-timeout"

@@ -67,7 +67,14 @@ from manifests.errors import ManifestError
 from manifests.model import ModelManifest
 from manifests.sealed.core import Core
 from manifests.signing import Signer
-from tests.fuzz import seeds, targets_attesters, targets_collateral, targets_content, targets_receipts
+from tests.fuzz import (
+    seeds,
+    targets_attesters,
+    targets_collateral,
+    targets_content,
+    targets_models,
+    targets_receipts,
+)
 from tests.fuzz.target import BrokenContractError, Target, check
 from tests.vectors.attestation import nitro, sgx, snp, tpm
 from tests.vectors.attestation.ratls import KEY as RATLS_KEY
@@ -440,6 +447,7 @@ TARGETS: Final = (
     *targets_attesters.TARGETS,
     *targets_receipts.TARGETS,
     *targets_content.TARGETS,
+    *targets_models.TARGETS,
 )  # fmt: skip
 BY_NAME: Final = {target.name: target for target in TARGETS}
 
