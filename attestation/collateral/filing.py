@@ -68,7 +68,7 @@ def _import_amd(folder: Path, loose: dict[Path, bytes], every: AmdFiles, roots: 
 
 
 def _import_leaves(folder: Path, path: Path, parts: AmdFiles, roots: Roots, imported: Imported) -> None:
-    made = parts.collateral()
+    made = parts.collateral(roots)
     try:
         with concerning(path):
             if len(made) != len(parts.leaves):
