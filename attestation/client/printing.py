@@ -51,7 +51,7 @@ def print_answer(enclave: Mapping[str, Any], answer: Prediction, output: Path | 
         if value.ndim and len(value) > MAX_SHOWN:
             click.echo(f"  … {len(value) - MAX_SHOWN} more")
     if output:
-        click.echo(f"written to {output}")
+        click.echo(f"written to {printable(str(output))}")
 
 
 def _answer_data(enclave: Mapping[str, Any], answer: Prediction, output: Path | None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from attestation.collateral.bundle import Bundle
 from attestation.collateral.cache import Cache
 from attestation.collateral.fetcher import DAY, Fetcher
 from attestation.collateral.filing import Imported, import_files
-from attestation.collateral.held import SUFFIX, Held, fetch_into, inspect, inspect_folder, name_for
+from attestation.collateral.held import SUFFIX, Held, command_to_import, fetch_into, inspect, inspect_folder, name_for
 from attestation.collateral.http import HttpClient
 from attestation.collateral.key import NAMES, CollateralKey
 from attestation.collateral.vendors import VendorSource
@@ -119,7 +118,7 @@ def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path,
     _report(held, int(time.time()), as_json=as_json, not_imported=failed)
     if not as_json:
         for file, error in imported.failed:
-            click.echo(f"{click.style('not imported', fg='red')}: {file}: {_problem(error)}")
+            click.echo(f"{click.style('not imported', fg='red')}: {printable(str(file))}: {_problem(error)}")
     if imported.failed:
         sys.exit(imported.failed[0][1].exit_code)
 
@@ -205,12 +204,12 @@ def _what_is_not_held(folder: Path, held: list[Held], unfiled: list[str]) -> Ite
     if unfiled:
         yield f"not filed, and found by no name: {printable(', '.join(unfiled))}"
         files = [folder / name for name in unfiled]
-        filed = [str(path) for path in files if not is_manifest(read_bounded(path, MAX_LOOSE))]
+        filed = [path for path in files if not is_manifest(read_bounded(path, MAX_LOOSE))]
         if filed:  # NVIDIA's manifests are used as they are: nothing files them
-            words = ["strongroom", "collateral", "import", *filed, "--output", str(folder)]
-            yield f"  next: {printable(shlex.join(words))}"
+            yield f"  next: {command_to_import(filed, folder)}"
     elif not held:
-        yield f"{folder} holds no collateral: no file is named as `import` and `fetch` name them (docs/collateral.md)"
+        where = printable(str(folder))
+        yield f"{where} holds no collateral: no file is named as `import` and `fetch` name them (docs/collateral.md)"
 
 
 def _evidence(path: Path) -> bytes:

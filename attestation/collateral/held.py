@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from attestation.roots import Anchor, Roots
 from attestation.validity import Validity, rfc3339
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import concerning, make_folder, naming, read_bounded, write_atomically
+from manifests.plain import shell_command
 
 SUFFIX: Final = ".json"
 
@@ -187,6 +189,12 @@ def store(folder: Path, key: CollateralKey, collateral: Collateral) -> Path:
     return path
 
 
+def command_to_import(paths: Iterable[Path], folder: Path) -> str:
+    """Return the command that files these files into a folder, whatever their names: none of them is an option."""
+    words = ["strongroom", "collateral", "import", "--output", str(folder), "--", *map(str, paths)]
+    return shell_command(words)
+
+
 def _unnamed(path: Path, roots: Roots, unnamed: EvidenceError) -> StrongroomError:
     """Say what a file is whose name no collateral has: collateral to import, or something else."""
     with suppress(StrongroomError):
@@ -201,7 +209,7 @@ def _misfiled(found: CollateralKey, path: Path) -> FetchError:
         FetchCode.MISFILED.meaning,
         expected=f"{found}{SUFFIX}",
         found=path.name,
-        remedy=f"`strongroom collateral import {path} --output {path.parent}` files it under its right name",
+        remedy=f"`{command_to_import([path], path.parent)}` files it under its right name",
     )
 
 
