@@ -20,6 +20,7 @@ from attestation.collateral.filing import Imported, import_files
 from attestation.collateral.held import SUFFIX, Held, command_to_import, fetch_into, inspect, inspect_folder, name_for
 from attestation.collateral.http import HttpClient
 from attestation.collateral.key import NAMES, CollateralKey
+from attestation.collateral.replacing import OPTION
 from attestation.collateral.vendors import VendorSource
 from attestation.errors import EvidenceError
 from attestation.given_roots import simulated_roots
@@ -50,6 +51,9 @@ _simulated = click.option(
 )
 
 
+_older = click.option(OPTION, "older", is_flag=True, help="Replace what is newer, too: may undo a revocation.")
+
+
 @click.group()
 def collateral() -> None:
     """Fetch, import and inspect the vendors' collateral."""
@@ -74,6 +78,7 @@ collateral.add_command(feed)
 @click.option("--tls-ca", type=_PATH, help="Trust these authorities (PEM) for TLS, instead of the system's.")
 @click.option("--cache", type=_PATH, help="Folder for what was fetched before.  [default: OUTPUT/.cache]")
 @click.option("--max-age", type=click.IntRange(min=0), help="Ask again for what was fetched this many seconds ago.")
+@_older
 @_simulated
 @_json
 def fetch_command(
@@ -85,6 +90,7 @@ def fetch_command(
     name: str | None,
     output: Path,
     simulated: tuple[Path, ...],
+    older: bool,
     as_json: bool,
     **service: Any,
 ) -> None:
@@ -94,23 +100,26 @@ def fetch_command(
     """
     key = _key(path, tee, fmspc, ca, name)
     roots = _roots(simulated)
-    filed = fetch_into(output, key, _source(output, **service), roots)
+    filed = fetch_into(output, key, _source(output, **service), roots, older=older)
     _report([inspect(filed, roots)], int(time.time()), as_json=as_json)
 
 
 @collateral.command("import")
 @click.argument("files", nargs=-1, required=True, type=_PATH)
 @click.option("--output", type=_PATH, required=True, help="Folder to file the collateral in.")
+@_older
 @_simulated
 @_json
-def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path, ...], as_json: bool) -> None:
+def import_command(
+    files: tuple[Path, ...], output: Path, simulated: tuple[Path, ...], *, older: bool, as_json: bool
+) -> None:
     """Verify collateral files or bundles, and file each under the name that its content says.
 
     AMD's own files (VCEK or VLEK, chain, list) are filed together. What cannot be filed is named, and keeps nothing
     else from it; the exit status is then that of the first such file.
     """
     roots = _roots(simulated)
-    imported = import_files(output, files, roots)
+    imported = import_files(output, files, roots, older=older)
     if not imported.filed:
         raise _none_filed(imported)
     held = [inspect(place, roots) for place in imported.filed]
@@ -254,6 +263,9 @@ def _report(held: list[Held], now: int, *, as_json: bool, **more: Any) -> None:
     for item in held:
         if item.problem is not None:
             click.echo(_problem(item.problem))
+        elif item.unlisted:
+            name = printable(item.path.name.removesuffix(SUFFIX))
+            click.echo(f"{click.style('no revocation list', fg='yellow')}: {name} does not tell what AMD has revoked")
 
 
 def _problem(error: StrongroomError) -> str:

@@ -15,8 +15,9 @@ from attestation.collateral.document import MAX_COLLATERAL, Collateral, malforme
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.kinds import decode
+from attestation.collateral.replacing import check_replaces
 from attestation.collateral.sources import CollateralSource
-from attestation.errors import EvidenceError
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import verify as intel
 from attestation.intel.collateral import IntelCollateral
 from attestation.roots import Anchor, Roots
@@ -50,7 +51,8 @@ class Held:
 
     problem: why it is not genuine, or misnamed; then there are no dates.
     simulated: from the anchor that it reached.  issued: Unix seconds of the oldest document that says how the platform
-    stands.  validities: dates of every document and certificate.
+    stands.  validities: dates of every document and certificate.  unlisted: whether it has no revocation list, so that
+    nothing verified with it is known not to be revoked.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class Held:
     simulated: bool = False
     issued: int = 0
     validities: tuple[Validity, ...] = ()
+    unlisted: bool = False
 
     @property
     def expires(self) -> int:
@@ -85,6 +88,7 @@ class Held:
             "platform": ("SIMULATED" if self.simulated else "hardware") if genuine else None,
             "issued": rfc3339(self.issued) if genuine else None,
             "expires": rfc3339(self.expires) if genuine else None,
+            "revocation_list": not self.unlisted if genuine else None,
             "stale": None if not genuine else bool(self.stale(now)),
             "documents": [item.to_dict() for item in self.validities],
             "error": None if self.problem is None else self.problem.to_dict(),
@@ -98,7 +102,8 @@ def inspect(path: Path, roots: Roots) -> Held:
     except EvidenceError as unnamed:
         return Held(path, None, _unnamed(path, roots, unnamed))
     try:
-        authentic, found = identify(decode(read_bounded(path, MAX_COLLATERAL)), roots)
+        collateral = decode(read_bounded(path, MAX_COLLATERAL))
+        authentic, found = identify(collateral, roots)
         if found != key:
             raise _misfiled(found, path)
     except StrongroomError as problem:
@@ -109,6 +114,7 @@ def inspect(path: Path, roots: Roots) -> Held:
         simulated=authentic.anchor.simulated,
         issued=authentic.issued,
         validities=authentic.validities,
+        unlisted=isinstance(collateral, SnpCollateral) and not collateral.crl,
     )
 
 
@@ -130,6 +136,16 @@ def identify(collateral: Collateral, roots: Roots) -> tuple[Authentic, Collatera
     raise malformed("it is of a kind that no folder holds")
 
 
+def key_of(collateral: Collateral, roots: Roots) -> CollateralKey:
+    """Return what collateral is to be filed under; raises as `identify`, and says what a revocation means for files."""
+    try:
+        return identify(collateral, roots)[1]
+    except EvidenceError as error:
+        if error.code is EvidenceCode.CERTIFICATE_REVOKED:
+            error.remedy = "nothing was filed; remove what is held for this platform: it is older, and accepts the key"
+        raise
+
+
 def name_for(key: CollateralKey, collateral: Collateral, roots: Roots) -> CollateralKey:
     """Return what collateral that was fetched for `key` is filed under: for evidence that names no product, its own.
 
@@ -142,16 +158,18 @@ def name_for(key: CollateralKey, collateral: Collateral, roots: Roots) -> Collat
     return found if found in key.candidates else key.candidates[0]
 
 
-def file_into(folder: Path, path: Path, roots: Roots) -> list[tuple[CollateralKey, Path]]:
-    """Verify what a file holds, collateral or a bundle, and file it under its right name; replaces what is there.
+def file_into(folder: Path, path: Path, roots: Roots, *, older: bool = False) -> list[tuple[CollateralKey, Path]]:
+    """Verify what a file holds, collateral or a bundle, and file it under its right name; replaces what is not newer.
 
-    Dates are not held against any time.  Returns what was filed, and where.  Raises EvidenceError, FetchError or
-    ManifestError, and then has filed nothing.
+    older: whether it may replace what is newer.  Dates are not held against any time.  Returns what was filed, and
+    where.  Raises EvidenceError, FetchError or ManifestError, and then has filed nothing.
     """
     with concerning(path):
         data = read_bounded(path, MAX_BUNDLE)
         items = list(Bundle.from_json(data).collateral.values()) if looks_like_bundle(data) else [decode(data)]
-        filed = [(identify(item, roots)[1], item) for item in items]
+        filed = [(key_of(item, roots), item) for item in items]
+        for key, item in () if older else filed:
+            check_replaces(place(folder, key), key, item, roots)
     if not filed:
         raise ManifestError(
             ManifestCode.FIELD_INVALID, f"{path} is a bundle without collateral", remedy="import its evidence's own"
@@ -159,14 +177,17 @@ def file_into(folder: Path, path: Path, roots: Roots) -> list[tuple[CollateralKe
     return [(key, store(folder, key, item)) for key, item in filed]
 
 
-def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots: Roots) -> Path:
-    """Fetch the collateral of one platform, verify it, whatever the time, and file it; replaces what is there.
+def fetch_into(
+    folder: Path, key: CollateralKey, source: CollateralSource, roots: Roots, *, older: bool = False
+) -> Path:
+    """Fetch the collateral of one platform, verify it, whatever the time, and file it; replaces what is not newer.
 
-    Raises FetchError, EvidenceError or ManifestError, and then has filed nothing.
+    older: whether it may replace what is newer.  Raises FetchError, EvidenceError or ManifestError, and then has filed
+    nothing.
     """
 
     def named(collateral: Collateral) -> CollateralKey:
-        found = identify(collateral, roots)[1]
+        found = key_of(collateral, roots)
         if found not in key.candidates:
             raise FetchError(
                 FetchCode.MISFILED,
@@ -175,6 +196,8 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
                 found=str(found),
                 remedy="check the address of the service (--pccs, --kds) and what it has cached; nothing was filed",
             )
+        if not older:
+            check_replaces(place(folder, found), found, collateral, roots)
         return found
 
     collateral, found = source.fetch_verified(key, named)
@@ -184,9 +207,14 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
 def store(folder: Path, key: CollateralKey, collateral: Collateral) -> Path:
     """Write collateral under its name into a folder, whole or not at all; raises ManifestError."""
     make_folder(folder)
-    path = folder / f"{key}{SUFFIX}"
+    path = place(folder, key)
     write_atomically(path, collateral.to_json().encode("utf-8"))
     return path
+
+
+def place(folder: Path, key: CollateralKey) -> Path:
+    """Return where a folder has the collateral of a key."""
+    return folder / f"{key}{SUFFIX}"
 
 
 def command_to_import(paths: Iterable[Path], folder: Path) -> str:

@@ -77,7 +77,7 @@ class VendorSource(CollateralSource):
         except (EvidenceError, FetchError) as error:
             if error.code is EvidenceCode.CERTIFICATE_REVOKED:
                 raise  # by a list whose signature holds: an answer that lacks the entry would be an older one
-            refused = isinstance(error, EvidenceError) or error.code is FetchCode.MISFILED
+            refused = isinstance(error, EvidenceError) or error.code in {FetchCode.MISFILED, FetchCode.OLDER}
             if not (refused and self._fetcher.distrust()):
                 raise
         return super().fetch_verified(key, verify)

@@ -8,7 +8,7 @@ verification to tell what is wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -64,13 +64,13 @@ class _Reader:
         ecdsa.verify_raw(signer.key, signature, document, code)
 
 
-_KINDS: Final[tuple[tuple[Callable[[_Reader], _Age], tuple[str, ...]], ...]] = (
-    (_Reader.root_list, ("root_ca_crl",)),
-    (_Reader.pck_list, ("pck_crl_issuer_chain", "pck_crl")),
-    (_Reader.tcb_info, ("tcb_info_issuer_chain", "tcb_info", "tcb_info_signature")),
-    (_Reader.qe_identity, ("qe_identity_issuer_chain", "qe_identity", "qe_identity_signature")),
-)
-"""How to read each kind, and the fields that belong together."""
+_KINDS: Final[dict[str, tuple[Callable[[_Reader], _Age], tuple[str, ...]]]] = {
+    "revocation list of the root CA": (_Reader.root_list, ("root_ca_crl",)),
+    "revocation list of the PCK CA": (_Reader.pck_list, ("pck_crl_issuer_chain", "pck_crl")),
+    "TCB info": (_Reader.tcb_info, ("tcb_info_issuer_chain", "tcb_info", "tcb_info_signature")),
+    "QE identity": (_Reader.qe_identity, ("qe_identity_issuer_chain", "qe_identity", "qe_identity_signature")),
+}
+"""By kind, how to read it, and the fields that belong together."""
 
 
 def newest(collections: Sequence[IntelCollateral], key: CollateralKey, roots: Roots) -> IntelCollateral:
@@ -78,11 +78,23 @@ def newest(collections: Sequence[IntelCollateral], key: CollateralKey, roots: Ro
     made = collections[0]
     if len(collections) > 1:
         readers = [reader for held in collections if (reader := _reader(held, key, roots)) is not None]
-        for read, names in _KINDS:
+        for read, names in _KINDS.values():
             found = _latest(readers, read)
             if found is not None:
                 made = replace(made, **{name: getattr(found, name) for name in names})
     return made
+
+
+def ages(held: IntelCollateral, key: CollateralKey, roots: Roots) -> Mapping[str, tuple[int, ...]]:
+    """Return how new each document for `key` is, by its kind; those alone whose signature holds."""
+    reader = _reader(held, key, roots)
+    found: dict[str, tuple[int, ...]] = {}
+    if reader is None:
+        return found
+    for kind, (read, _) in _KINDS.items():
+        with suppress(EvidenceError):
+            found[kind] = read(reader)
+    return found
 
 
 def _reader(held: IntelCollateral, key: CollateralKey, roots: Roots) -> _Reader | None:

@@ -508,7 +508,9 @@ def test_what_is_not_genuine_is_shown_as_such(folder: Path, root: Path) -> None:
     result = run("status", folder, "--simulated-root", root, "--at", NOW)
     assert "collateral-misfiled" in result.output
     assert "move it out of the folder" in result.output
-    assert f"strongroom collateral import --output {folder} -- {folder}/sgx-00906ed50000-processor.json" in result.output
+    assert (
+        f"strongroom collateral import --output {folder} -- {folder}/sgx-00906ed50000-processor.json" in result.output
+    )
 
 
 def test_simulated_collateral_is_genuine_under_no_vendors_root(folder: Path) -> None:
