@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from attestation.policy import EvidencePolicy, Policy, load_policy
-from attestation.policy.schema import Table, dangers
+from attestation.policy.schema import Table
 from manifests.errors import StrongroomError
 
 
@@ -18,8 +19,7 @@ class Change:
     """One change of a policy that makes one check pass.  text: as one would write it into the policy.
 
     value: a tuple adds to a list, bits add to a mask, `Floors` and `Without` say themselves what they do, and
-    anything else replaces what is there.  dangerous: whether what the field then says is what its table declares as
-    dangerous.
+    anything else replaces what is there.  dangerous: whether the check then passes with a warning.
     """
 
     code: str
@@ -95,25 +95,21 @@ def with_all(policy: Policy, changes: tuple[Change, ...]) -> Tried:
     Some stand only beside each other, such as a kind of key beside whom it is lent to.
     """
     changes = tuple(change for change in changes if _table(policy, change) is not None)
-    together, made = policy, []
-    for change in changes:
-        together, marked = _made(together, change)
-        made.append(marked)
+    together = functools.reduce(_made, changes, policy)
     with contextlib.suppress(StrongroomError):
-        return Tried(_loaded(together), tuple(made), ())
+        return Tried(_loaded(together), changes, ())
     return _one_by_one(policy, changes)
 
 
 def _one_by_one(policy: Policy, changes: tuple[Change, ...]) -> Tried:
     made, excluded = [], []
     for change in changes:
-        changed, marked = _made(policy, change)
         try:
-            policy = _loaded(changed)
+            policy = _loaded(_made(policy, change))
         except StrongroomError as error:
             excluded.append(Excluded(change, reason(error)))
         else:
-            made.append(marked)
+            made.append(change)
     return Tried(policy, tuple(made), tuple(excluded))
 
 
@@ -121,16 +117,15 @@ def _table(policy: Policy, change: Change) -> Table | None:
     return policy.evidence if change.table == "evidence" else policy.table(change.table)
 
 
-def _made(policy: Policy, change: Change) -> tuple[Policy, Change]:
-    """Return the policy with a change, not loaded, and the change with its danger."""
+def _made(policy: Policy, change: Change) -> Policy:
+    """Return the policy with a change, not loaded."""
     table = _table(policy, change)
     if table is None:
         raise ValueError(f"the policy has no table {change.table}")
     changed = _changed(table, change)
-    marked = dataclasses.replace(change, dangerous=_is_dangerous(table, changed))
     if isinstance(changed, EvidencePolicy):
-        return dataclasses.replace(policy, evidence=changed, filled=policy.filled - {change.field}), marked
-    return dataclasses.replace(policy, tables={**policy.tables, change.table: changed}), marked
+        return dataclasses.replace(policy, evidence=changed, filled=policy.filled - {change.field})
+    return dataclasses.replace(policy, tables={**policy.tables, change.table: changed})
 
 
 def _loaded(policy: Policy) -> Policy:
@@ -148,11 +143,6 @@ def _changed(table: Table, change: Change) -> Table:
     elif isinstance(value, int) and change.field.endswith("_allowed"):
         value = old | value
     return dataclasses.replace(table, **{change.field: value})
-
-
-def _is_dangerous(before: Table, after: Table) -> bool:
-    """Tell whether a table accepts more of what it declares as dangerous than before."""
-    return not set(dangers(type(after), vars(after))) <= set(dangers(type(before), vars(before)))
 
 
 def _joined(old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:

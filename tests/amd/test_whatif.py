@@ -19,6 +19,7 @@ from attestation.whatif import Changes, least_changes
 from tests.amd import kit
 from tests.amd.kit import MEASUREMENT, NOW, REPORT_DATA, snp
 from tests.amd.test_checks import ONLY_WHERE_NAMED
+from tests.attestation.marked import assert_marked_as_warned
 
 _CHANGE = re.compile(r"\[(?P<table>[a-z_.]+)\] (?P<what>.+)")
 
@@ -97,7 +98,9 @@ def test_the_proposal_makes_the_check_pass_and_is_the_policy_s_own_words(code: s
     assert {change.code for change in changes.changes} == {code}
     for change in changes.changes:
         source = written(source, change.text)
-    assert examined(source, **report).accepted
+    after = examined(source, **report)
+    assert after.accepted
+    assert_marked_as_warned(changes, found, after)
     assert changes.changes[0].text in " ".join(explanation(found).text().split())
 
 
@@ -163,7 +166,7 @@ def test_an_agent_is_named_and_told_to_be_dangerous() -> None:
     changes = least_changes(examined(source, **agent))
     assert changes is not None
     assert {change.code for change in changes.changes} == {"snp-migration", "snp-migration-agent"}
-    assert {change.text for change in changes.changes if change.dangerous} == {"[snp] migration_agent = true"}
+    assert all(change.dangerous for change in changes.changes)
     assert changes.remaining == ()
     for change in changes.changes:
         source = written(source, change.text)
@@ -176,3 +179,12 @@ def test_an_author_s_digest_without_a_key_that_vouches_is_helped_by_no_policy() 
     assert changes is not None
     assert changes.changes == ()
     assert changes.remaining == ("snp-author-key",)
+
+
+@pytest.mark.parametrize("vmpl", [1, 2, 3])
+def test_a_report_from_another_vmpl_is_not_accepted_silently_without_a_policy(vmpl: int) -> None:
+    simulated = snp()
+    data = simulated.evidence(measurement=MEASUREMENT, report_data=REPORT_DATA, vmpl=vmpl)
+    found = examine(data, now=NOW, collateral=kit.collateral(simulated), roots=kit.roots(simulated))
+    assert found.accepted
+    assert [each.found for each in found.warnings if str(each.code) == "snp-vmpl"] == [str(vmpl)]
