@@ -9,7 +9,7 @@ to collateral that does not fit.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -30,9 +30,9 @@ from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.newest import newest
 from attestation.nvidia.container import DeviceEvidence, is_container, pack, parse_evidence
-from attestation.nvidia.rim import parse_rim
+from attestation.nvidia.offered import serving
 from attestation.nvidia.sdk_json import pem_chain
-from attestation.nvidia.verify import wanted_rims
+from attestation.nvidia.verify import is_signed, wanted_rims
 from attestation.roots import Roots
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import PARTIAL_SUFFIX, naming, read_beginning, read_bounded
@@ -43,6 +43,8 @@ MAX_LOOSE: Final = 12 * 1024 * 1024
 """A revocation list has up to 8 MiB, and a third more as PEM."""
 MAX_FOLDER: Final = 64 * 1024 * 1024
 """Bytes of a folder's files that are kept: a thousand certificates, and some of the longest lists."""
+NAMESPACED: Final = b"SoftwareIdentity"
+"""What NVIDIA's manifests are, by the name of their root element; torn ones have it, too."""
 SUFFIX_OF_OURS: Final = ".json"
 """Files of ours are found by their name; every other file of a folder is looked at, whatever its name."""
 
@@ -56,6 +58,8 @@ class LooseFiles(CollateralSource):
     roots: Roots
     offered: frozenset[bytes] = frozenset()
     """Contents that lie in a folder and were not named: a manifest among them is used for the devices that need it."""
+    passed_over: tuple[str, ...] = ()
+    """Files of folders that hold no collateral."""
 
     def _fetch(self, key: CollateralKey) -> bytes | None:
         held = [data for source in self.sources if (data := source._fetch(key)) is not None]  # noqa: SLF001 - the same method of other sources
@@ -129,6 +133,8 @@ class LooseFiles(CollateralSource):
         Raises EvidenceError `collateral-missing` where there is not one chain, or as the container does.
         """
         chains = [content for content in self.contents if content.count(b"-----BEGIN CERTIFICATE-----") > 1]
+        if len(chains) > 1:
+            chains = [chain for chain in dict.fromkeys(chains) if self._signed_by(report, chain)] or chains
         if len(chains) != 1:
             raise EvidenceError(
                 EvidenceCode.COLLATERAL_MISSING,
@@ -144,15 +150,25 @@ class LooseFiles(CollateralSource):
             return bare
         return pack([(report, pem_chain(chains[0]))], self._manifests_for(devices))
 
+    def _signed_by(self, report: bytes, chain: bytes) -> bool:
+        """Tell whether a chain leads from a pinned root to the key that signed a device's report."""
+        try:
+            return is_signed(parse_evidence(pack([(report, pem_chain(chain))])).devices[0], self.roots)
+        except StrongroomError:
+            return False
+
     @property
     def manifests(self) -> list[bytes]:
-        """NVIDIA's reference manifests among the files, each once."""
-        return [content for content in dict.fromkeys(self.contents) if is_manifest(content)]
+        """NVIDIA's reference manifests among the files, each once, whatever line feeds end it."""
+        found = (content for content in self.contents if is_manifest(content))
+        return list({content.rstrip(b"\n"): content for content in reversed(list(found))}.values())[::-1]
 
     def _manifests_for(self, devices: Sequence[DeviceEvidence]) -> list[bytes]:
-        """Return the manifests that were named, and those of folders but what is for none of the devices."""
+        """Return the manifests that were named, and of folders those that serve one of the devices."""
         wanted = {key for device in devices for key in wanted_rims(device)}
-        return [each for each in self.manifests if each not in self.offered or _may_serve(each, wanted)]
+        named = [each for each in self.manifests if each not in self.offered]
+        offered = [each for each in self.manifests if each in self.offered]
+        return named + serving(offered, wanted, self.roots)
 
     def with_manifests(self, container: bytes) -> bytes:
         """Return a container of device evidence with the manifests among the files that it lacks.
@@ -166,8 +182,10 @@ class LooseFiles(CollateralSource):
         except StrongroomError:
             return container
         held = [rim.raw for rim in parsed.rims]
+        same = {raw.rstrip(b"\n") for raw in held}
         devices = [(device.report.serialize(), device.chain) for device in parsed.devices]
-        return pack(devices, held + [each for each in self._manifests_for(parsed.devices) if each not in held])
+        more = [each for each in self._manifests_for(parsed.devices) if each.rstrip(b"\n") not in same]
+        return pack(devices, held + more)
 
 
 def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
@@ -179,11 +197,14 @@ def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
     contents: list[bytes] = []
     offered: list[bytes] = []
     sources: list[CollateralSource] = []
+    passed: list[str] = []
     for path in paths:
         with naming(path):
             if path.is_dir():
                 sources.append(DirectorySource(path))
-                offered += _loose_in(path).values()
+                found, others = _loose_in(path)
+                offered += found.values()
+                passed += others
             elif path.is_file():
                 _add(path, contents, sources)
             else:
@@ -192,7 +213,9 @@ def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
                     f"{path} is neither a folder nor a file",
                     remedy="name collateral that exists",
                 )
-    return LooseFiles((*contents, *offered), tuple(sources), roots, frozenset(offered) - frozenset(contents))
+    return LooseFiles(
+        (*contents, *offered), tuple(sources), roots, frozenset(offered) - frozenset(contents), tuple(passed)
+    )
 
 
 def _add(path: Path, contents: list[bytes], sources: list[CollateralSource]) -> None:
@@ -216,29 +239,20 @@ def is_manifest(content: bytes) -> bool:
     return content.lstrip()[:1] == b"<"
 
 
-def _may_serve(content: bytes, wanted: Collection[tuple[str, str]]) -> bool:
-    """Tell whether a manifest is for a wanted product and version; one that does not parse is left to be refused."""
-    try:
-        rim = parse_rim(content)
-    except StrongroomError:
-        return True
-    return (rim.product, rim.version) in wanted
-
-
 def loose_names(folder: Path) -> list[str]:
     """Return the names of a folder's files that are collateral as vendors publish it; raises as `open_collateral`."""
     with naming(folder):
-        return [path.name for path in _loose_in(folder)]
+        return [path.name for path in _loose_in(folder)[0]]
 
 
 def _is_loose(content: bytes) -> bool:
     return holds_der(content) or is_manifest(content)
 
 
-def _loose_in(folder: Path) -> dict[Path, bytes]:
-    """Return the content of each file of a folder that is collateral as vendors publish it, in the order of names.
+def _loose_in(folder: Path) -> tuple[dict[Path, bytes], list[str]]:
+    """Return the content of each file of a folder that is collateral as vendors publish it, and the names of others.
 
-    All of them or none: one that is left out might be the list that revokes.
+    In the order of names.  All of them or none: one that is left out might be the list that revokes.
     """
     paths = sorted(path for path in folder.iterdir() if not _is_ours(path) and path.is_file())
     if len(paths) > MAX_FILES:
@@ -252,7 +266,7 @@ def _loose_in(folder: Path) -> dict[Path, bytes]:
             size += len(content)
         if size > MAX_FOLDER:
             raise _too_much(folder, f"at most {MAX_FOLDER} bytes of certificates, lists and manifests", "more")
-    return found
+    return found, [str(path) for path in paths if path not in found]
 
 
 def _is_ours(path: Path) -> bool:
@@ -265,6 +279,8 @@ def _read_loose(path: Path) -> bytes | None:
     Raises ManifestError `file-too-large` for one that begins as collateral does, which may hold a revocation.
     """
     content = read_beginning(path, MAX_LOOSE + 1)
+    if is_manifest(content) and NAMESPACED not in content and not holds_der(content):
+        return None  # some other XML, such as a page that a proxy answered with
     if not _is_loose(content) and not (len(content) > MAX_LOOSE and b"-----BEGIN" in content):
         return None
     return content if len(content) <= MAX_LOOSE else read_bounded(path, MAX_LOOSE)
