@@ -65,7 +65,7 @@ from manifests.errors import ManifestError
 from manifests.model import ModelManifest
 from manifests.sealed.core import Core
 from manifests.signing import Signer
-from tests.fuzz import seeds, targets_attesters, targets_collateral
+from tests.fuzz import seeds, targets_attesters, targets_collateral, targets_tpm
 from tests.fuzz.target import BrokenContractError, Target, check
 from tests.vectors.attestation import nitro, sgx, snp, tpm
 from tests.vectors.attestation.ratls import KEY as RATLS_KEY
@@ -434,6 +434,7 @@ TARGETS: Final = (
            _manifest_texts, (ManifestError,)),
     *targets_collateral.TARGETS,
     *targets_attesters.TARGETS,
+    *targets_tpm.TARGETS,
 )  # fmt: skip
 BY_NAME: Final = {target.name: target for target in TARGETS}
 
