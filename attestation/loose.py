@@ -31,6 +31,7 @@ from attestation.intel.collateral import IntelCollateral
 from attestation.intel.newest import newest
 from attestation.nvidia.container import DeviceEvidence, is_container, pack, parse_evidence
 from attestation.nvidia.offered import serving
+from attestation.nvidia.rim import Rim
 from attestation.nvidia.sdk_json import pem_chain
 from attestation.nvidia.verify import is_signed, wanted_rims
 from attestation.roots import Roots
@@ -163,12 +164,12 @@ class LooseFiles(CollateralSource):
         found = (content for content in self.contents if is_manifest(content))
         return list({content.rstrip(b"\n"): content for content in reversed(list(found))}.values())[::-1]
 
-    def _manifests_for(self, devices: Sequence[DeviceEvidence]) -> list[bytes]:
+    def _manifests_for(self, devices: Sequence[DeviceEvidence], held: Iterable[Rim] = ()) -> list[bytes]:
         """Return the manifests that were named, and of folders those that serve one of the devices."""
         wanted = {key for device in devices for key in wanted_rims(device)}
         named = [each for each in self.manifests if each not in self.offered]
         offered = [each for each in self.manifests if each in self.offered]
-        return named + serving(offered, wanted, self.roots)
+        return named + serving(offered, wanted, self.roots, {(rim.product, rim.version) for rim in held})
 
     def with_manifests(self, container: bytes) -> bytes:
         """Return a container of device evidence with the manifests among the files that it lacks.
@@ -184,7 +185,7 @@ class LooseFiles(CollateralSource):
         held = [rim.raw for rim in parsed.rims]
         same = {raw.rstrip(b"\n") for raw in held}
         devices = [(device.report.serialize(), device.chain) for device in parsed.devices]
-        more = [each for each in self._manifests_for(parsed.devices) if each.rstrip(b"\n") not in same]
+        more = [each for each in self._manifests_for(parsed.devices, parsed.rims) if each.rstrip(b"\n") not in same]
         return pack(devices, held + more)
 
 

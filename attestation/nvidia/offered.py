@@ -13,8 +13,16 @@ from attestation.roots import Roots
 from manifests.errors import StrongroomError
 
 
-def serving(manifests: Sequence[bytes], wanted: Collection[tuple[str, str]], roots: Roots) -> list[bytes]:
-    """Return the manifests (XML) that are for a wanted (product, version); a broken one where something is missing."""
+def serving(
+    manifests: Sequence[bytes],
+    wanted: Collection[tuple[str, str]],
+    roots: Roots,
+    held: Collection[tuple[str, str]] = (),
+) -> list[bytes]:
+    """Return the manifests (XML) that are for a wanted (product, version); a broken one where something is missing.
+
+    held: what the evidence has a manifest for itself.
+    """
     broken: list[bytes] = []
     found: dict[tuple[str, str], list[Rim]] = {}
     for content in manifests:
@@ -26,7 +34,7 @@ def serving(manifests: Sequence[bytes], wanted: Collection[tuple[str, str]], roo
         if (rim.product, rim.version) in wanted:
             found.setdefault((rim.product, rim.version), []).append(rim)
     served = [rim.raw for rims in found.values() for rim in _genuine(rims, roots)]
-    return served if found.keys() >= set(wanted) else served + broken
+    return served if found.keys() | set(held) >= set(wanted) else served + broken
 
 
 def _genuine(rims: list[Rim], roots: Roots) -> list[Rim]:

@@ -185,6 +185,13 @@ def test_a_stray_file_in_a_folder_spoils_no_good_evidence(content: bytes, name: 
     assert rim.raw.rstrip() == SWITCH_RIM.read_bytes().rstrip()
 
 
+def test_a_torn_manifest_in_a_folder_spoils_no_evidence_that_carries_its_own(tmp_path: Path) -> None:
+    carried = switch(SWITCH_RIM).evidence
+    assert isinstance(carried, NvidiaEvidence)
+    (tmp_path / "torn.xml").write_bytes(SWITCH_RIM.read_bytes()[:1000])
+    assert examine(carried.serialize(), now=JUNE_2026, collateral=files(tmp_path)).accepted
+
+
 def test_what_is_passed_over_in_a_folder_is_said(tmp_path: Path) -> None:
     for name in ("a\x1b[2J.html", "core", "page.xml"):
         (tmp_path / name).write_bytes(PAGE)
