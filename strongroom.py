@@ -175,6 +175,7 @@ def _defect(error: Exception) -> StrongroomError:
 def _report_usage(error: click.ClickException) -> int:
     """Report a wrong command line; click words it best for people."""
     if "--json" not in sys.argv:
+        error.message = printable_lines(error.message)  # a name that a script passed on may be anybody's
         error.show()
         return error.exit_code
     return _report(StrongroomError(CommandCode.USAGE, error.format_message()))
@@ -186,11 +187,16 @@ def _report(error: StrongroomError) -> int:
         if "--json" in sys.argv and error.code is not CommandCode.OUTPUT_FAILED:
             click.echo(json.dumps({"error": error.to_dict()}, indent=2))
             return error.exit_code
-        click.secho(f"error: {printable_lines(error.message)} [{error.code}]", fg="red", err=True)
+        click.secho(f"error: {_lines(error.message)} [{error.code}]", fg="red", err=True)
         for name, value in (("expected", error.expected), ("found", error.found), ("next", error.remedy)):
             if value is not None:
-                click.echo(f"  {name}: {printable_lines(shown(value))}", err=True)
+                click.echo(f"  {name}: {_lines(shown(value))}", err=True)
     return error.exit_code
+
+
+def _lines(text: str) -> str:
+    """Return a text of strangers with every further line indented: none passes for one of ours."""
+    return printable_lines(text).replace("\n", "\n    ")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from attestation.policy import EvidencePolicy, Policy, load_policy
-from attestation.policy.schema import Table, dangers
+from attestation.policy.schema import Table
 from manifests.errors import StrongroomError
 
 
@@ -18,8 +19,8 @@ class Change:
     """One change of a policy that makes one check pass.  text: as one would write it into the policy.
 
     value: a tuple adds to a list, bits add to a mask, `Floors` and `Without` say themselves what they do, and
-    anything else replaces what is there.  dangerous: whether what the field then says is what its table declares as
-    dangerous, or no longer refuses what it refused by name.
+    anything else replaces what is there.  dangerous: whether the check then passes with a warning, or what somebody
+    refused by name is refused no longer.
     """
 
     code: str
@@ -96,8 +97,7 @@ def with_all(policy: Policy, changes: tuple[Change, ...]) -> Tried:
     """
     changes = tuple(change for change in changes if _table(policy, change) is not None)
     with contextlib.suppress(StrongroomError):
-        together, made = _all_made(policy, changes)
-        return Tried(together, tuple(made), ())
+        return Tried(_loaded(functools.reduce(_made, changes, policy)), changes, ())
     return _one_by_one(policy, changes)
 
 
@@ -111,11 +111,11 @@ def _one_by_one(policy: Policy, changes: tuple[Change, ...]) -> Tried:
         why: StrongroomError | None = None
         for together in ((change,), *((change, other) for other in pending)):
             try:
-                policy, marked = _all_made(policy, together)
+                policy = _loaded(functools.reduce(_made, together, policy))
             except StrongroomError as error:
                 why = why or error
             else:
-                made += marked
+                made += together
                 pending = [each for each in pending if each not in together]
                 break
         else:
@@ -124,30 +124,19 @@ def _one_by_one(policy: Policy, changes: tuple[Change, ...]) -> Tried:
     return Tried(policy, tuple(made), tuple(excluded))
 
 
-def _all_made(policy: Policy, changes: tuple[Change, ...]) -> tuple[Policy, list[Change]]:
-    """Return the policy with the changes, loaded; raises PolicyError or ManifestError where it does not load."""
-    made = []
-    for change in changes:
-        policy, marked = _made(policy, change)
-        made.append(marked)
-    return _loaded(policy), made
-
-
 def _table(policy: Policy, change: Change) -> Table | None:
     return policy.evidence if change.table == "evidence" else policy.table(change.table)
 
 
-def _made(policy: Policy, change: Change) -> tuple[Policy, Change]:
-    """Return the policy with a change, not loaded, and the change with its danger."""
+def _made(policy: Policy, change: Change) -> Policy:
+    """Return the policy with a change, not loaded."""
     table = _table(policy, change)
     if table is None:
         raise ValueError(f"the policy has no table {change.table}")
     changed = _changed(table, change)
-    dangerous = change.field in _REFUSED_BY_NAME or _is_dangerous(table, changed)
-    marked = dataclasses.replace(change, dangerous=dangerous)
     if isinstance(changed, EvidencePolicy):
-        return dataclasses.replace(policy, evidence=changed, filled=policy.filled - {change.field}), marked
-    return dataclasses.replace(policy, tables={**policy.tables, change.table: changed}), marked
+        return dataclasses.replace(policy, evidence=changed, filled=policy.filled - {change.field})
+    return dataclasses.replace(policy, tables={**policy.tables, change.table: changed})
 
 
 def _loaded(policy: Policy) -> Policy:
@@ -167,13 +156,8 @@ def _changed(table: Table, change: Change) -> Table:
     return dataclasses.replace(table, **{change.field: value})
 
 
-_REFUSED_BY_NAME: Final = frozenset({"platforms_denied", "advisories_refused"})
+REFUSED_BY_NAME: Final = frozenset({"platforms_denied", "advisories_refused"})
 """Lists of what somebody has decided against: a change takes something off them, and so undoes that."""
-
-
-def _is_dangerous(before: Table, after: Table) -> bool:
-    """Tell whether a table accepts more of what it declares as dangerous than before."""
-    return not set(dangers(type(after), vars(after))) <= set(dangers(type(before), vars(before)))
 
 
 def _joined(old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from attestation.azure.verified import AzureVerified
 from attestation.errors import EvidenceError
 from attestation.eventlog.errors import EventLogFinding
 from attestation.eventlog.log import EventLog, parse_event_log
-from attestation.eventlog.replay import initial_pcrs, replay_pcrs, replay_rtmrs
+from attestation.eventlog.replay import compare_pcrs, replay_rtmrs
 from attestation.findings import Finding, Phase, check
 from attestation.intel.td_abi import TdQuote
 from attestation.policy import Policy
@@ -76,14 +76,29 @@ def log_checks(log: EventLog, evidence: Evidence, policy: Policy | None) -> tupl
 
 
 def shown(log: EventLog, evidence: Evidence) -> dict[str, Any]:
-    """Return the log for programs; an event counts as described in banks alone that the evidence vouches for."""
-    return log.to_dict(_covered_banks(log, _quote(evidence)))
+    """Return the log for programs; an event counts as described where the evidence vouches for its digest alone."""
+    return log.to_dict(_explained_registers(log, _quote(evidence)))
 
 
 def described(log: EventLog, evidence: Evidence) -> int:
-    """Return how many events that extend registers have the digest of their data in a bank that counts."""
-    banks = _covered_banks(log, _quote(evidence))
-    return sum(any(event.describes(bank) for bank in banks) for event in log.extending)
+    """Return how many events have the digest of their data in a register, and a bank, that the log explains."""
+    explained = _explained_registers(log, _quote(evidence))
+    return sum(bool(log.described(event, explained)) for event in log.events)
+
+
+def _explained_registers(log: EventLog, quote: TdQuote | SignedQuote | None) -> frozenset[tuple[Hash, int]]:
+    """Return bank and number of each quoted register that the log replays to, without SHA-1; none of a log that fails.
+
+    A digest that was extended into one of these is the machine's: another one, or one more, would not replay.
+    """
+    try:
+        if isinstance(quote, TdQuote):
+            registers = enumerate(zip(_rtmr_values(quote), replay_rtmrs(log), strict=True), 1)
+            return frozenset((Hash.SHA384, register) for register, (value, found) in registers if value == found)
+        compared = () if quote is None else compare_pcrs(log, quote.pcrs)
+    except EvidenceError:
+        return frozenset()
+    return frozenset((pcr.bank, pcr.index) for pcr in compared if pcr.matches and pcr.bank in STRONG)
 
 
 def _covered_banks(log: EventLog, quote: TdQuote | SignedQuote | None) -> tuple[Hash, ...]:
@@ -132,21 +147,21 @@ def _partial(policy: Policy | None) -> tuple[int, ...]:
 
 
 def _rtmrs(log: EventLog, quote: TdQuote) -> Iterator[Finding]:
-    body = quote.body
-    quoted = (body.rtmr0, body.rtmr1, body.rtmr2, body.rtmr3)
-    for index, (value, replayed) in enumerate(zip(quoted, replay_rtmrs(log), strict=True)):
+    for index, (value, replayed) in enumerate(zip(_rtmr_values(quote), replay_rtmrs(log), strict=True)):
         yield _register(f"RTMR{index}", value, replayed)
 
 
+def _rtmr_values(quote: TdQuote) -> tuple[bytes, ...]:
+    body = quote.body
+    return body.rtmr0, body.rtmr1, body.rtmr2, body.rtmr3
+
+
 def _pcrs(log: EventLog, quote: SignedQuote, partial: tuple[int, ...]) -> Iterator[Finding]:
-    replayed = {bank: replay_pcrs(log, bank) for bank in log.banks}
-    for bank, index, value in quote.pcrs:
-        found = replayed.get(bank, {}).get(index)
-        if bank not in STRONG and (found is None or found == value):
+    for pcr in compare_pcrs(log, quote.pcrs):
+        if pcr.bank not in STRONG and (pcr.replayed is None or pcr.matches):
             continue  # SHA-1 explains nothing, and needs no explanation where a bank that counts is quoted
-        if found is not None or value != initial_pcrs(log, bank).get(index, bytes(bank.size)):
-            name = f"PCR {index} ({bank.bank})"
-            yield _register(name, value, found, partial=index in partial)
+        name = f"PCR {pcr.index} ({pcr.bank.bank})"
+        yield _register(name, pcr.quoted, pcr.replayed, partial=pcr.index in partial)
 
 
 def _explained(log: EventLog, quote: SignedQuote) -> int:

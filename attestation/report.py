@@ -55,7 +55,8 @@ class Report:
     None where it is none's, or could not be unwrapped.  evidence: None where nothing parses.  verified: None where
     verification failed for another reason than a date.  as_of: the time that everything but dates was judged at, where
     dates do not hold at `now` and there is such a time.  key: what collateral the evidence asks for.  held: that
-    collateral, to be verified under `roots`.  error: what ended the first stage that failed.  gpu: evidence of devices
+    collateral, to be verified under `roots`.  error: what ended the first stage that failed.  passed_over: files
+    in folders of collateral that hold none.  gpu: evidence of devices
     that lies beside that of the processor.  devices: the same, verified.  session: what ties the two.  event_log: the
     one that was given beside the evidence, where both parse.  findings: all checks, in order; that of `error` comes
     first.
@@ -77,6 +78,7 @@ class Report:
     policy: Policy | None = field(default=None, repr=False)
     report_data: bytes | None = None
     error: StrongroomError | None = None
+    passed_over: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -354,6 +356,7 @@ class _Examination:
         return appraise(verified, self.policy, moment, report_data=report_data, beside=beside).findings
 
     def _report(self, **known: Any) -> Report:
+        known["passed_over"] = self._files.passed_over
         return Report(now=self.now, policy=self.policy, report_data=self.report_data, session=self.session, **known)
 
 

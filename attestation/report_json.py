@@ -28,6 +28,7 @@ def report_map(report: Report) -> dict[str, Any]:
     known |= verified.to_dict() if verified else {}
     collateral: dict[str, Any] = {"key": None if report.key is None else str(report.key)}
     collateral |= {"issued": None, "expires": None, "documents": _documents(report) if verified is None else []}
+    known["collateral"] |= {"passed_over": list(report.passed_over)}
     return (
         {
             "accepted": report.accepted,

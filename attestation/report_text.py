@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -20,6 +20,8 @@ _MARKS: Final = {"ok": "ok", "warning": "permitted", "open": "open", "refusal": 
 _COLORS: Final = {"ok": "green", "permitted": "yellow", "open": "cyan", "refused": "red"}
 NOT_IDENTITY: Final = "No policy: this shows that the evidence is GENUINE, and not WHOSE CODE it is of."
 _WIDEST: Final = 40
+_NAMES: Final = 8
+"""Files that a line names; JSON has all."""
 
 
 def print_report(report: Report) -> None:
@@ -34,8 +36,15 @@ def print_report(report: Report) -> None:
     told = (f"{click.style(str(each.code), fg='red')}: {printable(str(each.remedy))}" for each in report.refused)
     for line in dict.fromkeys(told):
         click.echo(line)
+    if report.passed_over:
+        click.echo(f"passed over, as they hold no collateral: {printable(_some(report.passed_over))}")
     if report.policy is None and report.genuine:
         click.secho(NOT_IDENTITY, fg="yellow", bold=True)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _NAMES} more"] if len(names) > _NAMES else []
+    return ", ".join([*names[:_NAMES], *more])
 
 
 def subject(report: Report) -> str:

@@ -2,18 +2,18 @@
 
 Every answer is a real appraisal under a policy that loads; where there is none, the answer is why it does not load.
 
-A change only says what it takes for a check to pass.  Whether it should pass is for whoever writes the policy: what
-the policy's own tables declare as dangerous is marked.
+A change only says what it takes for a check to pass.  Whether it should pass is for whoever writes the policy: a change
+is marked as dangerous where its check then passes with a warning.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from attestation.appraise import appraise
-from attestation.changes import Change, Excluded, reason, widest, with_all
+from attestation.changes import REFUSED_BY_NAME, Change, Excluded, reason, widest, with_all
 from attestation.composite import joined
 from attestation.drafts import draft
 from attestation.errors import EvidenceError, SessionFinding
@@ -101,7 +101,19 @@ def least_changes(report: Report) -> Changes | None:
     while any(change.code in remaining for change in tried.made):
         tried = with_all(report.policy, tuple(change for change in tried.made if change.code not in remaining))
         excluded, remaining = excluded + tried.excluded, _refused(_judged(report, report.verified, tried.policy))
-    return Changes(tried.made, remaining, tuple(each for each in excluded if each.change.code in remaining))
+    made = _marked(tried.made, _judged(report, report.verified, tried.policy))
+    return Changes(made, remaining, tuple(each for each in excluded if each.change.code in remaining))
+
+
+def _marked(changes: tuple[Change, ...], after: tuple[Finding, ...]) -> tuple[Change, ...]:
+    """Mark the changes whose check now passes with a warning: the checks say what is dangerous, for verdicts, too.
+
+    What undoes a refusal by name leaves nothing to warn of afterwards, and is marked, too.
+    """
+    warned = {str(finding.code) for finding in after if finding.severity is Severity.WARNING}
+    return tuple(
+        replace(change, dangerous=change.code in warned or change.field in REFUSED_BY_NAME) for change in changes
+    )
 
 
 def _parts(report: Report) -> tuple[Verified, ...]:

@@ -18,6 +18,7 @@ from manifests.command import Command, Group
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, exists, read_bounded, write_atomically
 from manifests.model import MAX_MANIFEST, ModelManifest
+from manifests.plain import printable
 from manifests.rewrap_cli import change_options, read_change
 from manifests.sealed import RecipientKey, SealedInfo, inspect_sealed, recipients
 from manifests.sealed import rewrap as rewrap_model
@@ -136,7 +137,7 @@ def draft_command(model_file: Path, name: str | None, output: Path | None, as_js
     elif output is None:
         click.echo(text, nl=False)
     else:
-        click.echo(f"Wrote {output}. Review it, then seal the model with it.")
+        click.echo(f"Wrote {printable(str(output))}. Review it, then seal the model with it.")
 
 
 model.add_command(check_command)

@@ -87,6 +87,13 @@ def read_bounded(path: Path, limit: int) -> bytes:
     return data
 
 
+def read_beginning(path: Path, limit: int) -> bytes:
+    """Return the first bytes of a file, at most `limit`; raises ManifestError `file-unavailable`."""
+    path = Path(path)
+    with os.fdopen(open_regular(path), "rb") as file, naming(path):
+        return file.read(limit)
+
+
 def make_folder(path: Path, *, mode: int = 0o777) -> None:
     """Make a folder and those above it, unless it is there; raises ManifestError `disk-full` or `file-unavailable`."""
     with naming(path):

@@ -171,6 +171,14 @@ def test_names_that_a_terminal_would_obey_are_shown(tmp_path: Path) -> None:
     assert all(line.isprintable() for line in done.stderr.splitlines())
 
 
+def test_a_name_of_several_lines_passes_for_no_line_of_ours(tmp_path: Path) -> None:
+    done = run("inspect", str(tmp_path / "a\n  next: run this\nerror: b"))
+    lines = done.stderr.splitlines()
+    assert done.returncode != 0
+    assert [line for line in lines if line.startswith("error: ")] == lines[:1]
+    assert "  next: run this" not in lines
+
+
 def test_a_defect_is_named_by_its_place_and_not_by_its_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

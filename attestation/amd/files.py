@@ -13,20 +13,35 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
 from attestation.amd.collateral import SnpCollateral
-from attestation.amd.signatures import split_signed
+from attestation.amd.lists import UNREADABLE, Lists
+from attestation.amd.signatures import split_signed, verify_pss
 from attestation.der import INTEGER, SEQUENCE, DerReader
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import pem
+from attestation.roots import Roots
 from attestation.strict_x509 import Fields, common_name, parse_certificate
 
 _BLOCK = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----([A-Za-z0-9+/=\s]*)-----END \1-----")
+_BEGIN_LIST: Final = b"-----BEGIN X509 CRL-----"
+_LIST = re.compile(_BEGIN_LIST + rb"\s*+(?:[A-Za-z0-9+/]\s*+)*+(?:=\s*+){0,2}-----END X509 CRL-----")
+_LENGTH = rb"(?:[\x00-\x7f]|\x81.|\x82..|\x83...)"
+_LIST = re.compile(rb"\x30" + _LENGTH + rb"\x30" + _LENGTH + rb"(?=\x02\x01\x01\x30)", re.DOTALL)
+"""How a revocation list of version 2 begins (RFC 5280, 5.1): a certificate has its version in a tag of its own."""
 _LEAVES: Final = frozenset({"SEV-VCEK", "SEV-VLEK"})
+_CHIP_SERIAL: Final = 0
+"""The serial number that AMD gives every VCEK."""
 
 MAX_PARTS: Final = 1024
 """Certificates and lists in one call: the endorsement keys of a thousand chips; each is parsed, and may be verified."""
 MAX_CERTIFICATE: Final = 16 * 1024
 """AMD's take 2 KiB.  A chain is written out once for each leaf below it."""
+_MAX_NAMESAKES: Final = 8
+"""Authorities of one name that are tried: AMD has one for each product."""
 _SHOWN: Final = 8
 """Distinct names in an error: two chains, and some leaves."""
 _SHOWN_NAME: Final = 64
@@ -50,8 +65,8 @@ class Certificate:
 class AmdFiles:
     """What is in files of AMD's service.
 
-    leaves: VCEKs and VLEKs.  others: every other certificate.  lists: (issuer, DER) of each revocation list.  broken:
-    DER that is neither certificate nor list.
+    leaves: VCEKs and VLEKs.  others: every other certificate.  lists: (issuer, DER) of each revocation list; the issuer
+    is empty where the list is too broken to say.  broken: DER that is neither certificate nor list.
     """
 
     leaves: tuple[Certificate, ...] = ()
@@ -66,31 +81,35 @@ class AmdFiles:
         others: list[Certificate] = []
         lists: list[tuple[bytes, bytes]] = []
         broken: list[bytes] = []
-        parts = filter(_is_der, (der for content in contents for der in _ders(content)))
-        for number, der in enumerate(parts, 1):
+        for number, der in enumerate((der for content in contents for der in _parts(content)), 1):
             if number > MAX_PARTS:
                 raise _too_many()
             if (certificate := _read_certificate(der)) is not None:
                 (leaves if certificate.name in _LEAVES else others).append(certificate)
+            elif not _is_der(der):
+                lists.append((UNREADABLE, der))
             elif (issuer := _issuer_of_list(der)) is not None:
                 lists.append((issuer, der))
             else:
                 broken.append(der)
         return cls(tuple(leaves), tuple(others), tuple(lists), tuple(broken))
 
-    def collateral(self) -> list[SnpCollateral]:
-        """Return the collateral of every leaf whose chain is there, too."""
-        made = [self._chain(leaf.der, self._signer(leaf)) for leaf in self.leaves]
+    def collateral(self, roots: Roots) -> list[SnpCollateral]:
+        """Return the collateral of every leaf whose chain is there, too, with the list that counts under `roots`."""
+        lists = Lists(self.lists, roots)
+        made = [self._chain(leaf.der, leaf.fields.serial, self._signer(leaf), lists) for leaf in self.leaves]
         return [item for item in made if item is not None]
 
-    def chains(self, family: str) -> list[SnpCollateral]:
+    def chains(self, family: str, roots: Roots) -> list[SnpCollateral]:
         """Return the chain of a product without a leaf, for evidence that carries its own.
 
         The one file that is broken stands for the leaf, for verification to tell what is wrong with it.
         """
+        lists = Lists(self.lists, roots)
         vek = self.broken[0] if len(self.broken) == 1 else b""
         signers = [each for each in self.others if each.name.lower() == f"sev-{family}"]
-        return [item for signer in signers if (item := self._chain(vek, signer)) is not None]
+        made = [self._chain(vek, _CHIP_SERIAL, signer, lists) for signer in signers]
+        return [item for item in made if item is not None]
 
     def missing(self, wanted: str) -> EvidenceError:
         """Return the error for files that do not make up the collateral that is wanted: which part is not there."""
@@ -118,33 +137,45 @@ class AmdFiles:
         return ", ".join(shown + more) or "no certificate"
 
     @functools.cached_property
-    def _authorities(self) -> dict[bytes, Certificate]:
-        """The other certificates by subject, the first of each."""
-        return {each.fields.subject: each for each in reversed(self.others)}
+    def _authorities(self) -> dict[bytes, list[Certificate]]:
+        """The other certificates by subject, each once."""
+        found: dict[bytes, list[Certificate]] = {}
+        for each in {each.der: each for each in self.others}.values():
+            found.setdefault(each.fields.subject, []).append(each)
+        return found
 
     @functools.cached_property
-    def _lists(self) -> dict[bytes, bytes]:
-        """The revocation lists by issuer, the first of each."""
-        return dict(reversed(self.lists))
+    def _standing(self) -> frozenset[bytes]:
+        """DER of the authorities that another of the files, or their own key, signed."""
+        every = [each for named in self._authorities.values() for each in named]
+        return frozenset(each.der for each in every if any(_signed(each, above) for above in self._above(each)))
+
+    def _above(self, certificate: Certificate) -> list[Certificate]:
+        """Return the authorities that have the name of a certificate's issuer, as many as are tried."""
+        return self._authorities.get(certificate.fields.issuer, [])[:_MAX_NAMESAKES]
 
     def _signer(self, leaf: Certificate) -> Certificate | None:
-        return self._authorities.get(leaf.fields.issuer)
+        """Return who signed a certificate: of several of the name, the first that did and is signed itself."""
+        named = self._above(leaf)
+        if len(named) > 1:
+            named = [each for each in named if each.der in self._standing and _signed(leaf, each)] or named
+        return next(iter(named), None)
 
     def _root(self, signer: Certificate | None) -> Certificate | None:
-        return None if signer is None else self._authorities.get(signer.fields.issuer)
+        return None if signer is None else self._signer(signer)
 
-    def _chain(self, leaf: bytes, signer: Certificate | None) -> SnpCollateral | None:
+    def _chain(self, leaf: bytes, serial: int, signer: Certificate | None, lists: Lists) -> SnpCollateral | None:
         """Return the collateral of a leaf whose signer is known, if its root is there, too."""
         root = self._root(signer)
         if signer is None or root is None:
             return None
-        crl = self._lists.get(signer.fields.issuer, b"")
+        crl = lists.newest(root.der, root.fields.subject, {serial, signer.fields.serial})
         return SnpCollateral(vek=leaf, chain=pem.encode_chain(signer.der, root.der), crl=crl)
 
 
 def holds_der(content: bytes) -> bool:
     """Tell whether a file has anything of a certificate's form in it: PEM of certificates or lists, or DER."""
-    return any(map(_is_der, _ders(content)))
+    return next(_parts(content), None) is not None
 
 
 def _is_der(data: bytes) -> bool:
@@ -152,15 +183,21 @@ def _is_der(data: bytes) -> bool:
     return data[:1] == b"\x30" and data[1:2] >= b"\x81"
 
 
-def _ders(content: bytes) -> Iterator[bytes]:
-    """Yield the DER in a file of either form."""
-    if _BLOCK.search(content) is None:
-        yield content
+def _parts(content: bytes) -> Iterator[bytes]:
+    """Yield the DER in a file of either form; and the file as it is, where it has a list in PEM that is torn."""
+    if _BEGIN_LIST not in content and _BLOCK.search(content) is None:
+        yield from filter(_is_der, [content])
+    lists = content.count(_BEGIN_LIST)
     for match in _BLOCK.finditer(content):
         try:
-            yield base64.b64decode(b"".join(match[2].split()), validate=True)
+            der = base64.b64decode(b"".join(match[2].split()), validate=True)
         except binascii.Error:
             continue
+        if _is_der(der):
+            lists -= match[1] == b"X509 CRL"
+            yield der
+    if lists > 0:
+        yield content
 
 
 def _too_many() -> EvidenceError:
@@ -184,13 +221,31 @@ def _read_certificate(der: bytes) -> Certificate | None:
 
 
 def _issuer_of_list(der: bytes) -> bytes | None:
-    """Return the DER name of a revocation list's issuer (RFC 5280, 5.1.2); None where it is none of AMD's."""
+    """Return the DER name of a revocation list's issuer (RFC 5280, 5.1.2); None where it begins as no list.
+
+    It is read out of what is left of a torn or edited list, too: such a list is refused, and not overlooked.
+    """
+    start = _LIST.match(der)
+    if start is None:
+        return None
+    reader = DerReader(der[start.end() :], EvidenceCode.CRL_MALFORMED)
     try:
-        tbs, _, _ = split_signed(der, EvidenceCode.CRL_MALFORMED)
-        reader = DerReader(tbs, EvidenceCode.CRL_MALFORMED).inside(SEQUENCE)
         reader.content(INTEGER)
         reader.element(SEQUENCE)
         issuer = reader.element(SEQUENCE)
     except EvidenceError:
-        return None
+        return UNREADABLE
     return issuer
+
+
+def _signed(certificate: Certificate, authority: Certificate) -> bool:
+    """Tell whether an authority's key signed a certificate."""
+    try:
+        tbs, _, signature = split_signed(certificate.der, EvidenceCode.CERTIFICATE_MALFORMED)
+        key = load_der_public_key(authority.fields.key)
+        if not isinstance(key, rsa.RSAPublicKey):
+            return False
+        verify_pss(key, signature, tbs, EvidenceCode.CHAIN_SIGNATURE, "the certificate")
+    except (EvidenceError, ValueError, UnsupportedAlgorithm):
+        return False
+    return True

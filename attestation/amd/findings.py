@@ -21,13 +21,16 @@ def at_least(
     )
 
 
-def within_mask(code: SnpFinding, found: int, allowed: int, *, remedy: str, phase: Phase = Phase.ENCLAVE) -> Finding:
-    """Refuse bits outside a mask."""
+def within_mask(
+    code: SnpFinding, found: int, allowed: int, *, dangerous: bool, remedy: str, phase: Phase = Phase.ENCLAVE
+) -> Finding:
+    """Refuse bits outside a mask; dangerous: whether some are beyond what is known to be safe."""
     return check(
         code,
         passed=not found & ~allowed,
         expected=f"no bit outside {allowed:#x}",
         found=f"{found:#x}",
+        dangerous=dangerous,
         remedy=remedy,
         phase=phase,
     )

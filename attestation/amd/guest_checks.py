@@ -9,6 +9,7 @@ from attestation.amd.errors import SnpFinding
 from attestation.amd.findings import all_of, at_least, within_mask
 from attestation.amd.verified import names
 from attestation.findings import Finding, check, named, one_of
+from attestation.policy.schema import accepts_danger
 from attestation.policy.snp import SnpPolicy
 
 _NO_AGENT = (bytes(32), b"\xff" * 32)
@@ -109,6 +110,7 @@ def _guest_policy(report: Report, policy: SnpPolicy) -> Iterator[Finding]:
         SnpFinding.POLICY_UNKNOWN,
         report.policy,
         GUEST_POLICY_KNOWN | policy.policy_bits_allowed,
+        dangerous=accepts_danger(policy, "policy_bits_allowed", report.policy & ~GUEST_POLICY_KNOWN),
         remedy="find out what the bits admit, then name them in [snp] policy_bits_allowed",
     )
     yield at_least(
@@ -122,6 +124,7 @@ def _guest_policy(report: Report, policy: SnpPolicy) -> Iterator[Finding]:
         passed=report.vmpl <= policy.vmpl_max,
         expected=f"at most {policy.vmpl_max}",
         found="the host's own request" if report.vmpl == _HOST else report.vmpl,
+        dangerous=accepts_danger(policy, "vmpl_max", report.vmpl),
         remedy="ask for the report at this level, or raise [snp] vmpl_max if what runs above it is measured, too",
     )
     yield check(

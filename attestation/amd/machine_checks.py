@@ -10,6 +10,7 @@ from attestation.amd.findings import all_of, at_least, within_mask
 from attestation.amd.tcb import Tcb
 from attestation.amd.verified import SnpVerified, dotted, names
 from attestation.findings import Finding, Phase, check, one_of
+from attestation.policy.schema import accepts_danger
 from attestation.policy.snp import Floor, SnpPolicy
 
 
@@ -142,6 +143,7 @@ def _platform(report: Report, policy: SnpPolicy) -> Iterator[Finding]:
         SnpFinding.PLATFORM_INFO,
         report.platform_info,
         policy.platform_info_allowed,
+        dangerous=accepts_danger(policy, "platform_info_allowed", report.platform_info),
         remedy="find out what the platform has enabled, then widen [snp] platform_info_allowed",
         phase=Phase.PLATFORM,
     )

@@ -59,7 +59,7 @@ def print_answer(
         score = "" if label.score is None else f"  {label.score:.4g}"
         click.echo(f"{printable(label.name)}{score}")
     if output:
-        click.echo(f"written to {output}")
+        click.echo(f"written to {printable(str(output))}")
 
 
 def _print_tensors(answer: Prediction) -> None:

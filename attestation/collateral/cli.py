@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ from attestation.collateral.bundle import Bundle
 from attestation.collateral.cache import Cache
 from attestation.collateral.fetcher import DAY, Fetcher
 from attestation.collateral.filing import Imported, import_files
-from attestation.collateral.held import SUFFIX, Held, fetch_into, inspect, inspect_folder, name_for
+from attestation.collateral.held import SUFFIX, Held, command_to_import, fetch_into, inspect, inspect_folder, name_for
 from attestation.collateral.http import HttpClient
 from attestation.collateral.key import NAMES, CollateralKey
+from attestation.collateral.replacing import OPTION
 from attestation.collateral.vendors import VendorSource
 from attestation.errors import EvidenceError
 from attestation.given_roots import simulated_roots
@@ -52,6 +52,9 @@ _simulated = click.option(
 )
 
 
+_older = click.option(OPTION, "older", is_flag=True, help="Replace what is newer, too: may undo a revocation.")
+
+
 @click.group(cls=Group)
 def collateral() -> None:
     """Fetch, import and inspect the vendors' collateral."""
@@ -76,6 +79,7 @@ collateral.add_command(feed)
 @click.option("--tls-ca", type=_PATH, help="Trust these authorities (PEM) for TLS, instead of the system's.")
 @click.option("--cache", type=_PATH, help="Folder for what was fetched before.  [default: OUTPUT/.cache]")
 @click.option("--max-age", type=click.IntRange(min=0), help="Ask again for what was fetched this many seconds ago.")
+@_older
 @_simulated
 @_json
 def fetch_command(
@@ -87,6 +91,7 @@ def fetch_command(
     name: str | None,
     output: Path,
     simulated: tuple[Path, ...],
+    older: bool,
     as_json: bool,
     **service: Any,
 ) -> None:
@@ -96,23 +101,26 @@ def fetch_command(
     """
     key = _key(path, tee, fmspc, ca, name)
     roots = _roots(simulated)
-    filed = fetch_into(output, key, _source(output, **service), roots)
+    filed = fetch_into(output, key, _source(output, **service), roots, older=older)
     _report([inspect(filed, roots)], int(time.time()), as_json=as_json)
 
 
 @collateral.command("import")
 @click.argument("files", nargs=-1, required=True, type=_PATH)
 @click.option("--output", type=_PATH, required=True, help="Folder to file the collateral in.")
+@_older
 @_simulated
 @_json
-def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path, ...], as_json: bool) -> None:
+def import_command(
+    files: tuple[Path, ...], output: Path, simulated: tuple[Path, ...], *, older: bool, as_json: bool
+) -> None:
     """Verify collateral files or bundles, and file each under the name that its content says.
 
     AMD's own files (VCEK or VLEK, chain, list) are filed together. What cannot be filed is named, and keeps nothing
     else from it; the exit status is then that of the first such file.
     """
     roots = _roots(simulated)
-    imported = import_files(output, files, roots)
+    imported = import_files(output, files, roots, older=older)
     failed = [{"file": str(file), "error": error.to_dict()} for file, error in imported.failed]
     none = None if imported.filed else _none_filed(imported)
     if none is not None and not as_json:
@@ -122,7 +130,7 @@ def import_command(files: tuple[Path, ...], output: Path, simulated: tuple[Path,
     _report(held, int(time.time()), as_json=as_json, not_imported=failed, error=shown)
     if not as_json:
         for file, error in imported.failed:
-            click.echo(f"{click.style('not imported', fg='red')}: {file}: {_problem(error)}")
+            click.echo(f"{click.style('not imported', fg='red')}: {printable(str(file))}: {_problem(error)}")
     if imported.failed:
         sys.exit(imported.failed[0][1].exit_code)
 
@@ -229,12 +237,12 @@ def _what_is_not_held(folder: Path, held: list[Held], unfiled: list[str]) -> Ite
     if unfiled:
         yield f"not filed, and found by no name: {printable(', '.join(unfiled))}"
         files = [folder / name for name in unfiled]
-        filed = [str(path) for path in files if not is_manifest(read_bounded(path, MAX_LOOSE))]
+        filed = [path for path in files if not is_manifest(read_bounded(path, MAX_LOOSE))]
         if filed:  # NVIDIA's manifests are used as they are: nothing files them
-            words = ["strongroom", "collateral", "import", *filed, "--output", str(folder)]
-            yield f"  next: {printable(shlex.join(words))}"
+            yield f"  next: {command_to_import(filed, folder)}"
     elif not held:
-        yield f"{folder} holds no collateral: no file is named as `import` and `fetch` name them (docs/collateral.md)"
+        where = printable(str(folder))
+        yield f"{where} holds no collateral: no file is named as `import` and `fetch` name them (docs/collateral.md)"
 
 
 def _evidence(path: Path) -> bytes:

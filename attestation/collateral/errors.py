@@ -21,6 +21,7 @@ class FetchCode(ErrorCode):
     NOT_SERVED = "fetch-not-served", Fault.UNSUPPORTED, "no service publishes this: the machine has it"
 
     MISFILED = "collateral-misfiled", Fault.REFUSED, "the file's name is not that of its content"
+    OLDER = "collateral-older", Fault.REFUSED, "what is held is newer"
     BUNDLE_MALFORMED = "bundle-malformed", Fault.MALFORMED, "the file is not a bundle of evidence and collateral"
 
 

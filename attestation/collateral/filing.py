@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from attestation.amd.collateral import SnpCollateral
 from attestation.amd.files import AmdFiles, holds_der
 from attestation.collateral.bundle import MAX_BUNDLE
-from attestation.collateral.held import file_into, identify, store
+from attestation.collateral.held import file_into, key_of, place, store
+from attestation.collateral.replacing import check_replaces
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.roots import Roots
 from manifests.errors import StrongroomError
@@ -32,8 +34,27 @@ class Imported:
             self.filed.append(path)
 
 
-def import_files(folder: Path, paths: Sequence[Path], roots: Roots) -> Imported:
-    """Verify what files hold, whatever the time, and file it; replaces what is there.  What fails is in the result."""
+@dataclass(frozen=True)
+class _Filing:
+    """Where collateral is filed.  older: whether it may replace what is newer."""
+
+    folder: Path
+    roots: Roots
+    older: bool
+
+    def file(self, item: SnpCollateral) -> Path:
+        """Verify and store; raises EvidenceError, FetchError or ManifestError."""
+        key = key_of(item, self.roots)
+        if not self.older:
+            check_replaces(place(self.folder, key), key, item, self.roots)
+        return store(self.folder, key, item)
+
+
+def import_files(folder: Path, paths: Sequence[Path], roots: Roots, *, older: bool = False) -> Imported:
+    """Verify what files hold, whatever the time, and file it; replaces what is not newer, or with `older` anything.
+
+    What fails is in the result.
+    """
     imported = Imported()
     loose: dict[Path, bytes] = {}
     for path in paths:
@@ -42,7 +63,7 @@ def import_files(folder: Path, paths: Sequence[Path], roots: Roots) -> Imported:
             if holds_der(data):
                 loose[path] = data
                 continue
-            for _, place in file_into(folder, path, roots):
+            for _, place in file_into(folder, path, roots, older=older):
                 imported.add(place)
         except StrongroomError as error:
             imported.failed.append((path, error))
@@ -51,11 +72,11 @@ def import_files(folder: Path, paths: Sequence[Path], roots: Roots) -> Imported:
     except EvidenceError as error:
         imported.failed += [(path, error) for path in loose]
     else:
-        _import_amd(folder, loose, every, roots, imported)
+        _import_amd(_Filing(folder, roots, older), loose, every, imported)
     return imported
 
 
-def _import_amd(folder: Path, loose: dict[Path, bytes], every: AmdFiles, roots: Roots, imported: Imported) -> None:
+def _import_amd(filing: _Filing, loose: dict[Path, bytes], every: AmdFiles, imported: Imported) -> None:
     """File each endorsement key's certificate among the files, with the chain and the list that are there for it."""
     for path, data in loose.items():
         own = AmdFiles.sort([data])
@@ -64,17 +85,17 @@ def _import_amd(folder: Path, loose: dict[Path, bytes], every: AmdFiles, roots: 
         elif not every.leaves:
             imported.failed.append((path, _without_leaf(path)))
         elif own.leaves:
-            _import_leaves(folder, path, AmdFiles(own.leaves, every.others, every.lists), roots, imported)
+            _import_leaves(filing, path, AmdFiles(own.leaves, every.others, every.lists), imported)
 
 
-def _import_leaves(folder: Path, path: Path, parts: AmdFiles, roots: Roots, imported: Imported) -> None:
-    made = parts.collateral()
+def _import_leaves(filing: _Filing, path: Path, parts: AmdFiles, imported: Imported) -> None:
+    made = parts.collateral(filing.roots)
     try:
         with concerning(path):
             if len(made) != len(parts.leaves):
                 raise parts.missing("its chain")
             for item in made:
-                imported.add(store(folder, identify(item, roots)[1], item))
+                imported.add(filing.file(item))
     except StrongroomError as error:
         imported.failed.append((path, error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,16 @@ from attestation.collateral.document import MAX_COLLATERAL, Collateral, malforme
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.kinds import decode
+from attestation.collateral.replacing import check_replaces
 from attestation.collateral.sources import CollateralSource
-from attestation.errors import EvidenceError
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import verify as intel
 from attestation.intel.collateral import IntelCollateral
 from attestation.roots import Anchor, Roots
 from attestation.validity import Validity, rfc3339
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import concerning, make_folder, naming, read_bounded, write_atomically
+from manifests.plain import shell_command
 
 SUFFIX: Final = ".json"
 
@@ -108,7 +111,8 @@ def inspect(path: Path, roots: Roots) -> Held:
     except EvidenceError as unnamed:
         return Held(path, None, _unnamed(path, roots, unnamed))
     try:
-        authentic, found = identify(decode(read_bounded(path, MAX_COLLATERAL)), roots)
+        collateral = decode(read_bounded(path, MAX_COLLATERAL))
+        authentic, found = identify(collateral, roots)
         if found != key:
             raise _misfiled(found, path)
     except StrongroomError as problem:
@@ -141,6 +145,16 @@ def identify(collateral: Collateral, roots: Roots) -> tuple[Authentic, Collatera
     raise malformed("it is of a kind that no folder holds")
 
 
+def key_of(collateral: Collateral, roots: Roots) -> CollateralKey:
+    """Return what collateral is to be filed under; raises as `identify`, and says what a revocation means for files."""
+    try:
+        return identify(collateral, roots)[1]
+    except EvidenceError as error:
+        if error.code is EvidenceCode.CERTIFICATE_REVOKED:
+            error.remedy = "nothing was filed; remove what is held for this platform: it is older, and accepts the key"
+        raise
+
+
 def name_for(key: CollateralKey, collateral: Collateral, roots: Roots) -> CollateralKey:
     """Return what collateral that was fetched for `key` is filed under: for evidence that names no product, its own.
 
@@ -153,16 +167,18 @@ def name_for(key: CollateralKey, collateral: Collateral, roots: Roots) -> Collat
     return found if found in key.candidates else key.candidates[0]
 
 
-def file_into(folder: Path, path: Path, roots: Roots) -> list[tuple[CollateralKey, Path]]:
-    """Verify what a file holds, collateral or a bundle, and file it under its right name; replaces what is there.
+def file_into(folder: Path, path: Path, roots: Roots, *, older: bool = False) -> list[tuple[CollateralKey, Path]]:
+    """Verify what a file holds, collateral or a bundle, and file it under its right name; replaces what is not newer.
 
-    Dates are not held against any time.  Returns what was filed, and where.  Raises EvidenceError, FetchError or
-    ManifestError, and then has filed nothing.
+    older: whether it may replace what is newer.  Dates are not held against any time.  Returns what was filed, and
+    where.  Raises EvidenceError, FetchError or ManifestError, and then has filed nothing.
     """
     with concerning(path):
         data = read_bounded(path, MAX_BUNDLE)
         items = list(Bundle.from_json(data).collateral.values()) if looks_like_bundle(data) else [decode(data)]
-        filed = [(identify(item, roots)[1], item) for item in items]
+        filed = [(key_of(item, roots), item) for item in items]
+        for key, item in () if older else filed:
+            check_replaces(place(folder, key), key, item, roots)
     if not filed:
         raise ManifestError(
             ManifestCode.FIELD_INVALID, f"{path} is a bundle without collateral", remedy="import its evidence's own"
@@ -170,14 +186,17 @@ def file_into(folder: Path, path: Path, roots: Roots) -> list[tuple[CollateralKe
     return [(key, store(folder, key, item)) for key, item in filed]
 
 
-def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots: Roots) -> Path:
-    """Fetch the collateral of one platform, verify it, whatever the time, and file it; replaces what is there.
+def fetch_into(
+    folder: Path, key: CollateralKey, source: CollateralSource, roots: Roots, *, older: bool = False
+) -> Path:
+    """Fetch the collateral of one platform, verify it, whatever the time, and file it; replaces what is not newer.
 
-    Raises FetchError, EvidenceError or ManifestError, and then has filed nothing.
+    older: whether it may replace what is newer.  Raises FetchError, EvidenceError or ManifestError, and then has filed
+    nothing.
     """
 
     def named(collateral: Collateral) -> CollateralKey:
-        found = identify(collateral, roots)[1]
+        found = key_of(collateral, roots)
         if found not in key.candidates:
             raise FetchError(
                 FetchCode.MISFILED,
@@ -186,6 +205,8 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
                 found=str(found),
                 remedy="check the address of the service (--pccs, --kds) and what it has cached; nothing was filed",
             )
+        if not older:
+            check_replaces(place(folder, found), found, collateral, roots)
         return found
 
     collateral, found = source.fetch_verified(key, named)
@@ -195,9 +216,20 @@ def fetch_into(folder: Path, key: CollateralKey, source: CollateralSource, roots
 def store(folder: Path, key: CollateralKey, collateral: Collateral) -> Path:
     """Write collateral under its name into a folder, whole or not at all; raises ManifestError."""
     make_folder(folder)
-    path = folder / f"{key}{SUFFIX}"
+    path = place(folder, key)
     write_atomically(path, collateral.to_json().encode("utf-8"))
     return path
+
+
+def place(folder: Path, key: CollateralKey) -> Path:
+    """Return where a folder has the collateral of a key."""
+    return folder / f"{key}{SUFFIX}"
+
+
+def command_to_import(paths: Iterable[Path], folder: Path) -> str:
+    """Return the command that files these files into a folder, whatever their names: none of them is an option."""
+    words = ["strongroom", "collateral", "import", "--output", str(folder), "--", *map(str, paths)]
+    return shell_command(words)
 
 
 def _unnamed(path: Path, roots: Roots, unnamed: EvidenceError) -> StrongroomError:
@@ -214,7 +246,7 @@ def _misfiled(found: CollateralKey, path: Path) -> FetchError:
         FetchCode.MISFILED.meaning,
         expected=f"{found}{SUFFIX}",
         found=path.name,
-        remedy=f"`strongroom collateral import {path} --output {path.parent}` files it under its right name",
+        remedy=f"`{command_to_import([path], path.parent)}` files it under its right name",
     )
 
 

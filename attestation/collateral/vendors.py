@@ -19,7 +19,7 @@ from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.fetcher import Fetcher
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.sources import CollateralSource
-from attestation.errors import EvidenceError
+from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.collateral import IntelCollateral
 
 T = TypeVar("T")
@@ -75,7 +75,9 @@ class VendorSource(CollateralSource):
         try:
             return super().fetch_verified(key, verify)
         except (EvidenceError, FetchError) as error:
-            refused = isinstance(error, EvidenceError) or error.code is FetchCode.MISFILED
+            if error.code is EvidenceCode.CERTIFICATE_REVOKED:
+                raise  # by a list whose signature holds: an answer that lacks the entry would be an older one
+            refused = isinstance(error, EvidenceError) or error.code in {FetchCode.MISFILED, FetchCode.OLDER}
             if not (refused and self._fetcher.distrust()):
                 raise
         return super().fetch_verified(key, verify)

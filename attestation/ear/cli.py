@@ -22,6 +22,7 @@ from manifests import keyfile
 from manifests.command import Command
 from manifests.errors import configuring
 from manifests.files import read_bounded
+from manifests.plain import printable
 from manifests.show import print_facts
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -117,7 +118,7 @@ def _refusal(token: Token, simulation: bool, warnings: bool) -> EarError | None:
 
 def _print(token: Token) -> None:
     word = click.style(token.status.value.upper(), fg=_COLORS.get(token.status, "red"), bold=True)
-    click.echo(f"{word}  {token.tee}, {token.platform} platform")
+    click.echo(f"{word}  {printable(f'{token.tee}, {token.platform}')} platform")
     print_facts(
         {
             "issued": rfc3339(token.issued),

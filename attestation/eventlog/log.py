@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from attestation.errors import EvidenceError
 from attestation.eventlog.errors import EventLogCode
-from attestation.tpm.algorithms import STRONG, Hash
+from attestation.tpm.algorithms import Hash
 
 MAX_LOG = 1024 * 1024
 """A confidential VM's table has 64 to 256 KiB, most of it unused."""
@@ -150,19 +150,22 @@ class EventLog:
         """The events that were extended into their register: all but EV_NO_ACTION."""
         return tuple(event for event in self.events if event.kind != EventType.EV_NO_ACTION)
 
-    def to_dict(self, covered: Collection[Hash] = STRONG) -> dict[str, Any]:
-        """Return every event, for people and programs, with the banks whose digest is the hash of the event's data.
+    def to_dict(self, explained: Collection[tuple[Hash, int]]) -> dict[str, Any]:
+        """Return every event, for people and programs, with the banks in which its data is vouched for.
 
-        covered: the banks that count for that, such as those that are quoted.
+        explained: bank and number of the registers whose quoted values the log replays to.
         """
         return {
             "banks": [bank.bank for bank in self.banks],
-            "events": [event.to_dict() | {"described": self._describing(event, covered)} for event in self.events],
+            "events": [event.to_dict() | {"described": self.described(event, explained)} for event in self.events],
         }
 
-    def _describing(self, event: Event, covered: Collection[Hash]) -> list[str]:
-        banks = (bank for bank in self.banks if bank in covered)
-        return [bank.bank for bank in banks if dict(event.digests).keys() >= {int(bank)} and event.describes(bank)]
+    def described(self, event: Event, explained: Collection[tuple[Hash, int]]) -> list[str]:
+        """Return the banks in whose register an event extended the hash of its data; `explained` as in `to_dict`."""
+        if event.kind == EventType.EV_NO_ACTION:  # extends nothing: whoever carries the log can add one
+            return []
+        banks = (bank for bank in self.banks if (bank, event.register) in explained)
+        return [bank.bank for bank in banks if event.describes(bank)]
 
     def serialize(self) -> bytes:
         """Return the log's bytes; `parse_event_log` is the inverse."""

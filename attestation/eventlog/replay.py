@@ -7,6 +7,7 @@ section 4.6 "PCR" (initial values); UEFI Specification, section 38 "Confidential
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from attestation.errors import EvidenceError
 from attestation.eventlog.errors import EventLogCode
@@ -20,6 +21,35 @@ _LOCALITIES = (0, 3, 4)
 """From which TPM2_Startup may come; 4 stands for a measurement that begins in hardware (H-CRTM)."""
 _DYNAMIC = range(17, 23)
 """PCRs of a dynamic launch; until one happens they hold ones."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A quoted PCR and what a log replays to; None where the log has no event for it, or not its bank."""
+
+    bank: Hash
+    index: int
+    quoted: bytes
+    replayed: bytes | None
+
+    @property
+    def matches(self) -> bool:
+        """Whether the log explains the value."""
+        return self.quoted == self.replayed
+
+
+def compare_pcrs(log: EventLog, pcrs: Iterable[tuple[Hash, int, bytes]]) -> tuple[Compared, ...]:
+    """Hold quoted PCRs, each as (bank, index, value), against a log in every bank that it has.
+
+    PCRs that nothing has extended are left out: a log says nothing of them.  Raises EvidenceError `eventlog-...`.
+    """
+    replayed = {bank: replay_pcrs(log, bank) for bank in log.banks}
+    compared = (Compared(bank, index, value, replayed.get(bank, {}).get(index)) for bank, index, value in pcrs)
+    return tuple(each for each in compared if each.replayed is not None or not _is_initial(log, each))
+
+
+def _is_initial(log: EventLog, pcr: Compared) -> bool:
+    return pcr.quoted == initial_pcrs(log, pcr.bank).get(pcr.index, bytes(pcr.bank.size))
 
 
 def replay_pcrs(log: EventLog, bank: Hash) -> dict[int, bytes]:

@@ -10,6 +10,7 @@ from attestation.intel.abi import Attributes, ReportBody
 from attestation.intel.machine_checks import bit_text, machine_checks, mask_check
 from attestation.intel.verified import SgxVerified
 from attestation.policy import SgxPolicy
+from attestation.policy.schema import accepts_danger
 
 _BASIC_XFRM = 0x3
 """x87 and SSE are always enabled in an enclave (SDM volume 3D, "XFRM")."""
@@ -72,9 +73,13 @@ def _masks(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:
     judged |= Attributes.PROVISION_KEY | Attributes.EINITTOKEN_KEY
     yield mask_check(FindingCode.ATTRIBUTES, body.flags & ~int(judged), policy.attributes_mask)
     basic = body.xfrm & _BASIC_XFRM == _BASIC_XFRM
-    yield mask_check(FindingCode.XFRM, body.xfrm, policy.xfrm_allowed, also=basic)
-    yield mask_check(FindingCode.MISCSELECT, body.misc_select, policy.miscselect_allowed)
-    yield mask_check(FindingCode.CET_ATTRIBUTES, body.cet_attributes, policy.cet_attributes_allowed)
+    for code, field, found, also in (
+        (FindingCode.XFRM, "xfrm_allowed", body.xfrm, basic),
+        (FindingCode.MISCSELECT, "miscselect_allowed", body.misc_select, True),
+        (FindingCode.CET_ATTRIBUTES, "cet_attributes_allowed", body.cet_attributes, True),
+    ):
+        dangerous = accepts_danger(policy, field, found)
+        yield mask_check(code, found, getattr(policy, field), also=also, dangerous=dangerous)
 
 
 def _configuration(body: ReportBody, policy: SgxPolicy) -> Iterator[Finding]:

@@ -39,13 +39,16 @@ def _components(verified: IntelVerified, policy: SgxPolicy | TdxPolicy) -> Findi
     )
 
 
-def mask_check(code: ErrorCode, found: int, allowed: int, *, also: bool = True, remedy: str | None = None) -> Finding:
-    """Hold a set of bits against those that may be set."""
+def mask_check(
+    code: ErrorCode, found: int, allowed: int, *, also: bool = True, dangerous: bool = False, remedy: str | None = None
+) -> Finding:
+    """Hold a set of bits against those that may be set; dangerous: whether some are beyond what is known to be safe."""
     return check(
         code,
         passed=also and not found & ~allowed,
         expected=f"no bit outside {allowed:#x}",
         found=f"{found:#x}",
+        dangerous=dangerous,
         remedy=remedy,
     )
 

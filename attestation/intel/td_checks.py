@@ -12,6 +12,7 @@ from attestation.intel.errors import TdxFinding
 from attestation.intel.machine_checks import bit_text, machine_checks, mask_check
 from attestation.intel.td_abi import UNDER_DEBUG, TdAttributes, TdReport
 from attestation.intel.verified import TdxVerified
+from attestation.policy.schema import accepts_danger
 from attestation.policy.tdx import TdxPolicy
 
 _BASIC_XFAM = 0x3
@@ -61,7 +62,8 @@ def tdx_checks(verified: TdxVerified, policy: TdxPolicy) -> Iterator[Finding]:
     yield from _attributes(TdAttributes(report.td_attributes), policy)
     remedy = "launch the TD with fewer processor features, or widen [tdx] xfam_allowed"
     basic = report.xfam & _BASIC_XFAM == _BASIC_XFAM
-    yield mask_check(TdxFinding.XFAM, report.xfam, policy.xfam_allowed, also=basic, remedy=remedy)
+    dangerous = accepts_danger(policy, "xfam_allowed", report.xfam)
+    yield mask_check(TdxFinding.XFAM, report.xfam, policy.xfam_allowed, also=basic, dangerous=dangerous, remedy=remedy)
 
 
 def _measurements(report: TdReport, policy: TdxPolicy) -> Iterator[Finding]:

@@ -127,6 +127,16 @@ def wanted_rims(device: DeviceEvidence) -> frozenset[tuple[str, str]]:
     return frozenset((name, version) for name in names for version in versions)
 
 
+def is_signed(device: DeviceEvidence, roots: Roots) -> bool:
+    """Tell whether the chain beside a report leads from a pinned root to the key that signed it, whatever the time."""
+    try:
+        chain = read_chain(device.chain[::-1], PROFILE, roots)
+        verify_raw(chain.leaf.key, device.report.signature, device.report.signed, NvidiaCode.SIGNATURE)
+    except EvidenceError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class _Genuine:
     """One device whose steps 2 to 6 hold."""

@@ -305,6 +305,14 @@ def dangers(kind: type[Table], values: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"{item.name}{which}" for which in tell(values[item.name]))
 
 
+def accepts_danger(table: Table, field: str, found: Any) -> bool:
+    """Tell whether a value that evidence has is beyond what the field declares as safe.
+
+    A check that passes such a value, as its policy names it, warns; and what-ifs mark the change that names it.
+    """
+    return any(True for _ in dangers(type(table), {field: found}))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()

@@ -57,7 +57,7 @@ class SnpPolicy(Table):
     committed_tcb_min: tuple[Floor, ...] = grouped_floors(_COMPONENTS)
     launch_tcb_min: tuple[Floor, ...] = grouped_floors(_COMPONENTS)
     firmware_min: str | None = dotted(3)
-    provisional_firmware: bool = flag()
+    provisional_firmware: bool = flag(dangerous=True)
     mitigations_required: int = mask(0, 63)
     report_version_min: int = number(2, 2, 5)
     signing_keys: tuple[str, ...] = texts(VCEK, VLEK, default=(VCEK,))

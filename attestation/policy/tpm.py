@@ -32,7 +32,7 @@ class TpmPolicy(Table):
     ak: tuple[bytes, ...] = hexes(32)
     roots: tuple[bytes, ...] = hexes(32)
     firmware_min: int | None = number(None)
-    unsafe_clock: bool = flag()
+    unsafe_clock: bool = flag(dangerous=True)
     event_log_pcrs: tuple[int, ...] = indices(PCRS)
     event_log_partial: tuple[int, ...] = indices(PCRS)
 

@@ -8,6 +8,7 @@ import click
 
 from attestation.sim.cli import sim
 from manifests.errors import StrongroomError
+from manifests.plain import printable_lines
 
 
 def main() -> int:
@@ -18,7 +19,7 @@ def main() -> int:
         error.show()
         return error.exit_code
     except StrongroomError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable_lines(str(error))}", err=True)
         return error.exit_code
     return 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from attestation.sim.service import run as run_enclave
 from attestation.sim.state import DOCUMENTS, QE_STATUSES, REVOCABLE, TCB_STATUSES, State
 from manifests.command import Group
 from manifests.files import exists, make_folder, write_atomically
+from manifests.plain import printable, shell_command
 
 _PATH = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
@@ -125,7 +125,7 @@ def _written(made: Made, folder: Path, tee: str, report_data: bytes) -> dict[str
     for option in ("evidence", "collateral", "policy"):
         words += [f"--{option}", paths[option]] if option in paths else []
     words += ["--report-data", report_data.hex()] if made.bound else []
-    return {"platform": "SIMULATED", "tee": tee, **paths, "verify": shlex.join(words)}
+    return {"platform": "SIMULATED", "tee": tee, **paths, "verify": shell_command(words)}
 
 
 def _require_platform(home: Path) -> None:
@@ -167,4 +167,8 @@ def _print(description: dict[str, Any], as_json: bool) -> None:
     state = description.pop("state", {})
     rows = description | {name: value for name, value in state.items() if value}
     for name, value in rows.items():
-        click.echo(f"{name.replace('_', ' '):<18} {', '.join(value) if isinstance(value, list | tuple) else value}")
+        click.echo(f"{name.replace('_', ' '):<18} {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    return printable(", ".join(value) if isinstance(value, list | tuple) else str(value))

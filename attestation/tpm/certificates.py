@@ -1,11 +1,13 @@
 """The certificates that are packed with a key's quote: that they are the key's own, each issued by the next.
 
 Source: RFC 5280, sections 4 and 6.1.3.  These are files of whoever packs them, and read before anything vouches for
-them; `chain.verify_chain` verifies them with the evidence, under roots, with dates and roles.
+them.  The checks are those of `chain.verify_chain`, as if the last were trusted; before them come those that say which
+file is the wrong one.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from cryptography import x509
@@ -13,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.roots import X509_ERRORS
+from attestation.roots import SIMULATION_EXTENSION, X509_ERRORS, Roots
 from attestation.signed_der import SignedDer
+from attestation.tpm.chain import verify_chain
 from attestation.tpm.errors import TpmCode
 from attestation.tpm.public import fingerprint
 from attestation.tpm.signature import PublicKey
@@ -38,10 +41,10 @@ def read_certificates(data: bytes, name: str) -> tuple[bytes, ...]:
 
 
 def check_certificates(chain: Sequence[bytes], names: Sequence[str], key: PublicKey) -> None:
-    """Check that the first of these DER certificates is of `key`, and that each is issued by the next.
+    """Check that the first of these DER certificates is of `key`, and that each is issued by the next, in its role.
 
-    names: what each is called, its file.  Whether the last is a root is left to whoever trusts it.  Raises
-    EvidenceError `certificate-malformed`, `tpm-key-certificate`, `chain-length`, `chain-signature`, or `tpm-algorithm`.
+    names: what each is called, its file.  Whether the last is to be trusted, and whether their dates hold, is left to
+    whoever verifies.  Raises EvidenceError `certificate-malformed`, `tpm-key-certificate`, or as `verify_chain` does.
     """
     keys = [_key(der, name) for der, name in zip(chain, names, strict=True)]
     if keys and fingerprint(keys[0]) != fingerprint(key):
@@ -62,6 +65,20 @@ def check_certificates(chain: Sequence[bytes], names: Sequence[str], key: Public
         )
     for der, name, issuer in zip(chain, names, keys[1:], strict=False):
         _check_issued(der, name, issuer)
+    if keys:
+        verify_chain(tuple(chain), _trusting(chain[-1]))
+
+
+def _trusting(root: bytes) -> Roots:
+    """Return roots under which a chain that ends in this certificate fails for nothing but what it is itself."""
+    fingerprint_of_root = hashlib.sha256(root).digest()
+    try:
+        extensions = x509.load_der_x509_certificate(root).extensions
+    except X509_ERRORS:
+        raise _malformed("the last certificate") from None
+    if any(extension.oid == SIMULATION_EXTENSION for extension in extensions):
+        return Roots.simulated_fingerprints(fingerprint_of_root)
+    return Roots.vendor().with_tpm([fingerprint_of_root])
 
 
 def _check_issued(der: bytes, name: str, issuer: PublicKey) -> None:

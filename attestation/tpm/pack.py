@@ -3,8 +3,9 @@
     tpm2_quote -m MESSAGE -s SIGNATURE -o PCRS      TPMS_ATTEST; TPMT_SIGNATURE, or "plain"; PCR values in two forms
     tpm2_readpublic -f tss -o KEY -q NAME           TPM2B_PUBLIC; a qualified name
 
-`pack` makes only what verifies but for trust: parts that are not of one quote are refused here, where they can still be
-got again.  Sources: tpm2-tools, `lib/files.c` and `lib/pcr.c`; tpm2-tss, `tss2_tpm2_types.h`.
+`pack` makes only what verifies but for trust and dates: parts that are not of one quote, and certificates that would
+not do under any root, are refused here, where they can still be got again.  Sources: tpm2-tools, `lib/files.c` and
+`lib/pcr.c`; tpm2-tss, `tss2_tpm2_types.h`.
 """
 
 from __future__ import annotations

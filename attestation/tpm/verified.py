@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from attestation.eventlog.log import EventLog
-from attestation.eventlog.replay import initial_pcrs, replay_pcrs
+from attestation.eventlog.replay import Compared, compare_pcrs
 from attestation.tpm.abi import SignedQuote, TpmEvidence
 from attestation.verified import Verified
 
@@ -84,12 +85,14 @@ class TpmVerified(Verified):
 
 def replay_against(log: EventLog, quote: SignedQuote) -> Replay:
     """Replay a log in every bank that it has, and compare; raises EvidenceError `eventlog-...`."""
-    banks = {bank.bank: replay_pcrs(log, bank) for bank in log.banks}
-    found: dict[str, list[tuple[str, int]]] = {"matching": [], "differing": [], "unlogged": []}
-    for bank, index, value in quote.pcrs:
-        replayed = banks.get(bank.bank, {}).get(index)
-        if replayed is not None:
-            found["matching" if replayed == value else "differing"].append((bank.bank, index))
-        elif value != initial_pcrs(log, bank).get(index, bytes(bank.size)):
-            found["unlogged"].append((bank.bank, index))
-    return Replay(**{name: tuple(at) for name, at in found.items()})
+    compared = compare_pcrs(log, quote.pcrs)
+    logged = [each for each in compared if each.replayed is not None]
+    return Replay(
+        matching=_names(each for each in logged if each.matches),
+        differing=_names(each for each in logged if not each.matches),
+        unlogged=_names(each for each in compared if each.replayed is None),
+    )
+
+
+def _names(pcrs: Iterable[Compared]) -> tuple[tuple[str, int], ...]:
+    return tuple((each.bank.bank, each.index) for each in pcrs)

@@ -12,7 +12,6 @@ the arguments.
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,7 @@ from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import parse_manifest
 from manifests.gramine.measure import file_sha256, measure
 from manifests.gramine.settings import EnclaveSettings
+from manifests.plain import shell_command
 
 MANIFEST_NAME = "enclave.manifest"
 SETTINGS_NAME = "enclave.toml"
@@ -131,7 +131,7 @@ def _failed(found: str, command: Sequence[str]) -> GramineError:
         GramineCode.CLOSURE_FAILED,
         "the enclave could not be started to record its files",
         found=found,
-        remedy=f"check that this works: {shlex.join(command)}",
+        remedy=f"check that this works: {shell_command(command)}",
     )
 
 

@@ -41,7 +41,7 @@ def test_as_many_as_may_be_are_put_together_with_the_first_of_each_name() -> Non
     leaves = pem.encode_chain(*[held().vek] * (MAX_PARTS - 4))
     files = AmdFiles.sort([leaves, held().chain, held().crl, pem.encode_chain(signer_and_root()[0])])
     assert (len(files.leaves), len(files.others), len(files.lists), files.broken) == (MAX_PARTS - 4, 3, 1, ())
-    assert files.collateral() == [held()] * (MAX_PARTS - 4)
+    assert files.collateral(kit.roots(kit.snp())) == [held()] * (MAX_PARTS - 4)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from attestation.whatif import Changes, least_changes
 from tests.amd import kit
 from tests.amd.kit import MEASUREMENT, NOW, REPORT_DATA, snp
 from tests.amd.test_checks import ONLY_WHERE_NAMED
+from tests.attestation.marked import assert_marked_as_warned
 
 _CHANGE = re.compile(r"\[(?P<table>[a-z_.]+)\] (?P<what>.+)")
 
@@ -98,7 +99,9 @@ def test_the_proposal_makes_the_check_pass_and_is_the_policy_s_own_words(code: s
     assert {change.code for change in changes.changes} == {code}
     for change in changes.changes:
         source = written(source, change.text)
-    assert examined(source, **report).accepted
+    after = examined(source, **report)
+    assert after.accepted
+    assert_marked_as_warned(changes, found, after)
     assert changes.changes[0].text in " ".join(explanation(found).text().split())
 
 
@@ -164,7 +167,7 @@ def test_an_agent_is_named_and_told_to_be_dangerous() -> None:
     changes = least_changes(examined(source, **agent))
     assert changes is not None
     assert {change.code for change in changes.changes} == {"snp-migration", "snp-migration-agent"}
-    assert {change.text for change in changes.changes if change.dangerous} == {"[snp] migration_agent = true"}
+    assert all(change.dangerous for change in changes.changes)
     assert changes.remaining == ()
     for change in changes.changes:
         source = written(source, change.text)
@@ -194,3 +197,12 @@ def test_revocation_is_told_to_hold_only_where_the_collateral_has_a_list(*, list
     words = explanation(examined(kit.policy_map(dangerous_crl_absent=True), snp(crl=listed))).text()
     assert ("revocation and dates hold" in words) is listed
     assert ("no revocation list was consulted" in words) is not listed
+
+
+@pytest.mark.parametrize("vmpl", [1, 2, 3])
+def test_a_report_from_another_vmpl_is_not_accepted_silently_without_a_policy(vmpl: int) -> None:
+    simulated = snp()
+    data = simulated.evidence(measurement=MEASUREMENT, report_data=REPORT_DATA, vmpl=vmpl)
+    found = examine(data, now=NOW, collateral=kit.collateral(simulated), roots=kit.roots(simulated))
+    assert found.accepted
+    assert [each.found for each in found.warnings if str(each.code) == "snp-vmpl"] == [str(vmpl)]

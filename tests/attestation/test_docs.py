@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from attestation import genuine
 from attestation.azure.errors import AzureCode, AzureFinding
 from attestation.cli import attest
 from attestation.collateral.cli import collateral
@@ -18,9 +19,11 @@ from attestation.policy import EvidencePolicy, ReleasePolicy, ServicePolicy, Sgx
 from attestation.policy.azure import AzurePolicy
 from attestation.policy.nitro import NitroPolicy
 from attestation.policy.nvidia import NvidiaPolicy
+from attestation.policy.schema import dangers
 from attestation.policy.tpm import TpmPolicy
 from attestation.ratls.errors import RatlsCode
 from attestation.tpm.errors import TpmCode, TpmFinding
+from attestation.whatif_fields import NOT_PROPOSED
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -94,3 +97,28 @@ def test_every_option_of_a_command_is_on_its_page(page: str) -> None:
     options = {max(item.opts, key=len) for command in PAGES[page] for item in command.params}
     missing = {option for option in options if option.startswith("--") and not re.search(rf"{option}(?![a-z-])", text)}
     assert missing == set()
+
+
+def test_the_checks_that_no_change_is_proposed_for_are_listed() -> None:
+    page = (DOCS / "attest-verify.md").read_text(encoding="utf-8")
+    listed = page.split("There is a change for every check")[1].split("`attestation.whatif_fields")[0]
+    assert set(re.findall(r"`([a-z0-9-]+)`", listed)) == set(map(str, NOT_PROPOSED))
+
+
+def test_what_passes_with_a_warning_without_a_policy_is_listed() -> None:
+    page = (DOCS / "attest-verify.md").read_text(encoding="utf-8")
+    listed = " ".join(page.split("Permitted with a warning:")[1].split("\n- Open:")[0].split())
+    words = {
+        "provisional_firmware": "not committed",
+        "dangerous_crl_absent": "without a revocation list",
+        "vmpl_max": "VMPL above 0",
+        "unsafe_clock": "clock that is not safe",
+        "fwid_absent": "`fwid_absent`",
+        "insecure_boot": "no secure boot",
+        "console": "a console",
+    }
+    permitted = {
+        danger.split(" ")[0] for table in genuine.TABLES.values() for danger in dangers(type(table), vars(table))
+    }
+    assert permitted == words.keys()
+    assert all(word in listed for word in words.values())

@@ -28,6 +28,7 @@ from attestation.whatif_fields import NOT_PROPOSED, PROPOSED, proposed
 from tests.amd.test_whatif import CASES as SNP_CASES
 from tests.amd.test_whatif import TOGETHER as SNP_TOGETHER
 from tests.attestation import kit as sgx
+from tests.attestation.marked import assert_marked_as_warned
 from tests.azure import kit as azure
 from tests.nitro import kit as nitro
 from tests.nvidia import kit as nvidia
@@ -202,7 +203,9 @@ def test_with_the_changes_that_are_proposed_the_evidence_passes(name: str) -> No
     assert (changes.remaining, changes.excluded) == ((), ())
     assert found.policy is not None
     changed = with_all(found.policy, changes.changes).policy
-    assert examined(load_policy(changed.written(changed.preset))).accepted
+    after = examined(load_policy(changed.written(changed.preset)))
+    assert after.accepted
+    assert_marked_as_warned(changes, found, after)
     words = " ".join(explanation(found).text().split())
     assert all(" ".join(change.text.split()) in words for change in changes.changes)
 
@@ -253,3 +256,24 @@ def test_a_device_that_hides_its_firmware_is_admitted_by_no_list_of_refused_firm
     changed = with_all(policy, (change,)).policy
     assert changed.evidence.platforms_denied == (("fmspc", (ONES * 6,)),)
     assert appraise(hidden, changed, NOW).accepted
+
+
+@pytest.mark.parametrize(
+    ("code", "examined"),
+    [
+        ("sgx-xfrm", lambda: on_sgx(body={"xfrm": 0x7 | 1 << 40})),
+        ("sgx-miscselect", lambda: on_sgx(body={"misc_select": 1 << 31})),
+        ("sgx-cet-attributes", lambda: on_sgx(body={"cet_attributes": 0x80})),
+        ("tdx-xfam", lambda: on_tdx({"xfam": 0x3 | 1 << 40})),
+    ],
+    ids=["xfrm", "miscselect", "cet", "xfam"],
+)
+def test_bits_that_nothing_here_knows_pass_with_a_warning(code: str, examined: Callable[[], Examined]) -> None:
+    found = examined()(None)
+    changes = least_changes(found)
+    assert changes is not None
+    assert found.policy is not None
+    assert {change.code for change in changes.changes if change.dangerous} == {code}
+    after = examined()(with_all(found.policy, changes.changes).policy)
+    assert after.accepted
+    assert code in {str(each.code) for each in after.warnings}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shlex
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -390,13 +391,91 @@ def test_the_command_that_status_prints_files_what_it_lists(tmp_path: Path) -> N
     program, group, *words = shlex.split(line.removeprefix("  next: "))
     assert (program, group) == ("strongroom", "collateral")
     assert words == [
-        "import",
+        *("import", "--output", str(folder), "--"),
         *(str(folder / name) for name in ("cert_chain", "vcek.der")),
-        "--output",
-        str(folder),
     ]
     assert run(*words).exit_code == 0
     assert list(folder.glob("*.json"))
+
+
+HOSTILE = [
+    "--simulated-root=sim.pem",
+    "-x",
+    "a; touch PWNED #",
+    "$(touch PWNED)",
+    "`touch PWNED`",
+    "a'b",
+    "\x1b[2J\n\r$'\x07",
+]
+
+
+def commands(shown: str) -> list[list[str]]:
+    """What a shell makes of the command that stands in a line: words that it would run."""
+    line = next(line for line in shown.splitlines() if line.startswith("  next: "))
+    assert line.isprintable()
+    command = line.removeprefix("  next: ").removeprefix("`").partition("` files it")[0]
+    made = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True, timeout=60)
+    return [each.decode() for each in made.stdout.split(b"\0")[:-1]]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_commands_that_are_printed_take_hostile_names_for_names(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("vcek.der").write_bytes(VCEK.read_bytes())
+    Path(name).write_bytes(CHAIN.read_bytes())
+    program, group, *words = commands(run("status", ".").output)
+    assert (program, group) == ("strongroom", "collateral")
+    assert words[-2:] == sorted([name, "vcek.der"])
+    assert run(*words).exit_code == 0
+    assert list(tmp_path.glob("snp-milan-vcek-*.json"))
+    assert not Path("PWNED").exists()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_command_that_files_what_is_misnamed_takes_hostile_names_for_names(
+    name: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(f"{name}.json").write_text(platform().collateral(NOW).to_json(), encoding="utf-8")
+    words = commands(run("status", ".", "--at", NOW, "--simulated-root", root).output)[2:]
+    assert words[-1] == f"{name}.json"
+    assert run(*words[:1], "--simulated-root", root, *words[1:]).exit_code == 0
+    assert Path(f"{KEY}.json").is_file()
+    assert not Path("PWNED").exists()
+
+
+def test_no_name_of_a_file_commands_the_terminal(tmp_path: Path, folder: Path, root: Path) -> None:
+    evil = "a\x1b[2J\nvalid"
+    for suffix in (".json", ".der", ".xml"):
+        (tmp_path / f"{evil}{suffix}").write_text("nothing", encoding="utf-8")
+    (tmp_path / evil).mkdir()
+    for arguments in (
+        (
+            "import",
+            *folder.glob("*.json"),
+            tmp_path / f"{evil}.json",
+            "--output",
+            tmp_path / "new",
+            "--simulated-root",
+            root,
+        ),
+        (
+            "import",
+            folder / f"{KEY}.json",
+            tmp_path / f"{evil}.der",
+            "--output",
+            tmp_path / "new",
+            "--simulated-root",
+            root,
+        ),
+        ("status", tmp_path),
+        ("status", tmp_path / evil),
+    ):
+        shown = run(*arguments).output
+        assert "a\\x1b[2J" in shown
+        assert all(line.isprintable() and not line.startswith("valid.") for line in shown.splitlines())
 
 
 def test_a_folder_of_manifests_alone_has_nothing_to_import(tmp_path: Path) -> None:
@@ -501,7 +580,9 @@ def test_what_is_not_genuine_is_shown_as_such(folder: Path, root: Path) -> None:
     result = run("status", folder, "--simulated-root", root, "--at", NOW)
     assert "collateral-misfiled" in result.output
     assert "move it out of the folder" in result.output
-    assert f"strongroom collateral import {folder}/sgx-00906ed50000-processor.json --output {folder}" in result.output
+    assert (
+        f"strongroom collateral import --output {folder} -- {folder}/sgx-00906ed50000-processor.json" in result.output
+    )
 
 
 def test_simulated_collateral_is_genuine_under_no_vendors_root(folder: Path) -> None:

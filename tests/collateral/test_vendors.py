@@ -106,6 +106,16 @@ def test_a_revalidation_sends_tags_and_gets_no_bodies(service: Service, tmp_path
     assert len(service.asked) == 8
 
 
+def test_a_revocation_in_the_cache_is_not_asked_away(service: Service, tmp_path: Path) -> None:
+    serve_intel(service, kit.platform(revoked=("pck-ca",)).collateral(NOW))
+    fetcher = source(service, tmp_path / "cache")
+    fetcher.fetch_verified(SGX_KEY, lambda _: None)  # as for a platform below another authority
+    serve_intel(service, kit.platform().collateral(NOW - DAY))
+    with refused(EvidenceCode.CERTIFICATE_REVOKED):
+        fetch_into(tmp_path, SGX_KEY, source(service, tmp_path / "cache"), kit.sim_roots())
+    assert not list(tmp_path.glob("*.json"))
+
+
 def forge_tcb_info(service: Service) -> None:
     """Have the service send TCB info that nobody signed, and that says to be new, and valid for very long."""
     held = kit.platform().collateral(NOW)

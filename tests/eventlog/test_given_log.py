@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner, Result
 from attestation.cli import attest
 from attestation.errors import EvidenceCode
 from attestation.eventlog.errors import EventLogCode, EventLogFinding
-from attestation.eventlog.log import MAX_LOG, EventType, parse_event_log
+from attestation.eventlog.log import MAX_LOG, Event, EventType, parse_event_log
 from attestation.eventlog.replay import initial_pcrs, replay_rtmrs
 from attestation.explain import explanation
 from attestation.findings import Phase, Severity
@@ -295,6 +296,59 @@ def test_a_digest_of_a_bank_that_is_not_quoted_describes_nothing() -> None:
     described = [event["described"] for event in report.to_dict()["event_log"]["events"]]
     assert ["sha256"] in described
     assert not any("sha384" in banks for banks in described)
+
+
+def test_an_event_that_extends_nothing_describes_nothing() -> None:
+    """Whoever carries the log can add one, whose digest fits its data: no register knows of it."""
+    log = parse_event_log(TPM_LOG)
+    forged = b"SecureBoot 1"
+    added = Event(7, EventType.EV_NO_ACTION, ((int(Hash.SHA256), Hash.SHA256.digest(forged)),), forged)
+    report = of_tpm(replace(log, events=(*log.events, added)).serialize())
+    assert report.accepted
+    *events, last = report.to_dict()["event_log"]["events"]
+    assert (last["type"], last["described"]) == ("EV_NO_ACTION", [])
+    assert ["sha256"] in [event["described"] for event in events]
+
+
+def test_an_event_of_a_pcr_that_is_not_quoted_describes_nothing() -> None:
+    values = {at: value for at, value in boot_values(TPM_LOG).items() if at[1] != 7}
+    data = tpm.sim().evidence(tpm.REPORT_DATA, log=b"", pcrs=values)
+    log = make_log([*BOOT, (7, EventType.EV_EFI_VARIABLE_AUTHORITY, b"forged")])
+    report = of_tpm(log, data=data, pcrs={"sha256": {"pcr4": [values[Hash.SHA256, 4].hex()]}})
+    assert report.accepted
+    events = report.to_dict()["event_log"]["events"]
+    assert not any(event["described"] for event in events if event["register"] == 7)
+    assert any(event["described"] for event in events if event["register"] == 4)
+    told = next(line for line in explanation(report).text().splitlines() if "digest of the data" in line)
+    assert int(told.split()[0]) == sum(bool(event["described"]) for event in events)
+
+
+def test_a_register_that_does_not_replay_describes_nothing_even_where_the_policy_admits_it() -> None:
+    extended = {**boot_values(TPM_LOG), (Hash.SHA256, 4): b"\1" * 32}
+    data = tpm.sim().evidence(tpm.REPORT_DATA, log=b"", pcrs=extended)
+    report = of_tpm(data=data, event_log_partial=[4])
+    assert report.accepted
+    events = report.to_dict()["event_log"]["events"]
+    assert not any(event["described"] for event in events if event["register"] == 4)
+    assert any(event["described"] for event in events if event["register"] == 7)
+
+
+def test_a_log_that_cannot_be_replayed_describes_nothing() -> None:
+    log = make_log([*BOOT, (24, EventType.EV_ACTION, b"a")])
+    assert not any(event["described"] for event in of_tpm(log).to_dict()["event_log"]["events"])
+
+
+def test_an_rtmr_that_does_not_replay_describes_nothing() -> None:
+    quote = (vectors() / "tdx" / f"{CAPTURED[0]}.quote.bin").read_bytes()
+    data = (vectors() / "tdx" / f"{CAPTURED[0]}.ccel.bin").read_bytes()
+    log = parse_event_log(data, padded=True)
+    forged = Event(1, EventType.EV_ACTION, ((int(Hash.SHA384), Hash.SHA384.digest(b"forged")),), b"forged")
+    report = examine(
+        quote, now=APRIL_2026, event_log=replace(log, events=(*log.events, forged), padding=b"").serialize()
+    )
+    events = report.to_dict()["event_log"]["events"]
+    assert not any(event["described"] for event in events if event["register"] == 1)
+    assert any(event["described"] for event in events if event["register"] == 2)
 
 
 def test_pcrs_without_events_are_admitted_by_the_policy_with_a_warning() -> None:

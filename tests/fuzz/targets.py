@@ -74,6 +74,7 @@ from tests.fuzz import (
     targets_content,
     targets_models,
     targets_receipts,
+    targets_tpm,
 )
 from tests.fuzz.target import BrokenContractError, Target, check
 from tests.vectors.attestation import nitro, sgx, snp, tpm
@@ -448,6 +449,7 @@ TARGETS: Final = (
     *targets_receipts.TARGETS,
     *targets_content.TARGETS,
     *targets_models.TARGETS,
+    *targets_tpm.TARGETS,
 )  # fmt: skip
 BY_NAME: Final = {target.name: target for target in TARGETS}
 

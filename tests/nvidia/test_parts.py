@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from attestation.explain import explanation
 from attestation.loose import LooseFiles, open_collateral
 from attestation.nvidia.container import NvidiaEvidence
 from attestation.nvidia.errors import NvidiaCode, NvidiaFinding
+from attestation.nvidia.rim import parse_rim
 from attestation.report import Report, examine
 from attestation.roots import Roots
 from attestation.sim.nvidia import Device
@@ -157,6 +159,77 @@ def test_a_folder_of_manifests_refuses_no_genuine_devices_for_what_is_of_others(
 def test_a_manifest_of_a_folder_that_does_not_parse_is_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "torn.xml").write_bytes(SWITCH_RIM.read_bytes()[:1000])
     assert [each.code for each in switch(tmp_path).refused] == [NvidiaCode.RIM_MALFORMED]
+
+
+PAGE = b"<!DOCTYPE html>\n<html><body>Sign in to continue</body></html>\n"
+STRAY: dict[str, bytes] = {
+    "a page that a proxy answered with": PAGE,
+    "some other XML": b'<?xml version="1.0"?>\n<feed/>\n',
+    "the same manifest with one more line feed": SWITCH_RIM.read_bytes() + b"\n",
+    "the same manifest with the line ends of Windows": SWITCH_RIM.read_bytes().replace(b"\n", b"\r\n"),
+    "the same manifest, torn": SWITCH_RIM.read_bytes()[:1000],
+    "the same manifest, edited": re.sub(rb'Hash0="[0-9a-f]{2}', b'Hash0="00', SWITCH_RIM.read_bytes(), count=1),
+    "what a process left behind": b"\x7fELF" + bytes(2 * 1024 * 1024),
+}
+
+
+@pytest.mark.parametrize("name", ["0_stray.xml", "z_stray.xml"])
+@pytest.mark.parametrize("content", STRAY.values(), ids=STRAY)
+def test_a_stray_file_in_a_folder_spoils_no_good_evidence(content: bytes, name: str, tmp_path: Path) -> None:
+    (tmp_path / SWITCH_RIM.name).write_bytes(SWITCH_RIM.read_bytes())
+    (tmp_path / name).write_bytes(content)
+    report = switch(tmp_path)
+    assert report.accepted, report.refused
+    assert isinstance(report.evidence, NvidiaEvidence)
+    (rim,) = report.evidence.rims
+    assert rim.raw.rstrip() == SWITCH_RIM.read_bytes().rstrip()
+
+
+def test_a_torn_manifest_in_a_folder_spoils_no_evidence_that_carries_its_own(tmp_path: Path) -> None:
+    carried = switch(SWITCH_RIM).evidence
+    assert isinstance(carried, NvidiaEvidence)
+    (tmp_path / "torn.xml").write_bytes(SWITCH_RIM.read_bytes()[:1000])
+    assert examine(carried.serialize(), now=JUNE_2026, collateral=files(tmp_path)).accepted
+
+
+def test_what_is_passed_over_in_a_folder_is_said(tmp_path: Path) -> None:
+    for name in ("a\x1b[2J.html", "core", "page.xml"):
+        (tmp_path / name).write_bytes(PAGE)
+    (tmp_path / SWITCH_RIM.name).write_bytes(SWITCH_RIM.read_bytes())
+    report = switch(tmp_path)
+    assert [Path(name).name for name in report.passed_over] == ["a\x1b[2J.html", "core", "page.xml"]
+    assert report.to_dict()["collateral"]["passed_over"] == list(report.passed_over)
+    words = ["verify", "--evidence", str(NVIDIA / "switch-ls10.report.hex"), "--collateral", str(tmp_path)]
+    shown = CliRunner().invoke(attest, words).output
+    (line,) = (line for line in shown.splitlines() if line.startswith("passed over"))
+    assert line.isprintable()
+    assert all(name in line for name in ("\\x1b[2J.html", "core", "page.xml"))
+    assert switch(SWITCH_RIM).passed_over == ()
+
+
+def test_amds_chain_beside_that_of_a_device_is_none_of_it(tmp_path: Path) -> None:
+    data = (NVIDIA / "switch-ls10.report.hex").read_bytes()
+    for path in (NVIDIA / "switch-ls10.chain.pem", SWITCH_RIM, vectors() / "snp/certs/milan_ask_ark_asvk.pem"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "again.pem").write_bytes((NVIDIA / "switch-ls10.chain.pem").read_bytes())
+    assert examine(data, now=JUNE_2026, collateral=files(tmp_path)).accepted
+    (tmp_path / "switch-ls10.chain.pem").unlink()
+    (tmp_path / "again.pem").unlink()
+    (tmp_path / "other.pem").write_bytes((vectors() / "snp/certs/genoa_ask_ark_asvk.pem").read_bytes())
+    report = examine(data, now=JUNE_2026, collateral=files(tmp_path))
+    assert [str(each.code) for each in report.refused] == ["collateral-missing"]
+    assert report.refused[0].found == "2 such files"
+
+
+def test_two_genuine_manifests_for_the_same_that_differ_are_refused() -> None:
+    bare = kit.simulated(Device(), manifests=())
+    driver, vbios = kit.rims(Device())
+    other = kit.platform().rim(Device(), driver=True, active=(0, 1))
+    assert parse_rim(other).version == parse_rim(driver).version
+    contents = (driver, vbios, other)
+    source = LooseFiles(contents, (), kit.sim_roots(), offered=frozenset(contents))
+    report = examine(bare, now=kit.NOW, collateral=source, policy=kit.policy())
+    assert [each.code for each in report.refused] == [NvidiaCode.RIM_TWICE]
 
 
 def test_manifests_beside_a_quote_and_devices_leave_what_the_claims_name_alone(tmp_path: Path) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from pathlib import Path
+from tomllib import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from attestation.errors import PolicyCode, PolicyError
 from attestation.policy import load_policy
 from attestation.policy.feed_cli import feed
 from attestation.policy.load import MAX_POLICY
-from attestation.policy.toml import MAX_DOTS, parse_toml
+from attestation.policy.toml import MAX_DOTS, count_dots, parse_toml
 
 MOST = ".".join("a" * (MAX_DOTS + 1))
 DOTS = "." * (MAX_DOTS + 1)
@@ -49,6 +53,13 @@ def unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
         f'x = "\\"#"\n{MOST}.a = 1',
         f'x = """""a"""""\r\n{MOST}.a = 1',
         ".".join("a" * 20_000) + " = 1",
+        f'x = ["""a"""", {{ {MOST}.a = 1 }}]',
+        f'x = ["""a""""", {{ {MOST}.a = 1 }}]',
+        f"x = ['''a'''', {{ {MOST}.a = 1 }}]",
+        f"x = ['''a''''', {{ {MOST}.a = 1 }}]",
+        f'x = ["""a"""", """b"""]\n{MOST}.a = 1',
+        f'x = ["""a\\"""""", {{ {MOST}.a = 1 }}]',
+        f'x = ["""""""", {{ {MOST}.a = 1 }}]',
     ],
 )
 def test_a_key_of_too_many_parts_is_refused_before_it_is_parsed(text: str) -> None:
@@ -69,11 +80,40 @@ def test_a_key_of_too_many_parts_is_refused_before_it_is_parsed(text: str) -> No
         f"x = '''{DOTS}\n'{DOTS}'''",
         f'"{DOTS}" = 1',
         f"x = [{'1.5, ' * 40}]",
+        f'x = ["""{DOTS}"""", """{DOTS}"""""]',
+        f"x = ['''{DOTS}'''', '''{DOTS}''''']",
+        f'x = """{DOTS}\\"""{DOTS}""""',
         "",
     ],
 )
 def test_dots_elsewhere_and_as_many_as_may_be_are_no_cause(text: str) -> None:
     assert parse(text) == tomllib.loads(text)
+
+
+PIECES = [
+    *('"', '""', '"""', "'", "''", "'''", "\\", "#", "\n", "\r\n", ".", "a", " = ", "{", "}", "[", "]", "x = "),
+    *(f"{quote * 3}a{quote * count}" for quote in "\"'" for count in range(3, 7)),
+    *(", ", ", ", ", {a.a.a.a.a = 1}", "a.a.a"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=24))
+@settings(max_examples=2000)
+def test_no_key_that_the_parser_reads_has_more_dots_than_are_counted(pieces: list[str]) -> None:
+    text = "x = [" + "".join(pieces)
+    longest = 0
+    read = _parser.parse_key
+
+    def watched(*state: Any) -> Any:
+        nonlocal longest
+        found = read(*state)
+        longest = max(longest, len(found[1]))
+        return found
+
+    with pytest.MonkeyPatch.context() as patched, contextlib.suppress(tomllib.TOMLDecodeError):
+        patched.setattr(_parser, "parse_key", watched)
+        tomllib.loads(text)
+    assert longest <= count_dots(text) + 1
 
 
 @pytest.mark.parametrize("text", ['x = "\\', 'x = """\\', "x = '''", "x = '", 'x = "' + '\\"' * 50_000, "x = \0"])

@@ -23,13 +23,14 @@ from attestation.errors import EvidenceCode, EvidenceError
 from attestation.eventlog.errors import EventLogCode
 from attestation.report import examine
 from attestation.sim.tpm import SimulatedTpm
+from attestation.sim.tpm_pki import TpmProfile, authority
 from attestation.tpm.abi import parse_evidence
 from attestation.tpm.algorithms import Scheme
 from attestation.tpm.attest import Attest
 from attestation.tpm.errors import PackCode, TpmCode, TpmFinding
 from attestation.tpm.pack import Parts, pack, read_pcrs, read_signature
 from manifests.errors import ErrorCode, ManifestCode, StrongroomError
-from tests.attestation.kit import NOW, REPORT_DATA, SEED, refused
+from tests.attestation.kit import CREATED, NOW, REPORT_DATA, SEED, refused
 from tests.shared import vectors
 from tests.tpm import kit
 from tests.tpm.swtpm import SoftwareTpm, software_tpm
@@ -356,3 +357,37 @@ def test_a_bare_message_is_recognised_and_told_what_to_do(wrapped: Any) -> None:
 def test_a_bare_message_beside_whole_evidence_is_passed_over() -> None:
     text = json.dumps({"quote": keylime().message.hex(), "tpm_evidence": kit.healthy().hex()})
     assert examine(text.encode(), now=NOW, roots=kit.roots(), report_data=REPORT_DATA).genuine
+
+
+ROOT = kit.sim().root
+MIDDLE, USELESS = (
+    authority(SEED, TpmProfile("Intermediate CA", CREATED, NOW + 10**8, authority=able), ROOT) for able in (True, False)
+)
+UNFIT: dict[str, tuple[tuple[bytes, ...], ErrorCode]] = {
+    "a key's certificate that is for something else": (
+        (kit.sim().certificate(purpose=None), ROOT.der),
+        EvidenceCode.CHAIN_ROLE,
+    ),
+    "an issuer that is no authority": (
+        (kit.sim().certificate(USELESS), USELESS.der, ROOT.der),
+        EvidenceCode.CHAIN_ROLE,
+    ),
+    "an unmarked certificate below a simulated root": (
+        (kit.sim().certificate(marked=False), ROOT.der),
+        EvidenceCode.CHAIN_NOT_SIMULATED,
+    ),
+}
+"""Chains whose signatures hold."""
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_certificates_that_no_root_makes_good_are_not_packed(name: str) -> None:
+    """What `pack` makes verifies but for trust and dates, and so what would not is refused with verification's code."""
+    chain, code = UNFIT[name]
+    with refused(code):
+        pack(parts(chain=chain))
+
+
+def test_a_longer_chain_is_packed_and_verifies() -> None:
+    chain = (kit.sim().certificate(MIDDLE), MIDDLE.der, ROOT.der)
+    assert kit.verify(pack(parts(chain=chain)).serialize()).root == kit.sim().root_fingerprint

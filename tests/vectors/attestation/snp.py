@@ -549,7 +549,8 @@ def permitted() -> Iterator[Vector]:
     named = {name: [value.hex()] for name, value in (fields | keys_).items() if isinstance(value, bytes)}
     yield SCENE.accepted(
         "owner named",
-        "Ids, keys and host data are as the policy names them; level and SVN are just reached.",
+        "Ids, keys and host data are as the policy names them; level (with a warning) and SVN are just reached.",
+        warnings=(SnpFinding.VMPL,),
         evidence=report(MILAN, **fields | keys_),
         policy=table(**named, vmpl_max=1, guest_svn_min=5),
     )
