@@ -52,10 +52,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         feed={"broken_hardware_max_age": 7 * DAY},
         refuses=("simulation", "dangerous_replacement_roots", "advisories_accepted"),
         statuses=frozenset({TcbStatus.UP_TO_DATE}),
-        tables={
-            "snp": {"provisional_firmware": ()},  # the host can still go back to older firmware
-            "nvidia": {"flags_allowed": ("notConfigured",)},  # Blackwell has it in production
-        },
+        tables={"nvidia": {"flags_allowed": ("notConfigured",)}},  # Blackwell has it in production
     ),
     "production": Preset(
         evidence={"tcb_status": ["UpToDate", "SWHardeningNeeded"], "max_collateral_age": 30 * DAY},

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from attestation.changes import REFUSED_BY_NAME
 from attestation.report import Report
 from attestation.whatif import Changes
 
 
 def assert_marked_as_warned(changes: Changes, before: Report, after: Report) -> None:
-    """Hold the changes that are marked as dangerous against the warnings that making them all has brought."""
+    """Hold the changes that are marked as dangerous against the warnings that making them all has brought.
+
+    What undoes a refusal by name leaves nothing to warn of, and is marked all the same.
+    """
     warned = {str(finding.code) for finding in before.warnings}
-    marked = {change.code for change in changes.changes if change.dangerous}
+    assert all(change.dangerous for change in changes.changes if change.field in REFUSED_BY_NAME)
+    marked = {change.code for change in changes.changes if change.dangerous and change.field not in REFUSED_BY_NAME}
     assert marked - warned == {str(finding.code) for finding in after.warnings} - warned

@@ -354,11 +354,9 @@ def test_what_is_no_wider_than_a_presets_name_may_be_named() -> None:
 def test_production_takes_what_strict_alone_excludes() -> None:
     nvidia = {"products": ["GH100"], "measurements": ["ab" * 48]}
     flags = ["notConfigured", "notImmutable", "notRuntimeMeasured"]
-    snp = {"measurement": ["00" * 48], "reported_tcb_min": {"milan": {"microcode": 1}}, "provisional_firmware": True}
-    loaded = load_policy(preset("production", nvidia=nvidia | {"flags_allowed": flags}, snp=snp))
+    loaded = load_policy(preset("production", nvidia=nvidia | {"flags_allowed": flags}))
     assert loaded.written("production")["nvidia"]["flags_allowed"] == sorted(flags)
-    for table, fields in (("nvidia", nvidia | {"flags_allowed": []}), ("snp", snp | {"provisional_firmware": False})):
-        load_policy(preset("strict", **{table: fields}))
+    load_policy(preset("strict", nvidia=nvidia | {"flags_allowed": []}))
 
 
 @pytest.mark.parametrize("value", [5, None, "notTcb", [5], [[]]])
