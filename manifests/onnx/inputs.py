@@ -37,14 +37,17 @@ def described(manifest: ModelManifest) -> dict[str, Value]:
     """Return the graph's inputs at the limits of its manifest, by name."""
     sent = {tensor.name: tensor for tensor in manifest.inputs}
     return {
-        tensor.name: _described(tensor, _most_elements(sent[tensor.name], manifest.limits.max_request_bytes))
+        tensor.name: _described(tensor, _most_elements(tensor, sent.get(tensor.name), manifest))
         for tensor in manifest.graph_inputs()
     }
 
 
-def _most_elements(tensor: TensorField, limit: int) -> int:
-    """Return how many elements of a tensor fit a request."""
-    dtype = dtypes.BY_NAME[tensor.dtype]
+def _most_elements(tensor: TensorField, sent: TensorField | None, manifest: ModelManifest) -> int:
+    """Return how many elements of a tensor, or bytes of its text, fit a request; a step that decodes makes others."""
+    if sent is None or sent.shape != tensor.shape or sent.dtype == "string" != tensor.dtype:
+        lengths = (axis.maximum if isinstance(axis, Axis) else axis for axis in tensor.shape)
+        return math.prod(lengths)
+    limit, dtype = manifest.limits.max_request_bytes, dtypes.BY_NAME[sent.dtype]
     return limit if dtype == dtypes.STRING else limit * 8 // dtypes.BITS[dtype]
 
 
