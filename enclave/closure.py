@@ -74,6 +74,7 @@ def warm_up() -> None:
     (y,) = session.run(None, inputs)
     run_steps(compile_post(manifest), {"y": y, "z": y, "u": y, "c": np.array([0, 1])})
     _check_values()
+    _draw()
     _rehearse()
 
 
@@ -92,6 +93,15 @@ def _check_values() -> None:
             check(np.array(values, field.dtype))
     for check in compile_values(text):
         check(np.array(["a"], object))
+
+
+def _draw() -> None:
+    """Draw a token in every way."""
+    import numpy as np
+
+    from enclave.sampling import Sampler
+
+    Sampler(1.0, top_k=2, top_p=0.5).pick(np.array([0.0, 1.0], np.float32), 0)
 
 
 def _rehearse() -> None:

@@ -34,6 +34,8 @@ MESSAGE_SECONDS = 120.0
 """Time for one whole message: 64 MiB at 5 Mbit/s take less."""
 IDLE_SECONDS = 30.0
 """A session on which nothing has moved for so long makes room for another where there is no room left."""
+STALLED_SECONDS = 60.0
+"""A stream whose client takes no parts for so long ends, with what it holds."""
 SWEEP_SECONDS = 1.0
 """Frames that arrive have overdue lanes ended, this often at most; while none arrive, nobody is in need of room."""
 END = b""
@@ -49,7 +51,7 @@ class Lane:
     waiting: bytes in the inbox, and PIECE for each piece.  charged: bytes that count against the bound over all lanes,
     those that the session has taken in for an unfinished message among them.  moved: when bytes came or a step was
     done last.  since: when its unfinished message began, or infinity.  half_open: its hello is whole, and its evidence
-    is not sent.
+    is not sent.  stalled: since when its streams wait for their client, or infinity.  expired: they have to end.
     """
 
     sid: int
@@ -62,6 +64,8 @@ class Lane:
     busy: bool = False
     half_open: bool = False
     since: float = math.inf
+    stalled: float = math.inf
+    expired: bool = False
     continuation: Continuation | None = None
     failure: EnclaveError | None = None
     closing: bool = False
@@ -208,7 +212,7 @@ class Lanes:
             self._schedule(largest)
 
     def _sweep(self) -> None:
-        """End the lanes whose hello or message takes too long."""
+        """End the lanes whose hello or message takes too long, and streams whose client does."""
         now = self._clock()
         if now - self._swept < SWEEP_SECONDS:
             return
@@ -217,6 +221,9 @@ class Lanes:
             limit = HELLO_SECONDS if lane.sid in self._greeting else MESSAGE_SECONDS
             if lane.failure is None and now - lane.since > limit:
                 self._fail(lane, EnclaveError(EnclaveCode.SESSION_OVERRUN, "a message took too long to arrive"))
+                self._schedule(lane)
+            elif now - lane.stalled > STALLED_SECONDS:
+                lane.stalled, lane.expired = math.inf, True
                 self._schedule(lane)
 
     def _fail(self, lane: Lane, failure: EnclaveError) -> None:
@@ -264,6 +271,11 @@ class Lanes:
                 return partial(session.receive, data) if data else session.end_of_stream
             if lane.closing:
                 return session.close
+            if lane.expired:
+                lane.expired = False
+                return session.expire_streams
+            if session.streaming:
+                return session.step
             lane.busy = False
             return None
 
@@ -279,6 +291,10 @@ class Lanes:
                 lane.since = math.inf
             elif lane.since == math.inf:
                 lane.since = self._clock()
+            if not lane.session.stalled:
+                lane.stalled = math.inf
+            elif lane.stalled == math.inf:
+                lane.stalled = self._clock()
             self._count_half_open(lane)
 
     def _count_half_open(self, lane: Lane) -> None:
@@ -296,6 +312,11 @@ class Lanes:
                 return False
             self._ready.append(lane)
             return True
+
+    def put_behind(self, lane: Lane) -> None:
+        """Put a lane behind those that are ready, if any are: it goes on with a stream, and others come first."""
+        with self._lock:
+            self._ready.append(lane)
 
     def resume(self, lane: Lane, continuation: Continuation) -> None:
         """Queue a parked lane with the rest of what it waited for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +18,15 @@ from attestation.types import Grant
 from attestation.wire.messages import Body
 from enclave.deadline import Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.generation import GenerationPlan
 from enclave.lease import Lease
 from enclave.process import Step, compile_post, compile_pre, run_steps
+from enclave.state import Held, StatePlan
+from enclave.streams import Source
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
 from manifests.model import ModelManifest
-from manifests.sealed.core import GRAPH_PART, Core
+from manifests.sealed.core import GRAPH_PART
 from manifests.sealed.reader import SealedReader
 from manifests.sealed.source import ByteSource
 from manifests.sealed.stream import wipe
@@ -41,7 +45,7 @@ _ORT_TYPES = {
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One model in memory.  `size` is the bytes of its plain parts, which the memory bound counts."""
+    """One model in memory.  `size` is the bytes of its plain parts and of what requests may hold, which are bounded."""
 
     digest: bytes
     manifest: ModelManifest
@@ -53,6 +57,8 @@ class LoadedModel:
     watchdog: Watchdog = field(repr=False)
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
+    generation: GenerationPlan | None = field(default=None, repr=False)
+    state: StatePlan | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -69,11 +75,16 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body) -> Tensors:
-        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError."""
+    def answer(self, body: Body, held: Held | None = None) -> Tensors:
+        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError.
+
+        held: the session's state, of a model that has one.
+        """
         inputs = self.plan.check(body)
+        if held is not None:
+            held.take_place()
         self.lease.spend()
-        outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
+        outputs = run_steps(self.post, self._infer(run_steps(self.pre, inputs), held))
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
         size += sum(len(text) for array in outputs.values() if array.dtype.kind == "O" for text in array.flat)
         if size > self.manifest.limits.max_response_bytes:
@@ -81,13 +92,36 @@ class LoadedModel:
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, f"an answer must have at most {limit} bytes")
         return outputs
 
-    def _run(self, inputs: Tensors) -> Tensors:
-        with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000) as run:
+    def generate(self, body: Body) -> Source:
+        """Validate a request and return what gives its answer; raises EnclaveError or WireError."""
+        if self.generation is None:
+            raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model answers requests, and generates nothing")
+        ask = self.generation.read(body)
+        return self.generation.generate(ask, self._run_for, self.lease.spend)
+
+    def try_out(self) -> None:
+        """Take the first steps of a model that generates; raises EnclaveError `model-unusable` where they go wrong."""
+        if self.generation is not None:
             try:
-                outputs = self.session.run(self.outputs, inputs, run.options)
+                self.generation.try_out(self._run_for)
+            except EnclaveError:
+                raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, "the graph does not step as its manifest says") from None
+
+    def _infer(self, inputs: Tensors, held: Held | None) -> Tensors:
+        if self.state is not None and held is not None:
+            return self.state.run(self._run, self.outputs, inputs, held)
+        return self._run(self.outputs, inputs)
+
+    def _run(self, names: Sequence[str], inputs: Tensors) -> Tensors:
+        outputs = self._run_for(names, inputs, self.manifest.limits.timeout_ms / 1000)
+        return dict(zip(names, outputs, strict=True))
+
+    def _run_for(self, names: Sequence[str], inputs: Tensors, seconds: float) -> list[Any]:
+        with self.watchdog.limit(seconds) as run:
+            try:
+                return list(self.session.run(names, inputs, run.options))
             except Exception:  # noqa: BLE001 - the runtime's exceptions have no common root, and texts with content
                 raise _failed(expired=run.expired) from None
-        return dict(zip(self.outputs, outputs, strict=True))
 
 
 def _failed(*, expired: bool) -> EnclaveError:
@@ -115,35 +149,41 @@ class ModelLoader:
             reader = SealedReader(source, owner=grant.owner, digest=grant.model)
             if (reader.core.name, reader.core.epoch) != (grant.name, grant.epoch):
                 raise EnclaveError(EnclaveCode.GRANT_MODEL, "the sealed model has another name or epoch than the grant")
-            self._check_room(reader.core, loaded)
+            self._check_room(reader.core.plaintext_size, loaded)
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
+                held = manifest.serving.reserved(manifest.inputs)
+                self._check_room(reader.core.plaintext_size + held, loaded)
                 session = self._open_session(reader)
             finally:
                 reader.close()
         check_interface(session, manifest)
-        return LoadedModel(
+        model = LoadedModel(
             digest=reader.digest,
             manifest=manifest,
-            size=reader.core.plaintext_size,
+            size=reader.core.plaintext_size + held,
             lease=Lease(grant.lease),
             plan=RequestPlan.compile(manifest),
-            outputs=tuple(output.name for output in manifest.outputs),
+            outputs=tuple(output.name for output in manifest.answered_outputs()),
             session=session,
             watchdog=self._watchdog,
             pre=compile_pre(manifest),
             post=compile_post(manifest),
+            generation=GenerationPlan.compile(manifest),
+            state=StatePlan.compile(manifest),
         )
+        model.try_out()
+        return model
 
     def stop(self) -> None:
         """End the helper's thread."""
         self._watchdog.stop()
 
-    def _check_room(self, core: Core, loaded: list[LoadedModel]) -> None:
+    def _check_room(self, size: int, loaded: list[LoadedModel]) -> None:
         if len(loaded) >= self._limits.max_models:
             raise EnclaveError(EnclaveCode.PROVISION_LIMIT, f"at most {self._limits.max_models} models are loaded")
-        if sum(model.size for model in loaded) + core.plaintext_size > self._limits.model_memory:
+        if sum(model.size for model in loaded) + size > self._limits.model_memory:
             raise EnclaveError(
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )

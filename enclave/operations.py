@@ -5,6 +5,7 @@ An operation gives a `Reply`, or a `Job` whose result is the reply: work that wa
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +15,11 @@ import numpy.typing as npt
 from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.identity import Identity
+from enclave.models import LoadedModel
 from enclave.provision import ControlState, Header, Job
 from enclave.service import Service, listing
+from enclave.state import Held, Memory
+from enclave.streams import MAX_WINDOW, Piece, Source, Stream, Streams
 from manifests import canonical, fields
 
 
@@ -42,6 +46,13 @@ class Caller:
     identity: Identity | None = None
     touched: set[bytes] = field(default_factory=set)
     control: ControlState = field(default_factory=ControlState)
+    streams: Streams = field(default_factory=Streams)
+    memory: Memory = field(default_factory=Memory)
+
+    def end(self) -> None:
+        """Free what the session holds."""
+        self.streams.end_all()
+        self.memory.free()
 
 
 class Operations:
@@ -50,7 +61,12 @@ class Operations:
     def __init__(self, service: Service) -> None:
         """Operate on one enclave's service."""
         self._service = service
-        self._plain: dict[str, Callable[[Caller, Header], Reply]] = {"models": self._models, "ticket": self._ticket}
+        self._plain: dict[str, Callable[[Caller, Header], Reply | None]] = {
+            "models": self._models,
+            "ticket": self._ticket,
+            "continue": self._continue,
+            "cancel": self._cancel,
+        }
         self._controls: dict[str, Callable[[Caller, Header], Reply | Job]] = {
             "provision": self._provision,
             "challenge": self._challenge,
@@ -58,13 +74,15 @@ class Operations:
             "revoke": self._revoke,
         }
 
-    def perform(self, caller: Caller, body: Body) -> Reply | Job:
-        """Perform the operation that a request names."""
+    def perform(self, caller: Caller, body: Body) -> Reply | Job | Stream | None:
+        """Perform the operation that a request names; None is for what is not answered."""
         name = fields.of_type(body.header.get("op"), "op", str)
         if name == "infer":
             return self._infer(caller, body)
+        if name == "generate":
+            return self._generate(caller, body)
         if body.specs:
-            raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "only inference takes tensors", field="tensors")
+            raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "the operation takes no tensors", field="tensors")
         if name in self._plain:
             return self._plain[name](caller, body.header)
         if name not in self._controls:
@@ -79,12 +97,44 @@ class Operations:
             raise EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew")
 
     def _infer(self, caller: Caller, body: Body) -> Reply:
-        value = fields.closed_map(body.header, "request", ("op", "id", "model"))
-        model = self._service.resolve(value["model"])
+        value = fields.closed_map(body.header, "request", ("op", "id", "model"), ("reset",))
+        model = self._resolve(caller, value["model"])
+        held = self._held(caller, model, value)
+        tensors = model.answer(body, held)
+        return Reply({**self._named(model), **({} if held is None else {"steps": held.steps})}, tensors)
+
+    def _generate(self, caller: Caller, body: Body) -> Stream:
+        caller.streams.check_room(body.header["id"])
+        model = self._resolve(caller, body.header.get("model"))
+        source = model.generate(body)
+        return Stream(self._pieces(model, source), body.header["window"])
+
+    def _pieces(self, model: LoadedModel, source: Source) -> Source:
+        """Say in each part which model it comes from, and give the newest sign of its broker."""
+        with contextlib.closing(source):
+            for piece in source:
+                yield piece if piece is None else Piece({**self._named(model), **piece.header}, piece.final)
+
+    def _resolve(self, caller: Caller, reference: object) -> LoadedModel:
+        model = self._service.resolve(reference)
         caller.touched.add(model.owner)
-        tensors = model.answer(body)
+        return model
+
+    def _named(self, model: LoadedModel) -> Header:
         beat, epoch = self._service.owners.beat(model)
-        return Reply({"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}, tensors)
+        return {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
+
+    @staticmethod
+    def _held(caller: Caller, model: LoadedModel, value: Header) -> Held | None:
+        """Return the session's state of a model that has one; the others take no reset."""
+        if model.generation is not None:
+            raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model generates: ask it by `generate`")
+        if model.state is None:
+            if "reset" in value:
+                raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model has no state", field="reset")
+            return None
+        reset = fields.of_type(value.get("reset", False), "reset", bool)
+        return caller.memory.of(model.digest, model.state, reset=reset)
 
     def _models(self, caller: Caller, header: Header) -> Reply:
         del caller  # the listing is the same for everybody
@@ -100,6 +150,15 @@ class Operations:
             self.check_revoked(caller)
             ticket, psk = self._service.tickets.issue(identity, caller.evidence_digest)
         return Reply({"ticket": ticket, "psk": psk})
+
+    def _continue(self, caller: Caller, header: Header) -> None:
+        value = fields.closed_map(header, "request", ("op", "id", "stream", "parts"))
+        number = fields.number(value["stream"], "stream", 1)
+        caller.streams.more(number, fields.number(value["parts"], "parts", 1, MAX_WINDOW))
+
+    def _cancel(self, caller: Caller, header: Header) -> None:
+        value = fields.closed_map(header, "request", ("op", "id", "stream"))
+        caller.streams.cancel(fields.number(value["stream"], "stream", 1))
 
     def _provision(self, caller: Caller, header: Header) -> Job:
         return self._service.control.provision(caller.control, header)

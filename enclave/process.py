@@ -30,7 +30,7 @@ def compile_post(manifest: ModelManifest) -> tuple[Step, ...]:
     if not manifest.post:
         return ()
     labels = np.array(manifest.labels, dtype=object)
-    return _check_shapes(manifest.outputs), *(_post(step, labels) for step in manifest.post)
+    return _check_shapes(manifest.answered_outputs()), *(_post(step, labels) for step in manifest.post)
 
 
 def _check_shapes(outputs: Sequence[TensorField]) -> Step:

@@ -56,20 +56,26 @@ class Server:
         self._turns.close()
 
     def _run(self) -> None:
+        streamed = False
         while not self._stopped:
             lane = None
             try:
-                lane = self._next_lane()
-                if lane is not None:
-                    self._serve_lane(lane)
+                lane = self._next_lane(glance=streamed)
+                streamed = lane is not None and self._serve_lane(lane)
             except EnclaveError:  # the host's stream is gone
                 self._stop()
             except Exception as error:  # noqa: BLE001 - a defect ends the lane, not the process
                 log(Event.DEFECT, EnclaveCode.INTERNAL, **{type(error).__name__: 1})
                 self._give_up(lane)
 
-    def _next_lane(self) -> Lane | None:
-        """Return a lane to serve, or None if waiting and reading brought none."""
+    def _next_lane(self, *, glance: bool) -> Lane | None:
+        """Return a lane to serve, or None if waiting and reading brought none.
+
+        glance: look for new bytes first.  A thread that serves streams finds a lane each time, and were all threads to
+        do so, nobody would read what else arrives.
+        """
+        if glance and self._turns.glance():
+            return self._read()
         lane = self.lanes.take()
         if lane is None and self._turns.wait():
             lane = self._read()
@@ -100,8 +106,11 @@ class Server:
 
     # ------------------------------------------------------------------------------------ lanes
 
-    def _serve_lane(self, lane: Lane) -> None:
-        """Serve a lane until it is empty, parked or over, or another waits for its turn."""
+    def _serve_lane(self, lane: Lane) -> bool:
+        """Serve a lane until it is empty, parked or over, or another waits for its turn.
+
+        Returns whether it was put behind the others with a stream that goes on.
+        """
         while (step := self.lanes.next_step(lane)) is not None:
             park = step()
             output = lane.session.take_output()
@@ -110,12 +119,16 @@ class Server:
             self.lanes.settle(lane)
             if lane.session.over:
                 self._forget(lane)
-                return
+                return False
             if park is not None:
                 park.start(partial(self._resume, lane))
-                return
+                return False
+            if lane.session.streaming:
+                self.lanes.put_behind(lane)
+                return True
             if self.lanes.ready and self.lanes.make_way(lane):
-                return
+                return False
+        return False
 
     def _resume(self, lane: Lane, continuation: Continuation) -> None:
         """Queue a parked lane; called by helpers' threads."""

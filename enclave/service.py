@@ -143,7 +143,7 @@ def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
         "version": manifest.version,
         "epoch": manifest.epoch,
         "owner": manifest.owner,
-        "inputs": [_tensor(tensor) for tensor in manifest.inputs],
+        "inputs": [_tensor(tensor) for tensor in manifest.client_inputs()],
         "outputs": [_tensor(tensor) for tensor in manifest.served_outputs()],
         "labels": len(manifest.labels),
     }

@@ -26,6 +26,7 @@ from enclave.operations import Caller, Operations, Reply
 from enclave.provision import Job
 from enclave.quoter import Quoted
 from enclave.service import Service
+from enclave.streams import Stream
 from manifests import canonical, fields
 from manifests.errors import ErrorCode, StrongroomError
 
@@ -71,6 +72,16 @@ class Session:
         return self._wire.state is not State.HELLO
 
     @property
+    def streaming(self) -> bool:
+        """Whether `step` has a part of an answer to make."""
+        return not self.over and self._caller.streams.ready
+
+    @property
+    def stalled(self) -> bool:
+        """Whether all that is left to do waits for the client to take parts of an answer."""
+        return len(self._caller.streams) > 0 and not self.streaming
+
+    @property
     def held(self) -> int:
         """Bytes kept of a message that has not arrived completely."""
         return self._wire.held
@@ -88,6 +99,18 @@ class Session:
         """Go on after a Park."""
         self._guarded(0, continuation)
         return self._advance()
+
+    def step(self) -> Park | None:
+        """Make the next part of an answer, of the stream whose turn it is; only while `streaming`."""
+        if self._check_revoked():
+            number = self._caller.streams.turn()
+            self._guarded(number, lambda: self._send_part(number))
+        return self._advance()
+
+    def expire_streams(self) -> Park | None:
+        """Have the streams end that have waited too long for their client."""
+        self._caller.streams.expire()
+        return None
 
     def end_of_stream(self) -> None:
         """Take note that the client's stream has ended."""
@@ -107,8 +130,11 @@ class Session:
         self._end(error.code)
 
     def close(self) -> None:
-        """End the session in order: the enclave is being drained."""
+        """End the session in order: the enclave is being drained, or the client has closed."""
         if self._is_open and not self.over:
+            stopping = EnclaveError(EnclaveCode.STOPPING, "the session ends before the answer's last part")
+            for number in self._caller.streams.end_all():
+                self._refuse(number, stopping)
             self._close()
         self._end(None)
 
@@ -189,12 +215,15 @@ class Session:
     # ------------------------------------------------------------------------------------ requests
 
     def _request(self, content: memoryview) -> Park | None:
+        return self._guarded(0, lambda: self._decode(content)) if self._check_revoked() else None
+
+    def _check_revoked(self) -> bool:
+        """End a session that a revocation concerns; return whether it goes on."""
         try:
             self._operations.check_revoked(self._caller)
         except EnclaveError as error:
             self.abort(error)
-            return None
-        return self._guarded(0, lambda: self._decode(content))
+        return not self.over
 
     def _decode(self, content: memoryview) -> Park | None:
         body = decode_body(content, max_containers=MAX_CONTAINERS)
@@ -204,6 +233,11 @@ class Session:
     def _answer(self, number: int, body: Body) -> Park | None:
         self._service.requests += 1
         outcome = self._operations.perform(self._caller, body)
+        if outcome is None:
+            return None
+        if isinstance(outcome, Stream):
+            self._caller.streams.begin(number, outcome)
+            return None
         if isinstance(outcome, Reply):
             self._respond(number, outcome)
             return None
@@ -231,6 +265,13 @@ class Session:
         if int.from_bytes(content[:4], "big") > MAX_HEADER:
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, "the answer's header would be too long")
         self._send(MessageType.RESPONSE, content)
+
+    def _send_part(self, number: int) -> None:
+        """Take a stream's next step and send what it gives."""
+        taken = self._caller.streams.step(number)
+        if taken is not None:
+            piece, part = taken
+            self._respond(number, Reply({**piece.header, "part": part, "final": piece.final}, piece.tensors))
 
     def _refuse(self, number: int, error: StrongroomError) -> None:
         header: dict[str, canonical.Value] = {
@@ -273,6 +314,7 @@ class Session:
         if not self.over:
             self.over = True
             self._events.clear()
+            self._caller.end()
             self._wire.drop()
             if code is not None:
                 log(Event.SESSION_ENDED, code)

@@ -16,6 +16,7 @@ import tomli_w
 
 from manifests import canonical, fields, signing
 from manifests.errors import ManifestCode, ManifestError
+from manifests.serving import TABLES, Serving
 from manifests.steps import PostStep, PreStep, invalid, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, check_relations, read_axes, read_tensor
 
@@ -32,7 +33,7 @@ MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
 _REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
-_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post")
+_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", *TABLES)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class ModelManifest:
     labels: tuple[str, ...] = ()
     pre: tuple[PreStep, ...] = ()
     post: tuple[PostStep, ...] = ()
+    serving: Serving = field(default_factory=Serving)
+    """State, generation or batching, where the model has any of them."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -82,16 +85,28 @@ class ModelManifest:
                 raise invalid(f"a model needs {what} with different names")
         axes_map(self.inputs + self.outputs)
         check_relations(self.inputs)
+        has_steps = bool(self.pre or self.post)
+        self.serving.check(self.inputs, self.outputs, len(self.labels), has_steps=has_steps)
         self.graph_inputs()
         self.served_outputs()
 
     def graph_inputs(self) -> tuple[TensorField, ...]:
         """Return the inputs as the graph gets them, after pre-processing."""
-        return self._after(self.inputs, self.pre)
+        sent = {tensor.name for tensor in self.client_inputs()}
+        kept = tuple(tensor for tensor in self.inputs if tensor.name not in sent)
+        return self._after(self.client_inputs(), self.pre) + kept
+
+    def client_inputs(self) -> tuple[TensorField, ...]:
+        """Return the inputs that clients send: none of a state, and none of a model that generates."""
+        return self.serving.client_inputs(self.inputs)
+
+    def answered_outputs(self) -> tuple[TensorField, ...]:
+        """Return the graph's outputs that post-processing gets."""
+        return self.serving.answered(self.outputs)
 
     def served_outputs(self) -> tuple[TensorField, ...]:
         """Return the outputs as clients get them, after post-processing."""
-        return self._after(self.outputs, self.post)
+        return self._after(self.answered_outputs(), self.post)
 
     def _after(self, tensors: Iterable[TensorField], steps: Iterable[PreStep | PostStep]) -> tuple[TensorField, ...]:
         tensors_now = {tensor.name: tensor for tensor in tensors}
@@ -128,7 +143,7 @@ class ModelManifest:
         """Return the text that reads back as this manifest."""
         table = self.to_map() | {"owner": self.owner.hex() if with_owner else None}
         order = ("name", "version", "epoch", "owner", "labels", "axes", "inputs", "outputs", "limits", "pre", "post")
-        text = tomli_w.dumps({name: table[name] for name in order if table[name] not in (None, [], {})})
+        text = tomli_w.dumps({name: table[name] for name in (*order, *TABLES) if table.get(name) not in (None, [], {})})
         return re.sub(r"^shape = \[\n(.*?),\n\]", _on_one_line, text, flags=re.MULTILINE | re.DOTALL)
 
     def encode(self) -> bytes:
@@ -158,6 +173,7 @@ class ModelManifest:
             "labels": list(self.labels),
             "pre": [step_to_map(step) for step in self.pre],
             "post": [step_to_map(step) for step in self.post],
+            **self.serving.to_map(),
         }
 
     @classmethod
@@ -181,6 +197,7 @@ class ModelManifest:
             labels=_labels(table.get("labels", [])),
             pre=tuple(pre_step(item) for item in fields.list_of(table.get("pre", []), "pre", MAX_STEPS)),
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
+            serving=Serving.from_map(table),
         )
 
 

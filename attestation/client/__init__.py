@@ -5,14 +5,17 @@ from __future__ import annotations
 from attestation.client.async_session import AsyncSession
 from attestation.client.call import Timeouts
 from attestation.client.epochs import EpochMemory
+from attestation.client.generation import AsyncGeneration, Generation
 from attestation.client.models import ModelInfo, Prediction
 from attestation.client.refusals import RemoteError
 from attestation.client.resumption import SavedSession
 from attestation.client.session import Session
 
 __all__ = [
+    "AsyncGeneration",
     "AsyncSession",
     "EpochMemory",
+    "Generation",
     "ModelInfo",
     "Prediction",
     "RemoteError",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
+from attestation.client.generation import WINDOW, AsyncGeneration, Draw, Prompt, Transcript, question
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.resumption import SavedSession, save
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
@@ -96,14 +98,44 @@ class AsyncSession(SessionBase):
             await connection.close()
             raise
 
-    async def infer(self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike]) -> Prediction:
+    async def infer(
+        self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike], *, reset: bool = False
+    ) -> Prediction:
         """Send tensors to a model and return its output tensors by name; see `Session.infer`."""
         tensors = tensors_of(inputs)
         async with self._turn:
-            if self._service.needs_listing(model):
-                self._service.learn(await self._connection.request(LISTING_REQUEST))
-            ask = self._service.infer_request(model)
+            await self._prepare(model)
+            ask = self._service.infer_request(model, reset=reset)
             return self._service.prediction(ask, await self._connection.request(ask.header, tensors))
+
+    async def generate(
+        self,
+        model: str | bytes,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> AsyncGeneration:
+        """Ask a language model to go on with a prompt; the answer is read part by part.
+
+        Arguments and errors are those of `Session.generate`.
+        """
+        asked, tensors = question(prompt, max_new_tokens, stop, Draw(temperature, top_k, top_p, seed))
+        async with self._turn:
+            await self._prepare(model)
+            ask = self._service.generate_request(model)
+            number = await self._connection.stream({**ask.header, **asked}, tensors, WINDOW)
+        transcript = Transcript(partial(self._service.part, ask))
+        return AsyncGeneration(self._connection, self._turn, number, transcript)
+
+    async def _prepare(self, model: str | bytes) -> None:
+        """List the models where that must come before inputs leave for this one."""
+        if self._service.needs_listing(model):
+            self._service.learn(await self._connection.request(LISTING_REQUEST))
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from attestation.appraise import SessionAppraisal
 from attestation.client import display
 from attestation.client.connection import Connection
+from attestation.client.generation import WINDOW, Draw, Generation, Prompt, Transcript, question
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.resumption import SavedSession, save
 from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
@@ -108,19 +110,50 @@ class Session(SessionBase):
             connection.close()
             raise
 
-    def infer(self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike]) -> Prediction:
+    def infer(self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike], *, reset: bool = False) -> Prediction:
         """Send tensors to a model and return its output tensors by name.
 
-        model: a name, `<owner hex>/<name>`, or a digest (64 bytes or 128 hex digits).  Raises RemoteError for a
+        model: a name, `<owner hex>/<name>`, or a digest (64 bytes or 128 hex digits).  reset: a stateful model begins
+        anew with this request.  Raises RemoteError for a
         request that the enclave refuses (the session goes on), ClientError for an answer that is stale or rolled
         back, and for one that does not come.
         """
         tensors = tensors_of(inputs)
         with self._turn:
-            if self._service.needs_listing(model):
-                self._service.learn(self._connection.request(LISTING_REQUEST))
-            ask = self._service.infer_request(model)
+            self._prepare(model)
+            ask = self._service.infer_request(model, reset=reset)
             return self._service.prediction(ask, self._connection.request(ask.header, tensors))
+
+    def generate(
+        self,
+        model: str | bytes,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> Generation:
+        """Ask a language model to go on with a prompt; the answer is read part by part.
+
+        prompt: text, bytes, or token numbers.  stop: texts before which the answer ends.  Without a temperature the
+        answer is greedy; with one, the same seed gives the same answer.  docs/generation.md explains all of it.
+        Other requests may be made while the answer is open.  Raises as `infer`; refusals come with the first part.
+        """
+        asked, tensors = question(prompt, max_new_tokens, stop, Draw(temperature, top_k, top_p, seed))
+        with self._turn:
+            self._prepare(model)
+            ask = self._service.generate_request(model)
+            number = self._connection.stream({**ask.header, **asked}, tensors, WINDOW)
+        transcript = Transcript(partial(self._service.part, ask))
+        return Generation(self._connection, self._turn, number, transcript)
+
+    def _prepare(self, model: str | bytes) -> None:
+        """List the models where that must come before inputs leave for this one."""
+        if self._service.needs_listing(model):
+            self._service.learn(self._connection.request(LISTING_REQUEST))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""
