@@ -16,6 +16,7 @@ import onnxruntime as ort
 
 from attestation.types import Grant
 from attestation.wire.messages import Body
+from enclave.batching import Batcher
 from enclave.deadline import Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.generation import GenerationPlan
@@ -59,6 +60,7 @@ class LoadedModel:
     post: tuple[Step, ...] = field(default=(), repr=False)
     generation: GenerationPlan | None = field(default=None, repr=False)
     state: StatePlan | None = field(default=None, repr=False)
+    batcher: Batcher | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -110,6 +112,8 @@ class LoadedModel:
     def _infer(self, inputs: Tensors, held: Held | None) -> Tensors:
         if self.state is not None and held is not None:
             return self.state.run(self._run, self.outputs, inputs, held)
+        if self.batcher is not None:
+            return self.batcher.run(self._run, self.outputs, inputs)
         return self._run(self.outputs, inputs)
 
     def _run(self, names: Sequence[str], inputs: Tensors) -> Tensors:
@@ -172,6 +176,7 @@ class ModelLoader:
             post=compile_post(manifest),
             generation=GenerationPlan.compile(manifest),
             state=StatePlan.compile(manifest),
+            batcher=None if manifest.serving.batching is None else Batcher(manifest.serving.batching),
         )
         model.try_out()
         return model

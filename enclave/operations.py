@@ -1,6 +1,7 @@
 """The operations inside a session: what each request asks for, and what it is answered.
 
-An operation gives a `Reply`, or a `Job` whose result is the reply: work that waits for the host and is done elsewhere.
+An operation gives a `Reply`; or a `Job` whose result is the reply, work that waits for the host and is done elsewhere;
+or `Deferred` work that waits for other requests; or a `Stream` of parts; or nothing, where it is not answered.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ class Reply:
 
     header: Header
     tensors: Mapping[str, npt.NDArray[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """Work that waits for other requests: it is done elsewhere, and its result is the reply."""
+
+    work: Callable[[], Reply]
 
 
 @dataclass
@@ -74,7 +82,7 @@ class Operations:
             "revoke": self._revoke,
         }
 
-    def perform(self, caller: Caller, body: Body) -> Reply | Job | Stream | None:
+    def perform(self, caller: Caller, body: Body) -> Reply | Job | Deferred | Stream | None:
         """Perform the operation that a request names; None is for what is not answered."""
         name = fields.of_type(body.header.get("op"), "op", str)
         if name == "infer":
@@ -96,12 +104,16 @@ class Operations:
         if not caller.control.in_control and self._service.is_revoked(caller.began, caller.touched):
             raise EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew")
 
-    def _infer(self, caller: Caller, body: Body) -> Reply:
+    def _infer(self, caller: Caller, body: Body) -> Reply | Deferred:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"), ("reset",))
         model = self._resolve(caller, value["model"])
         held = self._held(caller, model, value)
-        tensors = model.answer(body, held)
-        return Reply({**self._named(model), **({} if held is None else {"steps": held.steps})}, tensors)
+
+        def answer() -> Reply:
+            tensors = model.answer(body, held)
+            return Reply({**self._named(model), **({} if held is None else {"steps": held.steps})}, tensors)
+
+        return answer() if model.batcher is None else Deferred(answer)
 
     def _generate(self, caller: Caller, body: Body) -> Stream:
         caller.streams.check_room(body.header["id"])

@@ -9,6 +9,7 @@ from attestation.binding import device_digest, device_report_data
 from attestation.types import Claims, PlatformClass
 from enclave.arena import Arena
 from enclave.attesters.base import Attester, DeviceAttester
+from enclave.batching import THREADS
 from enclave.channel import Channel
 from enclave.keys import EnclaveKeys
 from enclave.models import LoadedModel, ModelLoader
@@ -59,11 +60,19 @@ class Service:
             platform=attester.platform,
             boot_id=self.keys.boot_id,
         )
+        self._crew: Worker | None = None
         self.requests = 0
         self._revocations: dict[bytes, int] = {}
         self._lock = threading.Lock()
         self.generation = 0
         """Counts revocations; a session that began at the present one has missed none."""
+
+    def crew(self) -> Worker:
+        """Return the threads that wait in batches, which are started when the first of them is needed."""
+        with self._lock:
+            if self._crew is None:
+                self._crew = Worker("batch", self.settings.limits.max_sessions, THREADS)
+            return self._crew
 
     def claims(self) -> bytes:
         """Return the claims of this moment, encoded."""
@@ -121,12 +130,22 @@ class Service:
             "handshakes_quoted": self.quoter.leaves,
             "requests": self.requests,
             "tickets": len(self.tickets),
+            **self._batches(),
         }
+
+    def _batches(self) -> dict[str, int]:
+        """Count batches and the requests that shared one, where any loaded model joins requests."""
+        batchers = [model.batcher for model in self.owners.models() if model.batcher is not None]
+        if not batchers:
+            return {}
+        return {"batches": sum(b.batches for b in batchers), "joined": sum(b.joined for b in batchers)}
 
     def stop(self) -> None:
         """End the helpers' threads."""
         self.quoter.stop()
         self.worker.stop()
+        if self._crew is not None:
+            self._crew.stop()
         self.loader.stop()
 
 

@@ -22,11 +22,12 @@ from attestation.wire.session_states import ServerEvent, State
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.identity import Identity, authenticate
 from enclave.log import Event, log
-from enclave.operations import Caller, Operations, Reply
+from enclave.operations import Caller, Deferred, Operations, Reply
 from enclave.provision import Job
 from enclave.quoter import Quoted
 from enclave.service import Service
 from enclave.streams import Stream
+from enclave.worker import Worker
 from manifests import canonical, fields
 from manifests.errors import ErrorCode, StrongroomError
 
@@ -241,18 +242,20 @@ class Session:
         if isinstance(outcome, Reply):
             self._respond(number, outcome)
             return None
-        return Park(partial(self._ask_load, number, outcome))
+        if isinstance(outcome, Deferred):
+            return Park(partial(self._ask, self._service.crew(), number, outcome.work))
+        return Park(partial(self._ask, self._service.worker, number, partial(_reply_of, outcome)))
 
-    def _ask_load(self, number: int, job: Job, resume: Resume) -> None:
+    def _ask(self, worker: Worker, number: int, work: Callable[[], Reply], resume: Resume) -> None:
         try:
-            self._service.worker.submit(lambda: resume(self._loaded(number, job)))
+            worker.submit(lambda: resume(self._done(number, work)))
         except EnclaveError as error:
             resume(partial(self._refuse, number, error))
 
-    def _loaded(self, number: int, job: Job) -> Continuation:
-        """Do the job, in the loader's thread, and return what the session is to say of it."""
+    def _done(self, number: int, work: Callable[[], Reply]) -> Continuation:
+        """Do the work, in a thread of the worker's, and return what the session is to say of it."""
         try:
-            return partial(self._respond, number, Reply(job()))
+            return partial(self._respond, number, work())
         except StrongroomError as error:
             return partial(self._refuse, number, error)
         except Exception as error:  # noqa: BLE001 - a defect ends this session, not the process
@@ -318,3 +321,7 @@ class Session:
             self._wire.drop()
             if code is not None:
                 log(Event.SESSION_ENDED, code)
+
+
+def _reply_of(job: Job) -> Reply:
+    return Reply(job())

@@ -16,6 +16,7 @@ from attestation.client.call import (
     RECEIVE_SIZE,
     Call,
     answer_to,
+    is_last,
     judge,
     no_evidence,
     other_stream,
@@ -97,11 +98,11 @@ class AsyncConnection:
 
     async def part(self, number: int) -> Answer:
         """Wait for the next part of an answer; raises RemoteError, ClientError or WireError."""
-        if number not in self._aside or (self.over and not self._aside[number]):
+        kept = self._aside.get(number)
+        if kept is None or (self.over and not kept and not self._events):
             raise truncated()
-        kept = self._aside[number]
         event = kept.popleft() if kept else await self._wait(number, b"")
-        if not (isinstance(event, Answer) and not event.final):
+        if is_last(event):
             del self._aside[number]
         return part_of(event, number)
 
@@ -113,18 +114,17 @@ class AsyncConnection:
     async def cancel(self, number: int) -> None:
         """Give up an answer, and wait until the enclave has taken note."""
         kept = self._aside.pop(number, None)
-        if kept is None or self.over:
+        if kept is None or self.over or any(map(is_last, kept)):
             return
-        if number in self._conversation.streams:
-            data = self._conversation.cancel(number)
-            while number in self._conversation.streams and not self.over:
-                await self._wait(number, data)
-                data = b""
+        data = self._conversation.cancel(number)
+        while not is_last(await self._wait(number, data)):
+            data = b""
 
     async def _wait(self, number: int, data: bytes) -> Event:
         """Send, and wait for what concerns request `number`; parts of other answers are put aside, as many as asked."""
         async with self._dropping():
-            await self._send(data)
+            if data:
+                await self._send(data)
             while (other := other_stream(event := await self._next(), number, self._aside)) is not None:
                 self._aside[other].append(event)
             return event

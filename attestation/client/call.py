@@ -106,6 +106,11 @@ def other_stream(event: Event, number: int, streams: Collection[int]) -> int | N
     return None
 
 
+def is_last(event: Event) -> bool:
+    """Tell whether nothing more of an answer comes behind this event."""
+    return not isinstance(event, Answer) or event.final
+
+
 def timed_out(address: str, doing: str) -> ClientError:
     return ClientError(
         ClientCode.TIMED_OUT,

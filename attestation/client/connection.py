@@ -24,6 +24,7 @@ from attestation.client.call import (
     Call,
     Timeouts,
     answer_to,
+    is_last,
     judge,
     no_evidence,
     other_stream,
@@ -60,11 +61,17 @@ class Line:
         """Send and wait for one event, within so many seconds; raises StrongroomError, and drops the line."""
         deadline = time.monotonic() + seconds
         try:
-            self._send(data, deadline)
+            if data:
+                self._send(data, deadline)
             return self._next(deadline, doing)
         except BaseException:
             self.drop()
             raise
+
+    @property
+    def pending(self) -> bool:
+        """Whether an event has come that nobody has taken yet."""
+        return bool(self._events)
 
     def send(self, data: bytes, seconds: float) -> None:
         """Send without waiting for an answer; raises StrongroomError, and drops the line."""
@@ -178,11 +185,11 @@ class Connection:
 
     def part(self, number: int) -> Answer:
         """Wait for the next part of an answer; raises RemoteError, ClientError or WireError."""
-        if number not in self._aside or (self.over and not self._aside[number]):
+        kept = self._aside.get(number)
+        if kept is None or (self.over and not kept and not self._line.pending):
             raise truncated()
-        kept = self._aside[number]
         event = kept.popleft() if kept else self._wait(number, b"")
-        if not (isinstance(event, Answer) and not event.final):
+        if is_last(event):
             del self._aside[number]
         return part_of(event, number)
 
@@ -194,13 +201,11 @@ class Connection:
     def cancel(self, number: int) -> None:
         """Give up an answer, and wait until the enclave has taken note."""
         kept = self._aside.pop(number, None)
-        if kept is None or self.over:
+        if kept is None or self.over or any(map(is_last, kept)):
             return
-        if number in self._line.conversation.streams:
-            data = self._line.conversation.cancel(number)
-            while number in self._line.conversation.streams and not self.over:
-                self._wait(number, data)
-                data = b""
+        data = self._line.conversation.cancel(number)
+        while not is_last(self._wait(number, data)):
+            data = b""
 
     def _wait(self, number: int, data: bytes) -> Event:
         """Send, and wait for what concerns request `number`; parts of other answers are put aside, as many as asked."""
