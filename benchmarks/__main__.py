@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from benchmarks import sealing, serving, verification
+from benchmarks import batching, sealing, serving, verification
 
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
@@ -20,6 +20,7 @@ def main() -> None:
         "sealing": sealing.measure(),
         "verification": verification.measure(),
         "serving": serving.measure(),
+        "batching": batching.measure(),
     }
     text = json.dumps(result, indent=2)
     RESULTS.parent.mkdir(exist_ok=True)

@@ -19,7 +19,9 @@ POET = """
 name = "poet"
 version = "1"
 epoch = 1
-axes = { n = { minimum = 1, maximum = 16 }, past = { minimum = 0, maximum = 16 }, total = { minimum = 1, maximum = 16 } }
+axes.n = { minimum = 1, maximum = 16 }
+axes.past = { minimum = 0, maximum = 16 }
+axes.total = { minimum = 1, maximum = 16 }
 inputs = [
     { name = "tokens", dtype = "int64", shape = [1, "n"] },
     { name = "places", dtype = "int64", shape = [1, "n"] },
@@ -106,7 +108,7 @@ def changed(text: str, path: tuple[Any, ...], value: Any) -> dict[str, Any]:
 
 
 G, S, B = ("generation",), ("state",), ("batching",)
-BIG = [1, 1 << 14, "past", 1 << 14]
+BIG = [1, 1 << 15, "past", 1 << 14]
 REFUSED: dict[str, tuple[str, tuple[Any, ...], Any, str]] = {
     "a token input that is not there": (POET, (*G, "tokens"), "x", "none of the manifest's"),
     "tokens that are no integers": (POET, ("inputs", 0, "dtype"), "float32", "cannot have dtype"),
@@ -152,7 +154,7 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...], Any, str]] = {
         "no steps before or after",
     ),
     "two tables": (POET, ("state",), {"pairs": [["past", "present"]]}, "one of"),
-    "a state that is not there": (SENSOR, (*S, "pairs"), [["h", "z"]], "none of the manifest's"),
+    "a state that is not there": (SENSOR, (*S, "pairs"), [["z", "k"]], "none of the manifest's"),
     "a state of text": (SENSOR, ("inputs", 1, "dtype"), "string", "cannot have dtype"),
     "a state of another shape": (SENSOR, ("outputs", 1, "shape"), [1, 9], "differ in dtype or shape"),
     "a state that nobody bounds": (SENSOR, (*S, "sessions"), 4097, "between 1 and 4096"),
@@ -181,7 +183,7 @@ def test_state_and_cache_have_bounds_in_bytes() -> None:
     wide = changed(SENSOR, ("inputs", 1, "shape"), [1, 1 << 25])
     wide["outputs"][1]["shape"] = [1, 1 << 25]
     long = changed(POET, ("inputs", 3, "shape"), BIG)
-    long["outputs"][1]["shape"] = [1, 1 << 14, "total", 1 << 14]
+    long["outputs"][1]["shape"] = [1, 1 << 15, "total", 1 << 14]
     for table in (wide, long):
         with pytest.raises(ManifestError, match="too large") as refusal:
             ModelManifest.from_map(table)
