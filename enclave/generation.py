@@ -17,7 +17,7 @@ import numpy as np
 
 from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.prompts import Ask, Vocabular, read_ask
+from enclave.prompts import Ask, Words, read_ask
 from enclave.slots import Slots
 from enclave.streams import Piece, Source
 from enclave.values import Array
@@ -37,7 +37,7 @@ class GenerationPlan:
 
     manifest: ModelManifest
     table: Generation
-    words: Vocabular
+    words: Words
     inputs: dict[str, TensorField]
     slots: Slots = field(repr=False)
 
@@ -49,7 +49,7 @@ class GenerationPlan:
             return None
         size = table.vocabulary_size({tensor.name: tensor for tensor in manifest.outputs})
         inputs = {tensor.name: tensor for tensor in manifest.inputs}
-        return cls(manifest, table, Vocabular(manifest, size), inputs, Slots(table.streams, "caches"))
+        return cls(manifest, table, Words(manifest, size), inputs, Slots(table.streams, "caches"))
 
     def read(self, body: Body) -> Ask:
         """Read a request; raises ManifestError or EnclaveError."""

@@ -40,7 +40,7 @@ class Ask:
     window: int
 
 
-class Vocabular:
+class Words:
     """What tokens stand for: their bytes by number, and the tokens of a text."""
 
     def __init__(self, manifest: ModelManifest, size: int) -> None:
@@ -67,7 +67,7 @@ class Vocabular:
         return tokens
 
 
-def read_ask(body: Body, manifest: ModelManifest, words: Vocabular) -> Ask:
+def read_ask(body: Body, manifest: ModelManifest, words: Words) -> Ask:
     """Read a request; raises ManifestError `field-invalid` or EnclaveError `prompt-refused`, `sampling-refused`."""
     header = fields.closed_map(body.header, "request", _REQUIRED, _OPTIONAL)
     generation = manifest.serving.generation
@@ -86,7 +86,7 @@ def read_ask(body: Body, manifest: ModelManifest, words: Vocabular) -> Ask:
     )
 
 
-def _tokens(body: Body, header: Mapping[str, Any], manifest: ModelManifest, words: Vocabular) -> tuple[int, ...]:
+def _tokens(body: Body, header: Mapping[str, Any], manifest: ModelManifest, words: Words) -> tuple[int, ...]:
     if ("prompt" in header) == bool(body.specs):
         raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "a prompt is either text or tokens", field="prompt")
     if body.specs:

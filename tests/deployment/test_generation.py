@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -18,8 +21,9 @@ from attestation.client import AsyncSession, Generation, RemoteError, Session
 from attestation.client.errors import ClientCode, ClientError
 from evaluation.demo.deployment import Deployment, temporary_home
 from evaluation.demo.preparation import ModelToSeal
-from evaluation.examples import recurrent
+from evaluation.examples import language, recurrent
 from evaluation.examples.export import export, review
+from evaluation.examples.language import SHAPE as LANGUAGE
 from evaluation.examples.language import trained
 from evaluation.examples.transformer import Shape
 from tests.deployment.small import linear
@@ -222,3 +226,33 @@ def test_requests_of_several_sessions_each_get_their_own_rows(library: Library) 
         thread.join(60)
     assert len(found) == 60
     assert all(found.values())
+
+
+# ---------------------------------------------------------------------------------------------------- the page
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "generation.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_what_the_page_shows_runs(library: Library) -> None:
+    assert len(BLOCKS) == 2
+    for block in BLOCKS:
+        with library.running.session() as session:
+            exec(compile(block, "docs/generation.md", "exec"), {"session": session, "np": np})  # noqa: S102 - it is ours
+
+
+def test_the_pages_tables_are_those_of_the_example() -> None:
+    table = tomllib.loads(
+        next(block for block in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL) if "[generation]" in block)
+    )
+    assert table["generation"] == review(LANGUAGE)["generation"] | {"stop_tokens": [], "streams": 4}
+    assert table["axes"] == review(LANGUAGE)["axes"]
+
+
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    language.main(20)
+    shown = capsys.readouterr().out
+    assert "nats a byte" in shown
+    assert "SIMULATED" in shown
+    assert "[80 tokens, length]" in shown

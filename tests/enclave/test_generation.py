@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from enclave.errors import EnclaveCode
+from enclave.generation import Answer
 from enclave.sampling import Sampler
 from manifests.errors import ManifestCode
 from manifests.gramine.settings import EnclaveSettings
@@ -115,6 +118,29 @@ def test_an_answer_ends_before_a_stop_string_and_shows_nothing_of_it(poet: Poet)
     assert b"".join(part["text"] for part in found) == whole[:at]
     assert [token for part in found for token in part["tokens"]] == list(whole[:at])
     assert found[-1]["reason"] == "stop"
+
+
+@given(
+    st.lists(st.text("ab€", max_size=3).map(str.encode), max_size=12),
+    st.lists(st.text("ab€", min_size=1, max_size=4).map(str.encode), max_size=3),
+)
+def test_whatever_the_tokens_an_answer_is_cut_before_the_first_stop_string(
+    pieces: list[bytes], stops: list[bytes]
+) -> None:
+    whole, cut, answer, given_text, given_tokens = b"", None, Answer(stops, 1 << 20), b"", list[int]()
+    for token, piece in enumerate(pieces):
+        whole += piece
+        found = [place for stop in stops if (place := whole.find(stop)) >= 0]
+        assert answer.add(token, piece) is bool(found)
+        cut = min(found) if found else None
+        taken = answer.take(final=bool(found) or token == len(pieces) - 1)
+        given_text += bytes(taken["text"])  # type: ignore[arg-type]
+        given_tokens += taken["tokens"]  # type: ignore[operator, arg-type]
+        if found:
+            break
+    assert given_text == whole[:cut]
+    assert given_tokens == list(range(len(given_tokens)))
+    assert b"".join(pieces[: len(given_tokens)]) == given_text[: sum(map(len, pieces[: len(given_tokens)]))]
 
 
 def test_an_answer_ends_at_a_stop_token(rig: Rig, tmp_path: Path) -> None:
