@@ -51,7 +51,7 @@ class Lane:
     waiting: bytes in the inbox, and PIECE for each piece.  charged: bytes that count against the bound over all lanes,
     those that the session has taken in for an unfinished message among them.  moved: when bytes came or a step was
     done last.  since: when its unfinished message began, or infinity.  half_open: its hello is whole, and its evidence
-    is not sent.  stalled: since when its streams wait for their client, or infinity.  expired: they have to end.
+    is not sent.  stalled: since when one of its streams waits for its client, or infinity.  expired: they have to end.
     """
 
     sid: int
@@ -273,7 +273,7 @@ class Lanes:
                 return session.close
             if lane.expired:
                 lane.expired = False
-                return session.expire_streams
+                return partial(session.expire_streams, self._clock() - STALLED_SECONDS)
             if session.streaming:
                 return session.step
             lane.busy = False
@@ -291,10 +291,7 @@ class Lanes:
                 lane.since = math.inf
             elif lane.since == math.inf:
                 lane.since = self._clock()
-            if not lane.session.stalled:
-                lane.stalled = math.inf
-            elif lane.stalled == math.inf:
-                lane.stalled = self._clock()
+            lane.stalled = lane.session.stalled
             self._count_half_open(lane)
 
     def _count_half_open(self, lane: Lane) -> None:

@@ -116,7 +116,7 @@ class Operations:
         return answer() if model.batcher is None else Deferred(answer)
 
     def _generate(self, caller: Caller, body: Body) -> Stream:
-        caller.streams.check_room(body.header["id"])
+        caller.streams.check_room()
         model = self._resolve(caller, body.header.get("model"))
         source = model.generate(body)
         return Stream(self._pieces(model, source), body.header["window"])

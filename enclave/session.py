@@ -78,9 +78,9 @@ class Session:
         return not self.over and self._caller.streams.ready
 
     @property
-    def stalled(self) -> bool:
-        """Whether all that is left to do waits for the client to take parts of an answer."""
-        return len(self._caller.streams) > 0 and not self.streaming
+    def stalled(self) -> float:
+        """Since when, by the monotonic clock, a stream waits for the client to take its parts; infinity if none."""
+        return self._caller.streams.rest_since
 
     @property
     def held(self) -> int:
@@ -108,9 +108,9 @@ class Session:
             self._guarded(number, lambda: self._send_part(number))
         return self._advance()
 
-    def expire_streams(self) -> Park | None:
-        """Have the streams end that have waited too long for their client."""
-        self._caller.streams.expire()
+    def expire_streams(self, since: float) -> Park | None:
+        """Have the streams end that have waited for their client since then or longer."""
+        self._caller.streams.expire(since)
         return None
 
     def end_of_stream(self) -> None:
@@ -233,6 +233,7 @@ class Session:
 
     def _answer(self, number: int, body: Body) -> Park | None:
         self._service.requests += 1
+        self._caller.streams.check_number(number)
         outcome = self._operations.perform(self._caller, body)
         if outcome is None:
             return None

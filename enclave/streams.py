@@ -10,6 +10,8 @@ then, which frees what it holds.
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -48,10 +50,14 @@ class Stream:
 
 @dataclass
 class _Open:
-    """A stream that has not ended.  failure: why it ends at its next step, whatever its credit."""
+    """A stream that has not ended.  failure: why it ends at its next step, whatever its credit.
+
+    rests: since when it waits for its client, in seconds of the monotonic clock, or infinity.
+    """
 
     source: Source
     credit: int
+    rests: float = math.inf
     part: int = 0
     failure: EnclaveError | None = None
 
@@ -84,10 +90,13 @@ class Streams:
         """Whether a step can be taken."""
         return any(stream.ready for stream in self._open.values())
 
-    def check_room(self, number: int) -> None:
-        """Refuse another stream under this request's number where there can be none; raises EnclaveError."""
+    def check_number(self, number: int) -> None:
+        """Refuse a request under the number of a stream that is open; raises EnclaveError `request-malformed`."""
         if number in self._open:
             raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "the number is that of an open stream", field="id")
+
+    def check_room(self) -> None:
+        """Refuse another stream where there can be none; raises EnclaveError `enclave-busy`."""
         if len(self._open) >= MAX_STREAMS:
             raise EnclaveError(EnclaveCode.BUSY, f"a session may have {MAX_STREAMS} streams at once", retry_after=1.0)
 
@@ -95,19 +104,24 @@ class Streams:
         """Take up a stream; `check_room` was called before."""
         self._open[number] = _Open(stream.source, stream.window)
 
+    @property
+    def rest_since(self) -> float:
+        """Since when the stream rests that has waited longest for its client; infinity if none does."""
+        return min((stream.rests for stream in self._open.values()), default=math.inf)
+
     def more(self, number: int, parts: int) -> None:
         """Let a stream give further parts; one that has ended meanwhile is passed over."""
         stream = self._open.get(number)
         if stream is not None:
-            stream.credit = min(stream.credit + parts, MAX_WINDOW)
+            stream.credit, stream.rests = min(stream.credit + parts, MAX_WINDOW), math.inf
 
     def cancel(self, number: int) -> None:
         """Have a stream end with `stream-cancelled`; one that has ended meanwhile is passed over."""
         self._fail(number, EnclaveError(EnclaveCode.STREAM_CANCELLED, "the client has given up the stream"))
 
-    def expire(self) -> None:
-        """Have every stream that waits for its client end with `stream-stalled`."""
-        for number in [number for number, stream in self._open.items() if not stream.ready]:
+    def expire(self, since: float) -> None:
+        """Have every stream that has waited for its client since then, or longer, end with `stream-stalled`."""
+        for number in [number for number, stream in self._open.items() if stream.rests <= since]:
             self._fail(number, EnclaveError(EnclaveCode.STREAM_STALLED, "the client has not taken the stream's parts"))
 
     def turn(self) -> int:
@@ -131,6 +145,8 @@ class Streams:
             return None
         part, stream.part = stream.part, stream.part + 1
         stream.credit -= 1
+        if stream.credit == 0:
+            stream.rests = time.monotonic()
         if piece.final:
             self.end(number)
         return piece, part
@@ -152,4 +168,4 @@ class Streams:
         stream = self._open.get(number)
         if stream is not None:
             stream.close()
-            stream.failure = error
+            stream.failure, stream.rests = error, math.inf

@@ -78,7 +78,7 @@ def test_streams_take_turns() -> None:
     ("end", "code"),
     [
         (lambda streams: streams.cancel(1), EnclaveCode.STREAM_CANCELLED),
-        (lambda streams: streams.expire(), EnclaveCode.STREAM_STALLED),
+        (lambda streams: streams.expire(time.monotonic()), EnclaveCode.STREAM_STALLED),
     ],
 )
 def test_a_stream_that_is_ended_frees_what_it_holds_and_says_why(
@@ -93,6 +93,22 @@ def test_a_stream_that_is_ended_frees_what_it_holds_and_says_why(
         taken(streams)
     assert refusal.value.code is code
     assert len(streams) == 0
+
+
+def test_only_what_rests_expires() -> None:
+    streams = Streams()
+    streams.begin(1, Stream(counting(4), 1))
+    streams.begin(2, Stream(counting(4), 8))
+    assert streams.rest_since == math.inf
+    before = time.monotonic()
+    assert streams.step(1) is not None
+    assert before <= streams.rest_since <= time.monotonic()
+    streams.expire(before - 1)
+    assert [number for number, _, _ in taken(streams)] == [2] * 5
+    streams.more(1, 1)
+    assert streams.rest_since == math.inf
+    streams.expire(time.monotonic() + 1)
+    assert len(streams) == 1
 
 
 def test_an_error_within_a_stream_ends_it_alone() -> None:
@@ -137,13 +153,13 @@ def test_a_session_has_a_bounded_number_of_streams(poet: Poet) -> None:
     assert refusal.value.code == EnclaveCode.BUSY
 
 
-def test_the_number_of_an_open_stream_is_no_number_for_another(poet: Poet) -> None:
+@pytest.mark.parametrize("op", ["generate", "models", "continue"])
+def test_the_number_of_an_open_stream_is_no_number_for_another_request(poet: Poet, op: str) -> None:
     client = poet.rig.client()
     number = poet.ask(client, window=1)
     client.answer(number)
-    header: dict[str, Any] = {"op": "generate", "id": number, "prompt": "x", "max_new_tokens": 1, "window": 1}
     with pytest.raises(Refused, match="open stream") as refusal:
-        client.exchange(encode_body({**header, "model": poet.model}))
+        client.exchange(encode_body({"op": op, "id": number}))
     assert (refusal.value.code, refusal.value.field) == (EnclaveCode.REQUEST_MALFORMED, "id")
 
 
