@@ -12,11 +12,13 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
+from attestation.wire.messages import decode_body, encode_body
 from enclave.errors import EnclaveCode
-from enclave.generation import Answer
+from enclave.generation import Answer, GenerationPlan
 from enclave.sampling import Sampler
-from manifests.errors import ManifestCode
+from manifests.errors import ManifestCode, StrongroomError
 from manifests.gramine.settings import EnclaveSettings
 from tests.enclave.poet import ASK, SHAPE, poet_bytes, poet_manifest, stepped
 from tests.enclave.rig import Client, Ended, Owner, Refused, Rig, linear, running
@@ -195,6 +197,38 @@ def test_a_request_is_refused_before_anything_is_spent(poet: Poet, case: str) ->
     assert (refusal.value.code, refusal.value.field) == (code, field)
     assert poet.rig.leases() == before
     assert len(tokens_of(client, poet.ask(client))) == 12, "the session goes on"
+
+
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats()
+    | st.text(max_size=60)
+    | st.binary(max_size=8)
+    | st.lists(st.text(max_size=4) | st.integers(-9, 9), max_size=10)
+)
+FIELDS = ("prompt", "max_new_tokens", "window", "stop", "temperature", "top_k", "top_p", "seed")
+PLAN = GenerationPlan.compile(poet_manifest(Owner().public))
+
+
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, VALUES)),
+    st.none() | arrays.arrays(np.int64, st.integers(0, 60), elements=st.integers(-3, 300)),
+    st.booleans(),
+)
+def test_any_request_is_read_or_refused_by_name(header: dict[str, Any], tokens: Any, on_good: bool) -> None:
+    assert PLAN is not None
+    good = {"prompt": "x", "max_new_tokens": 1, "window": 1} if on_good else {}
+    content = {"op": "generate", "id": 1, "model": {}, **good, **header}
+    try:
+        body = decode_body(encode_body(content, None if tokens is None else {"tokens": tokens}))
+        ask = PLAN.read(body)
+    except StrongroomError as error:
+        assert str(error.code) in {"field-invalid", "request-malformed", "prompt-refused", "sampling-refused"}  # noqa: PT017
+    else:
+        assert 1 <= len(ask.tokens) < SHAPE.context
+        assert all(0 <= token < 256 for token in ask.tokens)
 
 
 TENSORS = {
