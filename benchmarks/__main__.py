@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from benchmarks import receipts, sealing, serving, verification
+from benchmarks import batching, receipts, sealing, serving, verification
 
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
@@ -21,6 +21,7 @@ def main() -> None:
         "verification": verification.measure(),
         "serving": serving.measure(),
         "receipts": receipts.measure(),
+        "batching": batching.measure(),
     }
     text = json.dumps(result, indent=2)
     RESULTS.parent.mkdir(exist_ok=True)

@@ -88,6 +88,7 @@ def warm_up(components: Sequence[str] = ()) -> None:
     for component in load_components(components).values():
         component.rehearse()
     _rehearse_guard(y)
+    _draw()
     _rehearse()
 
 
@@ -120,6 +121,15 @@ def _rehearse_guard(scores: Any) -> None:
     if guard is not None:
         seen = guard.observe(b"", {"x": scores})
         guard.settle(seen, {"y": scores}, {"y": scores}, {"y": scores})
+
+
+def _draw() -> None:
+    """Draw a token in every way."""
+    import numpy as np
+
+    from enclave.sampling import Sampler
+
+    Sampler(1.0, top_k=2, top_p=0.5).pick(np.array([0.0, 1.0], np.float32), 0)
 
 
 def _rehearse() -> None:

@@ -22,6 +22,8 @@ class EnclaveCode(ErrorCode):
     QUOTE_UNAVAILABLE = "quote-unavailable", Fault.UNAVAILABLE, "the platform gave no quote"
     CREDENTIAL_REFUSED = "credential-refused", Fault.REFUSED, "the client's credential is not one of an admitted issuer"
     # Requests in general.
+    STREAM_CANCELLED = "stream-cancelled", Fault.REFUSED, "the client gave up the stream before its last part"
+    STREAM_STALLED = "stream-stalled", Fault.REFUSED, "the client did not take the stream's parts in time"
     OPERATION_UNKNOWN = "operation-unknown", Fault.UNSUPPORTED, "the request asks for an operation that is not known"
     REQUEST_MALFORMED = "request-malformed", Fault.MALFORMED, "the request's header does not follow its format"
     # Provisioning and control.
@@ -51,6 +53,7 @@ class EnclaveCode(ErrorCode):
         Fault.REFUSED,
         "the model needs an optional component that this enclave's manifest does not name",
     )
+    MODEL_FULL = "model-full", Fault.UNAVAILABLE, "the model holds as many caches or states as its manifest admits"
     FETCH_FAILED = "fetch-failed", Fault.UNAVAILABLE, "the host did not deliver the sealed model"
     LEASE_EXHAUSTED = "lease-exhausted", Fault.REFUSED, "the model's lease is used up; its broker must renew it"
     PRIVACY_EXHAUSTED = (
@@ -81,6 +84,17 @@ class EnclaveCode(ErrorCode):
     AUDIO_MALFORMED = "audio-malformed", Fault.MALFORMED, "the file is no whole WAV file with samples of PCM"
     AUDIO_RATE = "audio-rate", Fault.REFUSED, "the recording has a rate that is not resampled"
     AUDIO_TOO_LONG = "audio-too-long", Fault.REFUSED, "the recording is longer than the model admits"
+    OPERATION_UNFIT = (
+        "operation-unfit",
+        Fault.UNSUPPORTED,
+        "the model is one that generates, or the operation is for such",
+    )
+    PROMPT_REFUSED = (
+        "prompt-refused",
+        Fault.REFUSED,
+        "the prompt, or what is to end the answer, is none that the model takes",
+    )
+    SAMPLING_REFUSED = "sampling-refused", Fault.REFUSED, "the model does not admit this way of drawing tokens"
     REQUEST_TOO_LARGE = "request-too-large", Fault.REFUSED, "the request is larger than the model admits"
     RESPONSE_TOO_LARGE = "response-too-large", Fault.REFUSED, "the answer would be larger than the model admits"
     INFERENCE_FAILED = "inference-failed", Fault.REFUSED, "the model cannot be run on this input"

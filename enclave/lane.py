@@ -25,7 +25,8 @@ class Lane:
     waiting: bytes in the inbox, and PIECE for each piece.  charged: bytes that count against the bound over all lanes,
     those that the session has taken in for an unfinished message among them.  moved: when bytes came or a step was
     done last.  since: when its unfinished message began, or infinity.  half_open: its hello is whole, and its evidence
-    is not sent.  serving: the key under which a thread has it, None while none has.
+    is not sent.  serving: the key under which a thread has it, None while none has.  stalled: since when one of its
+    streams waits for its client, or infinity.  expired: they have to end.
     """
 
     sid: int
@@ -38,6 +39,8 @@ class Lane:
     busy: bool = False
     half_open: bool = False
     since: float = math.inf
+    stalled: float = math.inf
+    expired: bool = False
     continuation: Continuation | None = None
     failure: EnclaveError | None = None
     closing: bool = False

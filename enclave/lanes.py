@@ -35,6 +35,8 @@ MESSAGE_SECONDS = 120.0
 """Time for one whole message: 64 MiB at 5 Mbit/s take less."""
 IDLE_SECONDS = 30.0
 """A session on which nothing has moved for so long makes room for another where there is no room left."""
+STALLED_SECONDS = 60.0
+"""A stream whose client takes no parts for so long ends, with what it holds."""
 SWEEP_SECONDS = 1.0
 """Frames that arrive have overdue lanes ended, this often at most; while none arrive, nobody is in need of room."""
 
@@ -181,7 +183,7 @@ class Lanes:
             self._schedule(largest)
 
     def _sweep(self) -> None:
-        """End the lanes whose hello or message takes too long."""
+        """End the lanes whose hello or message takes too long, and streams whose client does."""
         now = self._clock()
         if now - self._swept < SWEEP_SECONDS:
             return
@@ -190,6 +192,9 @@ class Lanes:
             limit = HELLO_SECONDS if lane.sid in self._greeting else MESSAGE_SECONDS
             if lane.failure is None and now - lane.since > limit:
                 self._fail(lane, EnclaveError(EnclaveCode.SESSION_OVERRUN, "a message took too long to arrive"))
+                self._schedule(lane)
+            elif now - lane.stalled > STALLED_SECONDS:
+                lane.stalled, lane.expired = math.inf, True
                 self._schedule(lane)
 
     def _fail(self, lane: Lane, failure: EnclaveError) -> None:
@@ -248,6 +253,11 @@ class Lanes:
                 return partial(session.receive, data) if data else session.end_of_stream
             if lane.closing:
                 return session.close
+            if lane.expired:
+                lane.expired = False
+                return partial(session.expire_streams, self._clock() - STALLED_SECONDS)
+            if session.streaming:
+                return session.step
             lane.busy = False
             self._give_back(lane)
             return None
@@ -266,6 +276,7 @@ class Lanes:
                 lane.since = math.inf
             elif lane.since == math.inf:
                 lane.since = self._clock()
+            lane.stalled = lane.session.stalled
             self._count_half_open(lane)
 
     def _count_half_open(self, lane: Lane) -> None:
@@ -343,4 +354,5 @@ class Lanes:
 
 
 def _has_more(lane: Lane) -> bool:
-    return bool(lane.inbox) or lane.failure is not None or lane.closing
+    waits = bool(lane.inbox) or lane.failure is not None or lane.closing or lane.expired
+    return waits or lane.session.streaming

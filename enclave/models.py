@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,21 +17,25 @@ import onnxruntime as ort
 from attestation.types import Grant
 from attestation.wire.messages import Body
 from enclave.abuse import Guard
+from enclave.batching import Batcher
 from enclave.components import Component, Step
 from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Gate
+from enclave.generation import GenerationPlan
 from enclave.lease import Lease
 from enclave.memory import bound_memory
 from enclave.metrics import Metrics
 from enclave.privacy import Accountant, accountant
 from enclave.process import check_components, compile_post, compile_pre, run_steps
+from enclave.state import Held, StatePlan
+from enclave.streams import Source
 from enclave.validate import RequestPlan, Tensors
 from manifests.gramine.settings import Limits
 from manifests.model import Limits as ModelLimits
 from manifests.model import ModelManifest
 from manifests.onnx.check import require_model
-from manifests.sealed.core import GRAPH_PART, Core
+from manifests.sealed.core import GRAPH_PART
 from manifests.sealed.reader import SealedReader
 from manifests.sealed.source import ByteSource
 from manifests.sealed.stream import wipe
@@ -57,7 +61,7 @@ OVERDUE = "the request took longer than the model admits"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One model in memory.  `size` is the bytes of its plain parts, which the memory bound counts."""
+    """One model in memory.  `size` is the bytes of its plain parts and of what requests may hold, which are bounded."""
 
     digest: bytes
     manifest: ModelManifest
@@ -74,6 +78,9 @@ class LoadedModel:
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
     guard: Guard | None = field(default=None, repr=False)
+    generation: GenerationPlan | None = field(default=None, repr=False)
+    state: StatePlan | None = field(default=None, repr=False)
+    batcher: Batcher | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -90,17 +97,20 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body, principal: bytes) -> Tensors:
+    def answer(self, body: Body, principal: bytes, held: Held | None = None) -> Tensors:
         """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError.
 
-        principal: the client's key, 32 bytes, or empty for all anonymous sessions together.
+        principal: the client's key, 32 bytes, or empty for all anonymous sessions together.  held: the session's state,
+        of a model that has one.
         """
         inputs = self.plan.check(body)
+        if held is not None:
+            held.take_place()
         if self.privacy is not None:
             self.privacy.spend(principal)
         self.lease.spend()
         try:
-            outputs = self._outputs(principal, inputs)
+            outputs = self._outputs(principal, inputs, held)
         except MemoryError:
             raise EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY) from None
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
@@ -110,29 +120,55 @@ class LoadedModel:
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, f"an answer must have at most {limit} bytes")
         return outputs
 
-    def _outputs(self, principal: bytes, inputs: Tensors) -> Tensors:
+    def _outputs(self, principal: bytes, inputs: Tensors, held: Held | None) -> Tensors:
         if self.guard is None:
-            return run_steps(self.post, self._graph(inputs))
-        return self._watched(self.guard, principal, inputs)
+            return run_steps(self.post, self._graph(inputs, held))
+        return self._watched(self.guard, principal, inputs, held)
 
-    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors) -> Tensors:
+    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors, held: Held | None) -> Tensors:
         """Answer under the eyes of the detectors; what they do costs the same whether they are alarmed or not."""
         seen = guard.observe(principal, inputs)
-        raw = self._graph(inputs)
-        squeezed = None if seen.squeezed is None else self._graph(seen.squeezed)
+        raw = self._graph(inputs, held)
+        squeezed = None if seen.squeezed is None else self._graph(seen.squeezed, None)
         return guard.settle(seen, raw, run_steps(self.post, raw), squeezed)
 
-    def _graph(self, inputs: Tensors) -> Tensors:
-        return self._run(run_steps(self.pre, inputs))
+    def _graph(self, inputs: Tensors, held: Held | None) -> Tensors:
+        return self._infer(run_steps(self.pre, inputs), held)
 
-    def _run(self, inputs: Tensors) -> Tensors:
-        with self.watchdog.limit(self.manifest.limits.timeout_ms / 1000, self.owner, self.digest) as run:
+    def generate(self, body: Body) -> Source:
+        """Validate a request and return what gives its answer; raises EnclaveError or WireError."""
+        if self.generation is None:
+            raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model answers requests, and generates nothing")
+        ask = self.generation.read(body)
+        return self.generation.generate(ask, self._run_for, self.lease.spend)
+
+    def try_out(self) -> None:
+        """Take the first steps of a model that generates; raises EnclaveError `model-unusable` where they go wrong."""
+        if self.generation is not None:
             try:
-                outputs = self.session.run(self.outputs, inputs, run.options)
+                self.generation.try_out(self._run_for)
+            except EnclaveError:
+                raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, "the graph does not step as its manifest says") from None
+
+    def _infer(self, inputs: Tensors, held: Held | None) -> Tensors:
+        if self.state is not None and held is not None:
+            return self.state.run(self._run, self.outputs, inputs, held)
+        if self.batcher is not None:
+            return self.batcher.run(self._run, self.outputs, inputs)
+        return self._run(self.outputs, inputs)
+
+    def _run(self, names: Sequence[str], inputs: Tensors) -> Tensors:
+        outputs = self._run_for(names, inputs, self.manifest.limits.timeout_ms / 1000)
+        return dict(zip(names, outputs, strict=True))
+
+    def _run_for(self, names: Sequence[str], inputs: Tensors, seconds: float) -> list[Any]:
+        with self.watchdog.limit(seconds, self.owner, self.digest) as run:
+            try:
+                outputs = list(self.session.run(names, inputs, run.options))
             except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common root
                 raise _failed(error, expired=run.expired) from None
         self.metrics.observe("run_seconds", run.seconds)
-        return dict(zip(self.outputs, outputs, strict=True))
+        return outputs
 
 
 def _failed(error: Exception, *, expired: bool) -> EnclaveError:
@@ -177,21 +213,23 @@ class ModelLoader:
             reader = SealedReader(source, owner=grant.owner, digest=grant.model)
             if (reader.core.name, reader.core.epoch) != (grant.name, grant.epoch):
                 raise EnclaveError(EnclaveCode.GRANT_MODEL, "the sealed model has another name or epoch than the grant")
-            self._check_room(reader.core, loaded)
+            self._check_room(reader.core.plaintext_size, loaded)
             reader.open(dek)
             try:
                 manifest = reader.read_manifest()
+                held = manifest.serving.reserved(manifest.inputs)
+                self._check_room(reader.core.plaintext_size + held, loaded)
                 session, pre, guard = self._open(reader, grant, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
-        return LoadedModel(
+        model = LoadedModel(
             digest=reader.digest,
             manifest=manifest,
-            size=reader.core.plaintext_size + (0 if guard is None else guard.most_bytes),
+            size=reader.core.plaintext_size + held + (0 if guard is None else guard.most_bytes),
             lease=Lease(grant.lease),
             plan=RequestPlan.compile(manifest),
-            outputs=tuple(output.name for output in manifest.outputs),
+            outputs=tuple(output.name for output in manifest.answered_outputs()),
             session=session,
             watchdog=self._watchdog,
             metrics=self._metrics,
@@ -200,16 +238,21 @@ class ModelLoader:
             privacy=accountant(manifest.post),
             post=compile_post(manifest, self._components),
             guard=guard,
+            generation=GenerationPlan.compile(manifest),
+            state=StatePlan.compile(manifest),
+            batcher=None if manifest.serving.batching is None else Batcher(manifest.serving.batching),
         )
+        model.try_out()
+        return model
 
     def stop(self) -> None:
         """End the helper's thread."""
         self._watchdog.stop()
 
-    def _check_room(self, core: Core, loaded: list[LoadedModel]) -> None:
+    def _check_room(self, size: int, loaded: list[LoadedModel]) -> None:
         if len(loaded) >= self._limits.max_models:
             raise EnclaveError(EnclaveCode.PROVISION_LIMIT, f"at most {self._limits.max_models} models are loaded")
-        if sum(model.size for model in loaded) + core.plaintext_size > self._limits.model_memory:
+        if sum(model.size for model in loaded) + size > self._limits.model_memory:
             raise EnclaveError(
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )

@@ -1,10 +1,12 @@
 """The operations inside a session: what each request asks for, and what it is answered.
 
-An operation gives a `Reply`, or a `Job` whose result is the reply: work that waits for the host and is done elsewhere.
+An operation gives a `Reply`; or a `Job` whose result is the reply, work that waits for the host and is done elsewhere;
+or `Deferred` work that waits for other requests; or a `Stream` of parts; or nothing, where it is not answered.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +23,9 @@ from enclave.models import LoadedModel
 from enclave.provision import ControlState, Header, Job
 from enclave.receipts import verdict_of
 from enclave.service import Service, listing
+from enclave.state import Held, Memory
+from enclave.streams import MAX_WINDOW, Piece, Source, Stream, Streams
+from enclave.validate import Tensors
 from manifests import canonical, fields
 from manifests.receipts import Receipts
 
@@ -41,6 +46,13 @@ class Queued:
     run: Callable[[], Reply]
 
 
+@dataclass(frozen=True)
+class Deferred:
+    """Work that waits for other requests: it is done elsewhere, and its result is the reply."""
+
+    work: Callable[[], Reply]
+
+
 @dataclass
 class Caller:
     """What a session's operations know of it.
@@ -58,6 +70,13 @@ class Caller:
     identity: Identity | None = None
     touched: set[bytes] = field(default_factory=set)
     control: ControlState = field(default_factory=ControlState)
+    streams: Streams = field(default_factory=Streams)
+    memory: Memory = field(default_factory=Memory)
+
+    def end(self) -> None:
+        """Free what the session holds."""
+        self.streams.end_all()
+        self.memory.free()
 
     @property
     def client(self) -> bytes:
@@ -78,7 +97,12 @@ class Operations:
     def __init__(self, service: Service) -> None:
         """Operate on one enclave's service."""
         self._service = service
-        self._plain: dict[str, Callable[[Caller, Header], Reply]] = {"models": self._models, "ticket": self._ticket}
+        self._plain: dict[str, Callable[[Caller, Header], Reply | None]] = {
+            "models": self._models,
+            "ticket": self._ticket,
+            "continue": self._continue,
+            "cancel": self._cancel,
+        }
         self._controls: dict[str, Callable[[Caller, Header], Reply | Job]] = {
             "provision": self._provision,
             "challenge": self._challenge,
@@ -86,13 +110,15 @@ class Operations:
             "revoke": self._revoke,
         }
 
-    def perform(self, caller: Caller, body: Body) -> Reply | Job | Queued:
-        """Perform the operation that a request names."""
+    def perform(self, caller: Caller, body: Body) -> Reply | Job | Queued | Deferred | Stream | None:
+        """Perform the operation that a request names; None is for what is not answered."""
         name = fields.of_type(body.header.get("op"), "op", str)
         if name == "infer":
             return self._infer(caller, body)
+        if name == "generate":
+            return self._generate(caller, body)
         if body.specs:
-            raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "only inference takes tensors", field="tensors")
+            raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "the operation takes no tensors", field="tensors")
         if name in self._plain:
             return self._plain[name](caller, body.header)
         if name not in self._controls:
@@ -106,41 +132,79 @@ class Operations:
         if not caller.control.in_control and self._service.is_revoked(caller.began, caller.touched):
             raise EnclaveError(EnclaveCode.SESSION_REVOKED, "a revocation ended this session; attest anew")
 
-    def _infer(self, caller: Caller, body: Body) -> Reply | Queued:
-        value = fields.closed_map(body.header, "request", ("op", "id", "model"), ("receipt",))
+    def _infer(self, caller: Caller, body: Body) -> Reply | Queued | Deferred:
+        value = fields.closed_map(body.header, "request", ("op", "id", "model"), ("receipt", "reset"))
         fields.of_type(value.get("receipt", False), "receipt", bool)
-        model = self._service.resolve(value["model"])
+        model = self._resolve(caller, value["model"])
+        answer = partial(self._run, caller, model, body, self._held(caller, model, value))
+        if model.batcher is not None:
+            return Deferred(answer)
+        return answer() if model.gate is None else Queued(model.gate.turn(caller.principal(model.owner)), answer)
+
+    def _run(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
+        self._service.condemned.check()
+        began = time.perf_counter()
+        tensors = model.answer(body, caller.principal(model.owner), held)
+        self._service.metrics.observe("request_seconds", time.perf_counter() - began)
+        if self._service.settings.limits.telemetry_models:
+            self._service.metrics.count_model("model_requests", model.digest)
+        header = self._named(model)
+        if held is not None:
+            header["steps"] = held.steps
+        if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS:
+            header["receipt"] = self._receipt(caller, model, body, tensors, header["beat"])
+        return Reply(header, tensors)
+
+    def _receipt(self, caller: Caller, model: LoadedModel, body: Body, tensors: Tensors, beat: Any) -> canonical.Value:
+        facts = {
+            "evidence": caller.evidence_digest,
+            "session": caller.control.handshake_hash,
+            "origin": caller.origin,
+            "request": body.header["id"],
+            "model": model.digest,
+            "owner": model.owner,
+            "epoch": model.epoch,
+            "broker_time": beat[0],
+            "broker_epoch": beat[1],
+        }
+        return self._service.receipts.issue(facts, verdict_of(model.manifest), body, tensors)
+
+    def _generate(self, caller: Caller, body: Body) -> Stream:
+        caller.streams.check_room()
+        model = self._resolve(caller, body.header.get("model"))
+        self._service.condemned.check()
+        source = model.generate(body)
+        return Stream(self._pieces(model, source), body.header["window"])
+
+    def _pieces(self, model: LoadedModel, source: Source) -> Source:
+        """Say in each part which model it comes from, and give the newest sign of its broker."""
+        with contextlib.closing(source):
+            for piece in source:
+                yield piece if piece is None else Piece({**self._named(model), **piece.header}, piece.final)
+
+    def _resolve(self, caller: Caller, reference: object) -> LoadedModel:
+        model = self._service.resolve(reference)
         waiting = self._service.crowd(caller.client)
         if waiting is not None:
             raise crowded(waiting)
         caller.touched.add(model.owner)
-        if model.gate is None:
-            return self._run(caller, model, body)
-        return Queued(model.gate.turn(caller.principal(model.owner)), partial(self._run, caller, model, body))
+        return model
 
-    def _run(self, caller: Caller, model: LoadedModel, body: Body) -> Reply:
-        self._service.condemned.check()
-        began = time.perf_counter()
-        tensors = model.answer(body, caller.principal(model.owner))
-        self._service.metrics.observe("request_seconds", time.perf_counter() - began)
-        if self._service.settings.limits.telemetry_models:
-            self._service.metrics.count_model("model_requests", model.digest)
+    def _named(self, model: LoadedModel) -> Header:
         beat, epoch = self._service.owners.beat(model)
-        header: Header = {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
-        if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS:
-            facts = {
-                "evidence": caller.evidence_digest,
-                "session": caller.control.handshake_hash,
-                "origin": caller.origin,
-                "request": body.header["id"],
-                "model": model.digest,
-                "owner": model.owner,
-                "epoch": model.epoch,
-                "broker_time": beat,
-                "broker_epoch": epoch,
-            }
-            header["receipt"] = self._service.receipts.issue(facts, verdict_of(model.manifest), body, tensors)
-        return Reply(header, tensors)
+        return {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
+
+    @staticmethod
+    def _held(caller: Caller, model: LoadedModel, value: Header) -> Held | None:
+        """Return the session's state of a model that has one; the others take no reset."""
+        if model.generation is not None:
+            raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model generates: ask it by `generate`")
+        if model.state is None:
+            if "reset" in value:
+                raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model has no state", field="reset")
+            return None
+        reset = fields.of_type(value.get("reset", False), "reset", bool)
+        return caller.memory.of(model.digest, model.state, reset=reset)
 
     def _models(self, caller: Caller, header: Header) -> Reply:
         del caller  # the listing is the same for everybody
@@ -156,6 +220,15 @@ class Operations:
             self.check_revoked(caller)
             ticket, psk = self._service.tickets.issue(identity, caller.evidence_digest, caller.origin)
         return Reply({"ticket": ticket, "psk": psk})
+
+    def _continue(self, caller: Caller, header: Header) -> None:
+        value = fields.closed_map(header, "request", ("op", "id", "stream", "parts"))
+        number = fields.number(value["stream"], "stream", 1)
+        caller.streams.more(number, fields.number(value["parts"], "parts", 1, MAX_WINDOW))
+
+    def _cancel(self, caller: Caller, header: Header) -> None:
+        value = fields.closed_map(header, "request", ("op", "id", "stream"))
+        caller.streams.cancel(fields.number(value["stream"], "stream", 1))
 
     def _provision(self, caller: Caller, header: Header) -> Job:
         return self._service.control.provision(caller.control, header)

@@ -52,7 +52,8 @@ def compile_post(manifest: ModelManifest, components: Mapping[str, Component] | 
     if not manifest.post:
         return ()
     labels = np.array(manifest.labels, dtype=object)
-    return _check_shapes(manifest.outputs), *(_post(step, labels, components or {}) for step in manifest.post)
+    shapes = _check_shapes(manifest.answered_outputs())
+    return shapes, *(_post(step, labels, components or {}) for step in manifest.post)
 
 
 def _check_shapes(outputs: Sequence[TensorField]) -> Step:

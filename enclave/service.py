@@ -9,6 +9,7 @@ from attestation.binding import device_digest, device_report_data
 from attestation.types import Claims, PlatformClass
 from enclave.arena import Arena
 from enclave.attesters.base import Attester, DeviceAttester
+from enclave.batching import THREADS
 from enclave.channel import Channel
 from enclave.components import load_components
 from enclave.condemned import Condemned
@@ -75,11 +76,19 @@ class Service:
             platform=attester.platform,
             boot_id=self.keys.boot_id,
         )
+        self._crew: Worker | None = None
         self.requests = 0
         self._revocations: dict[bytes, int] = {}
         self._lock = threading.Lock()
         self.generation = 0
         """Counts revocations; a session that began at the present one has missed none."""
+
+    def crew(self) -> Worker:
+        """Return the threads that wait in batches, which are started when the first of them is needed."""
+        with self._lock:
+            if self._crew is None:
+                self._crew = Worker("batch", self.settings.limits.max_sessions, THREADS)
+            return self._crew
 
     def claims(self) -> bytes:
         """Return the claims of this moment, encoded."""
@@ -148,6 +157,7 @@ class Service:
             "tickets": len(self.tickets),
             "stuck": self.condemned.runs,
             **self._abuse(),
+            **self._batches(),
         }
 
     def _abuse(self) -> dict[str, int]:
@@ -158,10 +168,19 @@ class Service:
                 found[name] = max(count, found.get(name, 0))
         return found
 
+    def _batches(self) -> dict[str, int]:
+        """Count batches and the requests that shared one, where any loaded model joins requests."""
+        batchers = [model.batcher for model in self.owners.models() if model.batcher is not None]
+        if not batchers:
+            return {}
+        return {"batches": sum(b.batches for b in batchers), "joined": sum(b.joined for b in batchers)}
+
     def stop(self) -> None:
         """End the helpers' threads."""
         self.quoter.stop()
         self.worker.stop()
+        if self._crew is not None:
+            self._crew.stop()
         self.loader.stop()
 
 
@@ -181,7 +200,7 @@ def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
         "version": manifest.version,
         "epoch": manifest.epoch,
         "owner": manifest.owner,
-        "inputs": [_tensor(tensor) for tensor in manifest.inputs],
+        "inputs": [_tensor(tensor) for tensor in manifest.client_inputs()],
         "outputs": [_tensor(tensor) for tensor in manifest.served_outputs()],
         "labels": len(manifest.labels),
     } | ({"takes": takes} if takes else {})

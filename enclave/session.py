@@ -23,10 +23,12 @@ from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Turn
 from enclave.identity import Identity, authenticate
 from enclave.log import Event, log
-from enclave.operations import Caller, Operations, Queued, Reply
+from enclave.operations import Caller, Deferred, Operations, Queued, Reply
 from enclave.provision import Job
 from enclave.quoter import Quoted
 from enclave.service import Service
+from enclave.streams import Stream
+from enclave.worker import Worker
 from manifests import canonical, fields
 from manifests.errors import ErrorCode, StrongroomError
 
@@ -77,6 +79,16 @@ class Session:
         return self._wire.state is not State.HELLO
 
     @property
+    def streaming(self) -> bool:
+        """Whether `step` has a part of an answer to make."""
+        return not self.over and self._caller.streams.ready
+
+    @property
+    def stalled(self) -> float:
+        """Since when, by the monotonic clock, a stream waits for the client to take its parts; infinity if none."""
+        return self._caller.streams.rest_since
+
+    @property
     def held(self) -> int:
         """Bytes kept of a message that has not arrived completely."""
         return self._wire.held
@@ -94,6 +106,18 @@ class Session:
         """Go on after a Park."""
         self._guarded(0, continuation)
         return self._advance()
+
+    def step(self) -> Park | None:
+        """Make the next part of an answer, of the stream whose turn it is; only while `streaming`."""
+        if self._check_revoked():
+            number = self._caller.streams.turn()
+            self._guarded(number, lambda: self._send_part(number))
+        return self._advance()
+
+    def expire_streams(self, since: float) -> Park | None:
+        """Have the streams end that have waited for their client since then or longer."""
+        self._caller.streams.expire(since)
+        return None
 
     def end_of_stream(self) -> None:
         """Take note that the client's stream has ended."""
@@ -137,8 +161,11 @@ class Session:
         return self._caller.control.in_control
 
     def close(self) -> None:
-        """End the session in order: the enclave is being drained."""
+        """End the session in order: the enclave is being drained, or the client has closed."""
         if self._is_open and not self.over:
+            stopping = EnclaveError(EnclaveCode.STOPPING, "the session ends before the answer's last part")
+            for number in self._caller.streams.end_all():
+                self._refuse(number, stopping)
             self._close()
         self._end(None)
 
@@ -221,12 +248,15 @@ class Session:
     # ------------------------------------------------------------------------------------ requests
 
     def _request(self, content: memoryview) -> Park | None:
+        return self._guarded(0, lambda: self._decode(content)) if self._check_revoked() else None
+
+    def _check_revoked(self) -> bool:
+        """End a session that a revocation concerns; return whether it goes on."""
         try:
             self._operations.check_revoked(self._caller)
         except EnclaveError as error:
             self.abort(error)
-            return None
-        return self._guarded(0, lambda: self._decode(content))
+        return not self.over
 
     def _decode(self, content: memoryview) -> Park | None:
         body = decode_body(content, max_containers=MAX_CONTAINERS)
@@ -236,7 +266,13 @@ class Session:
     def _answer(self, number: int, body: Body) -> Park | None:
         self._service.requests += 1
         self._answering = number
+        self._caller.streams.check_number(number)
         outcome = self._operations.perform(self._caller, body)
+        if outcome is None:
+            return None
+        if isinstance(outcome, Stream):
+            self._caller.streams.begin(number, outcome)
+            return None
         if isinstance(outcome, Reply):
             self._respond(number, outcome)
             return None
@@ -246,7 +282,9 @@ class Session:
                 self._run_turn(number, outcome)
                 return None
             return Park(partial(self._ask_turn, number, outcome))
-        return Park(partial(self._ask_load, number, outcome))
+        if isinstance(outcome, Deferred):
+            return Park(partial(self._ask, self._service.crew(), number, outcome.work))
+        return Park(partial(self._ask, self._service.worker, number, partial(_reply_of, outcome)))
 
     def _run_turn(self, number: int, queued: Queued) -> None:
         """Answer a request whose turn has come, and let the next one have it."""
@@ -265,16 +303,16 @@ class Session:
         if not queued.turn.over:
             self._guarded(number, partial(self._run_turn, number, queued))
 
-    def _ask_load(self, number: int, job: Job, resume: Resume) -> None:
+    def _ask(self, worker: Worker, number: int, work: Callable[[], Reply], resume: Resume) -> None:
         try:
-            self._service.worker.submit(lambda: resume(self._loaded(number, job)))
+            worker.submit(lambda: resume(self._done(number, work)))
         except EnclaveError as error:
             resume(partial(self._refuse, number, error))
 
-    def _loaded(self, number: int, job: Job) -> Continuation:
-        """Do the job, in the loader's thread, and return what the session is to say of it."""
+    def _done(self, number: int, work: Callable[[], Reply]) -> Continuation:
+        """Do the work, in a thread of the worker's, and return what the session is to say of it."""
         try:
-            return partial(self._respond, number, Reply(job()))
+            return partial(self._respond, number, work())
         except StrongroomError as error:
             return partial(self._refuse, number, error)
         except Exception as error:  # noqa: BLE001 - a defect ends this session, not the process
@@ -287,6 +325,13 @@ class Session:
         if int.from_bytes(content[:4], "big") > MAX_HEADER:
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, "the answer's header would be too long")
         self._send(MessageType.RESPONSE, content)
+
+    def _send_part(self, number: int) -> None:
+        """Take a stream's next step and send what it gives."""
+        taken = self._caller.streams.step(number)
+        if taken is not None:
+            piece, part = taken
+            self._respond(number, Reply({**piece.header, "part": part, "final": piece.final}, piece.tensors))
 
     def _refuse(self, number: int, error: StrongroomError) -> None:
         self._service.metrics.count_code("refused", error.code)
@@ -332,7 +377,12 @@ class Session:
             if self._turn is not None:
                 self._turn.end()
             self._events.clear()
+            self._caller.end()
             self._wire.drop()
             if code is not None:
                 self._service.metrics.count_code("sessions_ended", code)
                 log(Event.SESSION_ENDED, code)
+
+
+def _reply_of(job: Job) -> Reply:
+    return Reply(job())

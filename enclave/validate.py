@@ -75,7 +75,7 @@ class RequestPlan:
     @classmethod
     def compile(cls, manifest: ModelManifest) -> RequestPlan:
         """Compile a manifest's inputs and limits."""
-        checks = {field.name: InputCheck.compile(field) for field in manifest.inputs}
+        checks = {field.name: InputCheck.compile(field) for field in manifest.client_inputs()}
         return cls(checks, manifest.limits.max_request_bytes)
 
     def check(self, body: Body) -> Tensors:

@@ -1,4 +1,4 @@
-"""One background thread for work that waits for the host: loading models.  Its queue is bounded."""
+"""Background threads for work that waits: one that loads models, some that wait in batches.  Their queue is bounded."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ Task = Callable[[], None]
 
 
 class Worker:
-    """Runs tasks one after the other.  Tasks raise nothing; they carry their outcome to whoever waits."""
+    """Runs tasks in order.  Tasks raise nothing; they carry their outcome to whoever waits."""
 
-    def __init__(self, name: str, capacity: int) -> None:
-        """Start the thread; `capacity` tasks may wait."""
+    def __init__(self, name: str, capacity: int, threads: int = 1) -> None:
+        """Start the threads; `capacity` tasks may wait."""
         self._tasks: queue.Queue[Task | None] = queue.Queue(capacity)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, task: Task) -> None:
         """Queue a task; raises EnclaveError `enclave-busy` if too many wait."""
         try:
             self._tasks.put_nowait(task)
         except queue.Full:
-            raise EnclaveError(EnclaveCode.BUSY, "too many models wait to be loaded", retry_after=5.0) from None
+            raise EnclaveError(EnclaveCode.BUSY, "too much of this kind waits to be done", retry_after=5.0) from None
 
     def stop(self) -> None:
-        """End the thread after the tasks that wait."""
-        self._tasks.put(None)
-        self._thread.join()
+        """End the threads after the tasks that wait."""
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:

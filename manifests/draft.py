@@ -99,7 +99,7 @@ def check_graph(manifest: ModelManifest, graph: onnx.ModelProto) -> None:
 def check_limits(manifest: ModelManifest) -> None:
     """Check that one row of input, and its answer, fit their limits; raises ManifestError `manifest-invalid`."""
     for name, limit, tensors in (
-        ("max_request_bytes", manifest.limits.max_request_bytes, manifest.inputs),
+        ("max_request_bytes", manifest.limits.max_request_bytes, manifest.client_inputs()),
         ("max_response_bytes", manifest.limits.max_response_bytes, manifest.served_outputs()),
     ):
         least = sum(map(_least_bytes, tensors))

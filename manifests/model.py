@@ -19,6 +19,7 @@ from manifests.abuse.policy import AbusePolicy
 from manifests.errors import ManifestCode, ManifestError
 from manifests.onnx.permits import GraphPermits, read_permits
 from manifests.receipts import Receipts
+from manifests.serving import TABLES, Serving
 from manifests.steps import ComponentStep, PostStep, PreStep, invalid, part_names, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, check_relations, read_axes, read_tensor
 
@@ -36,10 +37,10 @@ MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
 _REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
-_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "receipts", "abuse", "graph")
+_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "receipts", "abuse", "graph", *TABLES)
 _TOML_ORDER = (
     *("name", "version", "epoch", "owner", "receipts", "labels", "axes"),
-    *("inputs", "outputs", "limits", "abuse", "graph", "pre", "post"),
+    *("inputs", "outputs", "limits", "abuse", "graph", "pre", "post", *TABLES),
 )
 """Scalars come before tables, or TOML would put them into one."""
 
@@ -104,6 +105,8 @@ class ModelManifest:
     """What follows when detectors speak; None: nothing is watched."""
     graph: GraphPermits | None = None
     """What the graph may do beyond what every model may; None: nothing."""
+    serving: Serving = field(default_factory=Serving)
+    """State, generation or batching, where the model has any of them."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -113,16 +116,36 @@ class ModelManifest:
                 raise invalid(f"a model needs {what} with different names")
         axes_map(self.inputs + self.outputs)
         check_relations(self.inputs)
+        self._check_together()
+        has_steps = bool(self.pre or self.post)
+        self.serving.check(self.inputs, self.outputs, len(self.labels), has_steps=has_steps)
         self.graph_inputs()
         self.served_outputs()
 
+    def _check_together(self) -> None:
+        """Refuse tables that would not hold beside each other."""
+        if self.serving.generation is not None and (self.abuse is not None or self.receipts is Receipts.ALWAYS):
+            raise invalid("what a model generates is neither watched by detectors nor receipted: leave out one table")
+        if self.serving.batching is not None and (self.limits.max_concurrent or self.limits.max_concurrent_per_client):
+            raise invalid("requests that are joined do not wait for turns: leave out batching, or max_concurrent")
+
     def graph_inputs(self) -> tuple[TensorField, ...]:
         """Return the inputs as the graph gets them, after pre-processing."""
-        return self._after(self.inputs, self.pre)
+        sent = {tensor.name for tensor in self.client_inputs()}
+        kept = tuple(tensor for tensor in self.inputs if tensor.name not in sent)
+        return self._after(self.client_inputs(), self.pre) + kept
+
+    def client_inputs(self) -> tuple[TensorField, ...]:
+        """Return the inputs that clients send: none of a state, and none of a model that generates."""
+        return self.serving.client_inputs(self.inputs)
+
+    def answered_outputs(self) -> tuple[TensorField, ...]:
+        """Return the graph's outputs that post-processing gets."""
+        return self.serving.answered(self.outputs)
 
     def served_outputs(self) -> tuple[TensorField, ...]:
         """Return the outputs as clients get them, after post-processing."""
-        return self._after(self.outputs, self.post)
+        return self._after(self.answered_outputs(), self.post)
 
     def components(self) -> tuple[str, ...]:
         """Return the optional components of an enclave that the steps need, each once."""
@@ -200,6 +223,7 @@ class ModelManifest:
             **self.receipts.to_map(),
             **({"abuse": self.abuse.to_map()} if self.abuse is not None else {}),
             **({"graph": self.graph.to_map()} if self.graph is not None else {}),
+            **self.serving.to_map(),
         }
 
     @classmethod
@@ -226,6 +250,7 @@ class ModelManifest:
             post=tuple(post_step(item) for item in fields.list_of(table.get("post", []), "post", MAX_STEPS)),
             receipts=Receipts.from_value(table.get("receipts", "on-request")),
             graph=read_permits(table.get("graph")),
+            serving=Serving.from_map(table),
         )
 
 

@@ -6,6 +6,7 @@ from attestation.client.async_session import AsyncSession
 from attestation.client.call import Timeouts
 from attestation.client.content import Label
 from attestation.client.epochs import EpochMemory
+from attestation.client.generation import AsyncGeneration, Generation
 from attestation.client.models import ModelInfo, Prediction
 from attestation.client.refusals import RemoteError
 from attestation.client.resumption import SavedSession
@@ -13,8 +14,10 @@ from attestation.client.retries import Retries
 from attestation.client.session import Session
 
 __all__ = [
+    "AsyncGeneration",
     "AsyncSession",
     "EpochMemory",
+    "Generation",
     "Label",
     "ModelInfo",
     "Prediction",

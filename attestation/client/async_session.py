@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
 from attestation.client.content import Content, Label, inputs_of, labels_of, newest
+from attestation.client.generation import WINDOW, AsyncGeneration, Draw, Prompt, Transcript, question
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin
 from attestation.client.resumption import SavedSession, save
@@ -109,14 +111,19 @@ class AsyncSession(SessionBase):
         return connection, attested, service, connection.origin
 
     async def infer(
-        self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike], *, receipt: bool | Path | str = False
+        self,
+        model: str | bytes,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        receipt: bool | Path | str = False,
+        reset: bool = False,
     ) -> Prediction:
         """Send tensors to a model and return its output tensors by name; see `Session.infer`."""
         tensors, patience = tensors_of(inputs), Patience(self._terms.retries)
         wanted = await asyncio.to_thread(self._wants, receipt=receipt)
         while True:
             try:
-                exchange = await self._infer(model, tensors, wanted=wanted)
+                exchange = await self._infer(model, tensors, wanted=wanted, reset=reset)
                 break
             except StrongroomError as error:
                 if self._closed:
@@ -125,13 +132,12 @@ class AsyncSession(SessionBase):
                 self._is_lost = self._is_lost or is_lost(error)
         return await asyncio.to_thread(self._receipted, exchange, receipt=receipt)
 
-    async def _infer(self, model: str | bytes, tensors: Mapping[str, npt.NDArray[Any]], *, wanted: bool) -> Exchange:
+    async def _infer(
+        self, model: str | bytes, tensors: Mapping[str, npt.NDArray[Any]], *, wanted: bool, reset: bool
+    ) -> Exchange:
         async with self._turn:
-            if self._is_lost:
-                await self._replace()
-            if self._service.needs_listing(model):
-                self._service.learn(await self._connection.request(LISTING_REQUEST))
-            ask = self._service.infer_request(model, receipt=wanted)
+            await self._prepare(model)
+            ask = self._service.infer_request(model, receipt=wanted, reset=reset)
             body = await self._connection.request(ask.header, tensors)
             prediction = self._service.prediction(ask, body)
             return Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
@@ -145,6 +151,37 @@ class AsyncSession(SessionBase):
     async def ask(self, model: str | bytes, content: Content) -> tuple[Label, ...]:
         """Ask a model of one text, picture or recording, and return its labels with their scores; see `Session.ask`."""
         return labels_of(await self.infer(model, inputs_of(newest(await self.models(), model), content)))
+
+    async def generate(
+        self,
+        model: str | bytes,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> AsyncGeneration:
+        """Ask a language model to go on with a prompt; the answer is read part by part.
+
+        Arguments and errors are those of `Session.generate`.
+        """
+        asked, tensors = question(prompt, max_new_tokens, stop, Draw(temperature, top_k, top_p, seed))
+        async with self._turn:
+            await self._prepare(model)
+            ask = self._service.generate_request(model)
+            number = await self._connection.stream({**ask.header, **asked}, tensors, WINDOW)
+        transcript = Transcript(partial(self._service.part, ask))
+        return AsyncGeneration(self._connection, self._turn, number, transcript)
+
+    async def _prepare(self, model: str | bytes) -> None:
+        """Replace a lost session, and list the models where that must come before inputs leave for this one."""
+        if self._is_lost:
+            await self._replace()
+        if self._service.needs_listing(model):
+            self._service.learn(await self._connection.request(LISTING_REQUEST))
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
 
 import numpy.typing as npt
@@ -16,12 +16,16 @@ from attestation.client.call import (
     RECEIVE_SIZE,
     Call,
     answer_to,
+    is_last,
     judge,
     no_evidence,
+    other_stream,
+    part_of,
     timed_out,
+    truncated,
     unreachable,
 )
-from attestation.client.conversation import Attest, Event, Ready
+from attestation.client.conversation import Answer, Attest, Event, Ready
 from attestation.client.errors import ClientError
 from attestation.client.receipts import Origin
 from attestation.client.refusals import closed
@@ -42,6 +46,8 @@ class AsyncConnection:
         self._conversation = call.conversation()
         self._events: deque[Event] = deque()
         self._attested: SessionAppraisal | None = None
+        self._aside: dict[int, deque[Event]] = {}
+        """What came of each open answer while something else was waited for."""
 
     @classmethod
     async def open(cls, call: Call) -> Self:
@@ -93,17 +99,66 @@ class AsyncConnection:
     ) -> Body:
         """Make one request and wait for its answer; raises RemoteError, ClientError or WireError."""
         number, data = self._conversation.request(header, tensors)
+        return answer_to(await self._wait(number, data), number)
+
+    async def stream(
+        self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None, window: int
+    ) -> int:
+        """Make a request whose answer comes in parts, so many of them before `more`; return its number."""
+        number, data = self._conversation.request(header, tensors, window=window)
+        self._aside[number] = deque()
+        await self._tell(data)
+        return number
+
+    async def part(self, number: int) -> Answer:
+        """Wait for the next part of an answer; raises RemoteError, ClientError or WireError."""
+        kept = self._aside.get(number)
+        if kept is None or (self.over and not kept and not self._events):
+            raise truncated()
+        event = kept.popleft() if kept else await self._wait(number, b"")
+        if is_last(event):
+            del self._aside[number]
+        return part_of(event, number)
+
+    async def more(self, number: int, parts: int) -> None:
+        """Ask for further parts of an answer, unless it has ended."""
+        if not self.over:
+            await self._tell(self._conversation.more(number, parts))
+
+    async def cancel(self, number: int) -> None:
+        """Give up an answer, and wait until the enclave has taken note."""
+        kept = self._aside.pop(number, None)
+        if kept is None or self.over or any(map(is_last, kept)):
+            return
+        data = self._conversation.cancel(number)
+        while not is_last(await self._wait(number, data)):
+            data = b""
+
+    async def _wait(self, number: int, data: bytes) -> Event:
+        """Send, and wait for what concerns request `number`; parts of other answers are put aside, as many as asked."""
+        async with self._dropping():
+            if data:
+                await self._send(data)
+            while (other := other_stream(event := await self._next(), number, self._aside)) is not None:
+                self._aside[other].append(event)
+            return event
+
+    async def _tell(self, data: bytes) -> None:
+        async with self._dropping():
+            await self._send(data)
+
+    @contextlib.asynccontextmanager
+    async def _dropping(self) -> AsyncIterator[None]:
+        """Give the session up where something goes wrong, or takes longer than a request may."""
         try:
             async with asyncio.timeout(self._call.timeouts.request):
-                await self._send(data)
-                event = await self._next()
+                yield
         except TimeoutError:
             self._drop()
             raise timed_out(self._call.address, "waiting for its answer") from None
         except BaseException:
             self._drop()
             raise
-        return answer_to(event, number)
 
     async def close(self) -> None:
         """End the session in order, without waiting for the other side; safe to call twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from attestation.appraise import SessionAppraisal
@@ -79,6 +80,35 @@ def answer_to(event: Event, number: int) -> Body:
         case Ended():
             raise closed()
     raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave's message does not answer the request")
+
+
+def part_of(event: Event, number: int) -> Answer:
+    """Return a part of the answer to request `number`; raises RemoteError or ClientError."""
+    match event:
+        case Answer(id=found) if found == number:
+            return event
+        case Refused(error=error):
+            raise error
+        case Ended():
+            raise truncated()
+    raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave's message does not answer the request")
+
+
+def truncated() -> ClientError:
+    """Return the error for an answer whose last part never came."""
+    return ClientError(ClientCode.ANSWER_TRUNCATED, "the session ended before the answer's last part")
+
+
+def other_stream(event: Event, number: int, streams: Collection[int]) -> int | None:
+    """Return the open answer that an event is for, if that is not the one to request `number`."""
+    if isinstance(event, Answer | Refused) and event.id != number and event.id in streams:
+        return event.id
+    return None
+
+
+def is_last(event: Event) -> bool:
+    """Tell whether nothing more of an answer comes behind this event."""
+    return not isinstance(event, Answer) or event.final
 
 
 def timed_out(address: str, doing: str) -> ClientError:

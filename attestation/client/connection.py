@@ -24,12 +24,16 @@ from attestation.client.call import (
     Call,
     Timeouts,
     answer_to,
+    is_last,
     judge,
     no_evidence,
+    other_stream,
+    part_of,
     timed_out,
+    truncated,
     unreachable,
 )
-from attestation.client.conversation import Attest, Conversation, Event, Ready
+from attestation.client.conversation import Answer, Attest, Conversation, Event, Ready
 from attestation.client.errors import ClientError
 from attestation.client.receipts import Origin
 from attestation.client.refusals import closed
@@ -58,8 +62,22 @@ class Line:
         """Send and wait for one event, within so many seconds; raises StrongroomError, and drops the line."""
         deadline = time.monotonic() + seconds
         try:
-            self._send(data, deadline)
+            if data:
+                self._send(data, deadline)
             return self._next(deadline, doing)
+        except BaseException:
+            self.drop()
+            raise
+
+    @property
+    def pending(self) -> bool:
+        """Whether an event has come that nobody has taken yet."""
+        return bool(self._events)
+
+    def send(self, data: bytes, seconds: float) -> None:
+        """Send without waiting for an answer; raises StrongroomError, and drops the line."""
+        try:
+            self._send(data, time.monotonic() + seconds)
         except BaseException:
             self.drop()
             raise
@@ -115,6 +133,8 @@ class Connection:
         self._call = call
         self._line = line
         self._attested: SessionAppraisal | None = None
+        self._aside: dict[int, deque[Event]] = {}
+        """What came of each open answer while something else was waited for."""
 
     @classmethod
     def open(cls, call: Call) -> Self:
@@ -166,7 +186,55 @@ class Connection:
     ) -> Body:
         """Make one request and wait for its answer; raises RemoteError, ClientError or WireError."""
         number, data = self._line.conversation.request(header, tensors)
-        return answer_to(self._line.exchange(data, self._call.timeouts.request, "waiting for its answer"), number)
+        return answer_to(self._wait(number, data), number)
+
+    def stream(
+        self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None, window: int
+    ) -> int:
+        """Make a request whose answer comes in parts, so many of them before `more`; return its number."""
+        number, data = self._line.conversation.request(header, tensors, window=window)
+        self._aside[number] = deque()
+        self._send(data)
+        return number
+
+    def part(self, number: int) -> Answer:
+        """Wait for the next part of an answer; raises RemoteError, ClientError or WireError."""
+        kept = self._aside.get(number)
+        if kept is None or (self.over and not kept and not self._line.pending):
+            raise truncated()
+        event = kept.popleft() if kept else self._wait(number, b"")
+        if is_last(event):
+            del self._aside[number]
+        return part_of(event, number)
+
+    def more(self, number: int, parts: int) -> None:
+        """Ask for further parts of an answer, unless it has ended."""
+        if not self.over:
+            self._send(self._line.conversation.more(number, parts))
+
+    def cancel(self, number: int) -> None:
+        """Give up an answer, and wait until the enclave has taken note."""
+        kept = self._aside.pop(number, None)
+        if kept is None or self.over or any(map(is_last, kept)):
+            return
+        data = self._line.conversation.cancel(number)
+        while not is_last(self._wait(number, data)):
+            data = b""
+
+    def _wait(self, number: int, data: bytes) -> Event:
+        """Send, and wait for what concerns request `number`; parts of other answers are put aside, as many as asked."""
+        deadline = time.monotonic() + self._call.timeouts.request
+        while True:
+            seconds = max(deadline - time.monotonic(), 0.001)
+            event = self._line.exchange(data, seconds, "waiting for its answer")
+            other = other_stream(event, number, self._aside)
+            if other is None:
+                return event
+            self._aside[other].append(event)
+            data = b""
+
+    def _send(self, data: bytes) -> None:
+        self._line.send(data, self._call.timeouts.request)
 
     def close(self) -> None:
         """End the session in order, without waiting for the other side; safe to call twice."""

@@ -46,10 +46,11 @@ class Ready:
 
 @dataclass(frozen=True)
 class Answer:
-    """The response to the request numbered `id`."""
+    """The response to the request numbered `id`, or one part of it: `final` says that no more comes."""
 
     id: int
     body: Body
+    final: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,26 @@ class Identity:
     credential: bytes = b""
 
 
+@dataclass
+class _Parts:
+    """An answer that comes in parts: the number of the next one, and how many may come before more are asked for."""
+
+    credit: int
+    next: int = 0
+
+    def place(self, header: dict[str, Any]) -> bool:
+        """Take the fields of a part's place off its header; return whether it is the last.  Raises ClientError."""
+        part, final = header.pop("part", None), header.pop("final", None)
+        if (part, final) == (None, None) and self.next == 0:
+            return True
+        if type(part) is not int or part != self.next or type(final) is not bool:
+            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "a part of an answer is not the next one")
+        if self.credit <= 0:
+            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "more parts come than were asked for")
+        self.next, self.credit = part + 1, self.credit - 1
+        return final
+
+
 class Conversation:
     """The protocol of one connection; see the module's text for the order of calls."""
 
@@ -94,6 +115,7 @@ class Conversation:
         self._record: EvidenceRecord | None = None
         self._last_id = 0
         self._waiting: set[int] = set()
+        self._parts: dict[int, _Parts] = {}
         self._over = False
         self._authenticated = identity is None
 
@@ -126,11 +148,16 @@ class Conversation:
         self._session.accept()
 
     def request(
-        self, header: Mapping[str, canonical.Value], tensors: Mapping[str, npt.NDArray[Any]] | None = None
+        self,
+        header: Mapping[str, canonical.Value],
+        tensors: Mapping[str, npt.NDArray[Any]] | None = None,
+        *,
+        window: int | None = None,
     ) -> tuple[int, bytes]:
         """Return the number of a request and the bytes to send for it.
 
-        The first request is preceded by the client's authentication, where it has an identity.
+        The first request is preceded by the client's authentication, where it has an identity.  window: the answer
+        may come in parts, and so many of them before `more`.
         """
         if self._over:
             raise closed()
@@ -139,7 +166,32 @@ class Conversation:
         sent = self._authentication() + self._message_frames(MessageType.REQUEST, content)
         self._last_id = number
         self._waiting.add(number)
+        if window is not None:
+            self._parts[number] = _Parts(window)
         return number, sent
+
+    def more(self, number: int, parts: int) -> bytes:
+        """Return the bytes that ask for further parts of an answer; nothing if it has ended."""
+        if number not in self._parts:
+            return b""
+        self._parts[number].credit += parts
+        return self._note({"op": "continue", "stream": number, "parts": parts})
+
+    def cancel(self, number: int) -> bytes:
+        """Return the bytes that give up an answer, whose end then comes; nothing if it has ended."""
+        return self._note({"op": "cancel", "stream": number}) if number in self._parts else b""
+
+    @property
+    def streams(self) -> frozenset[int]:
+        """The numbers of requests whose answers come in parts and have not ended."""
+        return frozenset(self._parts)
+
+    def _note(self, header: dict[str, canonical.Value]) -> bytes:
+        """Encode a request that is not answered."""
+        if self._over:
+            raise closed()
+        self._last_id += 1
+        return self._message_frames(MessageType.REQUEST, encode_body({**header, "id": self._last_id}))
 
     def _authentication(self) -> bytes:
         if self._authenticated or self._identity is None:
@@ -216,11 +268,18 @@ class Conversation:
             return self._refused(number, body.header)
         if kind is not MessageType.RESPONSE or type(number) is not int or number not in self._waiting:
             raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave answered a request that was not made")
+        parts = self._parts.get(number)
+        final = True if parts is None else parts.place(body.header)
+        if final:
+            self._forget(number)
+        return Answer(number, body, final)
+
+    def _forget(self, number: int) -> None:
         self._waiting.discard(number)
-        return Answer(number, body)
+        self._parts.pop(number, None)
 
     def _refused(self, number: object, header: dict[str, Any]) -> Refused:
         if type(number) is not int or (number and number not in self._waiting):
             raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the enclave refused a request that was not made")
-        self._waiting.discard(number)
+        self._forget(number)
         return Refused(number, remote_error(header))

@@ -50,6 +50,12 @@ class ClientCode(ErrorCode):
         "a response does not answer the request",
         "connect again; if it stays so, compare the versions of client and enclave",
     )
+    ANSWER_TRUNCATED = (
+        "answer-truncated",
+        Fault.UNAVAILABLE,
+        "an answer that comes in parts ended before its last one",
+        "take what came as unfinished, and ask again",
+    )
     REMOTE_REFUSED = (
         "remote-refused",
         Fault.REFUSED,

@@ -98,14 +98,20 @@ class Prediction(Mapping[str, npt.NDArray[Any]]):
     The arrays are read-only views of the received message; copy one to change it.
     """
 
-    def __init__(self, tensors: dict[str, npt.NDArray[Any]], model: bytes, epoch: int, beat: Beat) -> None:
-        """Keep an answer: `model` is the digest (64 bytes), `beat` the broker's newest sign of life."""
+    def __init__(
+        self, tensors: dict[str, npt.NDArray[Any]], model: bytes, epoch: int, beat: Beat, steps: int | None = None
+    ) -> None:
+        """Keep an answer: `model` is the digest (64 bytes), `beat` the broker's newest sign of life.
+
+        steps: of a stateful model, how many requests its state has taken in, this one among them; else None.
+        """
         self._tensors = tensors
         self.model = model
         self.epoch = epoch
         self.beat = beat
         self.receipt: ReceiptBundle | None = None
         """What the enclave signed of this answer, checked; None where it was not asked to."""
+        self.steps = steps
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._tensors[name]

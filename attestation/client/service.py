@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Beat, Freshness, parse_beat
@@ -15,6 +16,7 @@ from manifests.errors import ManifestError
 
 TICKET_REQUEST: dict[str, canonical.Value] = {"op": "ticket"}
 LISTING_REQUEST: dict[str, canonical.Value] = {"op": "models"}
+_NAMED = ("model", "epoch", "beat")
 
 
 @dataclass(frozen=True)
@@ -70,20 +72,42 @@ class Service:
         self._beats.update(beats)
         return self._listing
 
-    def infer_request(self, model: str | bytes, *, receipt: bool = False) -> Ask:
+    def infer_request(self, model: str | bytes, *, receipt: bool = False, reset: bool = False) -> Ask:
         """Return the request to this model; raises ClientError for a model or an owner that may get no inputs.
 
-        receipt: whether the answer is to carry one.
+        receipt: whether the answer is to carry one.  reset: whether a stateful model begins anew.
         """
+        ask = self._admitted(model)
+        wanted = {name: True for name, value in (("receipt", receipt), ("reset", reset)) if value}
+        return replace(ask, header={**ask.header, **wanted}) if wanted else ask
+
+    def _admitted(self, model: str | bytes) -> Ask:
         name = ModelName.parse(model)
         ask = self._by_digest(name) if name.digest or self.freshness.service.models else self._by_name(name)
         for owner in self._owners(name) if ask.owner is None else (ask.owner,):
             self._check_alive(owner)
-        return replace(ask, header={**ask.header, "receipt": True}) if receipt else ask
+        return ask
 
     def prediction(self, ask: Ask, body: Body) -> Prediction:
         """Check the answer to an `infer_request` and return it; raises ClientError."""
-        model, epoch, beat = _read(body)
+        value = _fields(body, _NAMED, ("steps", "receipt"))
+        model, epoch, beat = self._checked(ask, value)
+        return Prediction(body.arrays(), model, epoch, beat, _steps(value))
+
+    def part(self, ask: Ask, body: Body) -> dict[str, Any]:
+        """Check one part of the answer to a `generate_request` and return its fields; raises ClientError."""
+        value = _fields(body, (*_NAMED, "text", "tokens"), ("reason", "seed"))
+        self._checked(ask, value)
+        return value
+
+    def generate_request(self, model: str | bytes) -> Ask:
+        """Return the request to this language model, without what is asked of it; raises as `infer_request`."""
+        ask = self._admitted(model)
+        return Ask({**ask.header, "op": "generate"}, ask.owner, ask.name)
+
+    def _checked(self, ask: Ask, value: dict[str, Any]) -> tuple[bytes, int, Beat]:
+        """Return model, epoch and beat of an answer, if they are what was asked for and fresh."""
+        model, epoch, beat = _read(value)
         if ask.digest is not None and not hmac.compare_digest(model, ask.digest):
             raise ClientError(
                 ClientCode.RESPONSE_UNEXPECTED,
@@ -101,7 +125,7 @@ class Service:
         self.freshness.check(beat)
         self.freshness.check_model(beat.owner, ask.name, epoch)
         self._beats[beat.owner] = beat
-        return Prediction(body.arrays(), model, epoch, beat)
+        return model, epoch, beat
 
     def _by_name(self, name: ModelName) -> Ask:
         owner = self._owner(name)
@@ -195,9 +219,22 @@ def read_ticket(body: Body) -> tuple[bytes, bytes]:
         raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"the ticket is malformed: {error.message}") from None
 
 
-def _read(body: Body) -> tuple[bytes, int, Beat]:
+def _fields(body: Body, names: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:
     try:
-        value = fields.closed_map(body.header, "response", ("model", "epoch", "beat"), ("receipt",))
+        return fields.closed_map(body.header, "response", names, optional)
+    except ManifestError as error:
+        raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"the response is malformed: {error.message}") from None
+
+
+def _steps(value: dict[str, Any]) -> int | None:
+    try:
+        return fields.number(value["steps"], "steps", 1) if "steps" in value else None
+    except ManifestError as error:
+        raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"the response is malformed: {error.message}") from None
+
+
+def _read(value: dict[str, Any]) -> tuple[bytes, int, Beat]:
+    try:
         model = fields.fixed_bytes(value["model"], "model", 64)
         return model, fields.number(value["epoch"], "epoch", 0), parse_beat(value["beat"])
     except ManifestError as error:

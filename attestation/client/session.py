@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -24,6 +25,7 @@ from attestation.appraise import SessionAppraisal
 from attestation.client import display
 from attestation.client.connection import Connection
 from attestation.client.content import Content, Label, inputs_of, labels_of, newest
+from attestation.client.generation import WINDOW, Draw, Generation, Prompt, Transcript, question
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin, take_receipt
 from attestation.client.resumption import SavedSession, save
@@ -146,12 +148,18 @@ class Session(SessionBase):
         return connection, attested, service, connection.origin
 
     def infer(
-        self, model: str | bytes, inputs: Mapping[str, npt.ArrayLike], *, receipt: bool | Path | str = False
+        self,
+        model: str | bytes,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        receipt: bool | Path | str = False,
+        reset: bool = False,
     ) -> Prediction:
         """Send tensors to a model and return its output tensors by name.
 
         model: a name, `<owner hex>/<name>`, or a digest (64 bytes or 128 hex digits).  receipt: whether to ask for a
         receipt, which the answer then has as `receipt`; a path: the new file to save it in, too, without the tensors.
+        reset: a stateful model begins anew with this request.
         Raises RemoteError for a request that the enclave refuses (the session goes on), ClientError for an answer
         that is stale or rolled back, and for one that does not come, ReceiptError for a receipt that is not of this
         request, ManifestError for its file.
@@ -160,7 +168,7 @@ class Session(SessionBase):
         wanted = self._wants(receipt=receipt)
         while True:
             try:
-                exchange = self._infer(model, tensors, wanted=wanted)
+                exchange = self._infer(model, tensors, wanted=wanted, reset=reset)
                 break
             except StrongroomError as error:
                 if self._closed:
@@ -169,13 +177,12 @@ class Session(SessionBase):
                 self._is_lost = self._is_lost or is_lost(error)
         return self._receipted(exchange, receipt=receipt)
 
-    def _infer(self, model: str | bytes, tensors: Mapping[str, npt.NDArray[Any]], *, wanted: bool) -> Exchange:
+    def _infer(
+        self, model: str | bytes, tensors: Mapping[str, npt.NDArray[Any]], *, wanted: bool, reset: bool
+    ) -> Exchange:
         with self._turn:
-            if self._is_lost:
-                self._replace()
-            if self._service.needs_listing(model):
-                self._service.learn(self._connection.request(LISTING_REQUEST))
-            ask = self._service.infer_request(model, receipt=wanted)
+            self._prepare(model)
+            ask = self._service.infer_request(model, receipt=wanted, reset=reset)
             body = self._connection.request(ask.header, tensors)
             prediction = self._service.prediction(ask, body)
             return Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
@@ -193,6 +200,39 @@ class Session(SessionBase):
         ClientError `content-unfit` or `answer-unlabelled` for a model that is not made for this.
         """
         return labels_of(self.infer(model, inputs_of(newest(self.models(), model), content)))
+
+    def generate(
+        self,
+        model: str | bytes,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> Generation:
+        """Ask a language model to go on with a prompt; the answer is read part by part.
+
+        prompt: text, bytes, or token numbers.  stop: texts before which the answer ends.  Without a temperature the
+        answer is greedy; with one, the same seed gives the same answer.  docs/generation.md explains all of it.
+        Other requests may be made while the answer is open.  Raises as `infer`; refusals come with the first part.
+        """
+        asked, tensors = question(prompt, max_new_tokens, stop, Draw(temperature, top_k, top_p, seed))
+        with self._turn:
+            self._prepare(model)
+            ask = self._service.generate_request(model)
+            number = self._connection.stream({**ask.header, **asked}, tensors, WINDOW)
+        transcript = Transcript(partial(self._service.part, ask))
+        return Generation(self._connection, self._turn, number, transcript)
+
+    def _prepare(self, model: str | bytes) -> None:
+        """Replace a lost session, and list the models where that must come before inputs leave for this one."""
+        if self._is_lost:
+            self._replace()
+        if self._service.needs_listing(model):
+            self._service.learn(self._connection.request(LISTING_REQUEST))
 
     def models(self) -> tuple[ModelInfo, ...]:
         """List the models that the enclave has loaded."""

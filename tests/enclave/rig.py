@@ -200,9 +200,13 @@ class Client:
         self.put(self.wire.send(MessageType.AUTHENTICATE, proof.encode()))
 
     def request(self, header: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> Body:
+        return self.answer(self.send(header, tensors))
+
+    def send(self, header: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> int:
+        """Send a request without waiting for its answer, and return its number."""
         self._last += 1
-        content = encode_body({**header, "id": self._last}, tensors)
-        return self.exchange(content, self._last)
+        self.put(self.wire.send(MessageType.REQUEST, encode_body({**header, "id": self._last}, tensors)))
+        return self._last
 
     def exchange(self, content: bytes, number: int | None = None) -> Body:
         """Send a message's content as it is, and return the answer or raise it."""

@@ -60,6 +60,7 @@ def test_any_manifest(data: bytes) -> None:
         ManifestCode.MANIFEST_INVALID,
         ManifestCode.FIELD_INVALID,
         ManifestCode.KEY_INVALID,
+        ManifestCode.VERSION_UNSUPPORTED,
         ManifestCode.ENCODING_MALFORMED,
         ManifestCode.ENCODING_TOO_DEEP,
         ManifestCode.ENCODING_TOO_LARGE,

@@ -221,6 +221,28 @@ class Client:
         need(kind == RESPONSE, answer.get("code"))
         return answer, content[end:]
 
+    def generate(self, header, buffers=b"", window=4):
+        """Section 9: make a request and yield the headers of the parts of its answer."""
+        self.note({**header, "window": window}, buffers)
+        number, part, final = self.ids, 0, False
+        while not final:
+            kind, content = message(self.down, self.receive_item)
+            answer = decode(content[4 : 4 + int.from_bytes(content[:4], "big")])
+            need(answer.pop("id") == number, "another request's response")
+            need(kind == RESPONSE, answer.get("code"))
+            need(answer.pop("part") == part, "a part is missing")
+            final = answer.pop("final")
+            yield answer
+            part += 1
+            if not final:
+                self.note({"op": "continue", "stream": number, "parts": 1})
+
+    def note(self, header, buffers=b""):
+        """Send a request without waiting for an answer."""
+        self.ids += 1
+        head = msgpack.packb(ordered({**header, "id": self.ids}))
+        self.send(records(self.up, REQUEST, struct.pack(">I", len(head)) + head + buffers))
+
     def close(self):
         """End this direction, and wait for the peer to end its own."""
         self.send(records(self.up, CLOSE, b""))
