@@ -53,8 +53,9 @@ class Turn:
 class Gate:
     """The turns of one model; thread-safe."""
 
-    def __init__(self, limit: int, client_limit: int = 0) -> None:
-        """Admit `limit` requests at once, and `client_limit` of one client; 0 for any number."""
+    def __init__(self, limit: int, client_limit: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        """Admit `limit` requests at once, and `client_limit` of one client; 0 for any number.  `clock` gives seconds."""
+        self._clock = clock
         self._limit = limit
         self._queue: FairQueue[Turn] = FairQueue(client_limit)
         self._running = 0
@@ -95,7 +96,7 @@ class Gate:
             if self._queue.remove(turn.key, turn) or not turn.began:
                 return
             self._running -= 1
-            self._queue.charge(turn.key, time.monotonic() - turn.began)
+            self._queue.charge(turn.key, self._clock() - turn.began)
             self._queue.done(turn.key)
             come = self._next()
         _call(come)
@@ -108,7 +109,7 @@ class Gate:
         if taken is None:
             return None
         self._running += 1
-        taken[1].began = time.monotonic()
+        taken[1].began = self._clock()
         return taken[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -225,7 +226,7 @@ def granted(gate: Gate, key: bytes, order: list[bytes]) -> Turn:
 
 
 def test_turns_alternate_between_clients_however_many_each_asks_for() -> None:
-    gate, order = Gate(1), list[bytes]()
+    gate, order = Gate(1, clock=itertools.count(1.0).__next__), list[bytes]()
     turns = [granted(gate, b"many", order) for _ in range(20)]
     turns += [granted(gate, b"few", order) for _ in range(3)]
     for _ in range(23):
