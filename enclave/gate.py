@@ -54,7 +54,7 @@ class Gate:
     """The turns of one model; thread-safe."""
 
     def __init__(self, limit: int, client_limit: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        """Admit `limit` requests at once, and `client_limit` of one client; 0 for any number.  `clock` gives seconds."""
+        """Admit `limit` requests at once, `client_limit` of one client; 0 for any number.  `clock` gives seconds."""
         self._clock = clock
         self._limit = limit
         self._queue: FairQueue[Turn] = FairQueue(client_limit)
