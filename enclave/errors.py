@@ -48,6 +48,10 @@ class EnclaveCode(ErrorCode):
     )
     FETCH_FAILED = "fetch-failed", Fault.UNAVAILABLE, "the host did not deliver the sealed model"
     LEASE_EXHAUSTED = "lease-exhausted", Fault.REFUSED, "the model's lease is used up; its broker must renew it"
+    # Budgets of client identities.
+    BUDGET_EXHAUSTED = "budget-exhausted", Fault.REFUSED, "the client's budget of this model is used up for this period"
+    BUDGET_PENDING = "budget-pending", Fault.UNAVAILABLE, "the client's next slice of its budget has not come yet"
+    RATE_EXCEEDED = "rate-exceeded", Fault.REFUSED, "the client asks more often than the model's owner admits"
     # Requests for inference.
     TENSOR_NAME = "tensor-name", Fault.MALFORMED, "an input is missing, or is none of the model's"
     TENSOR_DTYPE = "tensor-dtype", Fault.MALFORMED, "an input has another element type than the model's"

@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from attestation.types import Grant
 from attestation.wire.messages import Body
+from enclave.budget import Budget
 from enclave.deadline import Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
@@ -53,6 +54,7 @@ class LoadedModel:
     watchdog: Watchdog = field(repr=False)
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
+    budget: Budget = field(default_factory=Budget, repr=False)
 
     @property
     def name(self) -> str:
@@ -69,10 +71,13 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body) -> Tensors:
-        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError."""
+    def answer(self, body: Body, principal: bytes = b"") -> Tensors:
+        """Validate a request, spend one of budget and lease, and return the outputs; raises EnclaveError or WireError.
+
+        principal: 32 bytes of the client's key, or b"" for all anonymous sessions.
+        """
         inputs = self.plan.check(body)
-        self.lease.spend()
+        self.budget.spend(principal, self.lease)
         outputs = run_steps(self.post, self._run(run_steps(self.pre, inputs)))
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
         size += sum(len(text) for array in outputs.values() if array.dtype.kind == "O" for text in array.flat)

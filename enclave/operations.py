@@ -47,6 +47,13 @@ class Caller:
     touched: set[bytes] = field(default_factory=set)
     control: ControlState = field(default_factory=ControlState)
 
+    def principal(self, owner: bytes) -> bytes:
+        """Return the client key (32 bytes) that counts towards an owner's models, or b"" for an anonymous client.
+
+        A client that another owner has named is anonymous here: that owner could make up as many as it likes.
+        """
+        return self.identity.client if self.identity is not None and self.identity.owner == owner else b""
+
 
 class Operations:
     """The table of operations.  They raise StrongroomError for what they refuse."""
@@ -87,7 +94,7 @@ class Operations:
         wanted = fields.of_type(value.get("receipt", False), "receipt", bool)
         model = self._service.resolve(value["model"])
         caller.touched.add(model.owner)
-        tensors = model.answer(body)
+        tensors = model.answer(body, caller.principal(model.owner))
         beat, epoch = self._service.owners.beat(model)
         header: Header = {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
         if wanted or model.manifest.receipts is Receipts.ALWAYS:

@@ -24,6 +24,7 @@ _FAULTS: dict[str, Fault] = {str(code): code.fault for table in (ManifestCode, W
     "quote-unavailable": Fault.UNAVAILABLE,
     "provision-limit": Fault.UNAVAILABLE,
     "fetch-failed": Fault.UNAVAILABLE,
+    "budget-pending": Fault.UNAVAILABLE,
     "operation-unknown": Fault.UNSUPPORTED,
     "request-malformed": Fault.MALFORMED,
     "tensor-name": Fault.MALFORMED,
@@ -77,6 +78,9 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "fetch-failed": "on the host, `strongroom host models` tells whether the sealed file is there, and"
     " `strongroom inspect FILE` whether it is whole",
     "lease-exhausted": "ask the model's owner to have its broker renew the lease, and try again",
+    "budget-exhausted": "wait for the next period, or ask the model's owner for a larger budget",
+    "budget-pending": _LATER,
+    "rate-exceeded": "ask less often",
     "tensor-name": _INTERFACE,
     "tensor-dtype": _INTERFACE,
     "tensor-shape": _INTERFACE,

@@ -22,6 +22,7 @@ from attestation.wire.frames import Frame, FrameDecoder, encode_frame
 from attestation.wire.messages import MessageType, decode_body, encode_body
 from attestation.wire.session import HandshakeDone, Message, ServerSession
 from enclave.arena import Arena
+from enclave.budget import Budget
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
 from enclave.owners import Owners
@@ -41,7 +42,9 @@ class _Provisioner(Provisioner):
 
     def _open(self, grant: Grant, dek: memoryview) -> Any:
         self._enclave.loading(grant, bytes(dek))
-        return SimpleNamespace(digest=grant.model, name=grant.name, epoch=grant.epoch, lease=Lease(grant.lease))
+        return SimpleNamespace(
+            digest=grant.model, name=grant.name, epoch=grant.epoch, lease=Lease(grant.lease), budget=Budget()
+        )
 
 
 class FakeEnclave:
