@@ -113,11 +113,11 @@ class Charges:
 
     def allot(self, owner: bytes, asked: BudgetState) -> ModelSlices | None:
         """Charge what an enclave asks for a model, within the rules; None where it needs to be told nothing."""
-        until = self._period(owner, asked.name)
-        if not self._rules.counts or asked.until > until:  # the enclave has heard of a later period
+        if not self._rules.counts:
             return None
+        until = self._period(owner, asked.name)
         is_new = asked.until < until
-        if not is_new and not asked.asks:
+        if asked.until > until or not (is_new or asked.asks):  # it has heard of a later period, or wants nothing
             return None
         slices = [self._charge(owner, asked.name, ask, is_new=is_new) for ask in asked.asks]
         settled = 0 if is_new else asked.settled + sum(item.settled for item in slices)
