@@ -189,7 +189,7 @@ class Visit:
             slices = 0
             for number, group in enumerate(_groups(loaded)):
                 slices += self._renew(group, challenge if number == 0 else self._challenge(owner))
-            if not slices:
+            if early and not slices:
                 self._sated.add(owner)
         except RemoteError as error:
             self._sated.add(owner)

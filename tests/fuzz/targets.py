@@ -65,7 +65,7 @@ from manifests.errors import ManifestError
 from manifests.model import ModelManifest
 from manifests.sealed.core import Core
 from manifests.signing import Signer
-from tests.fuzz import seeds, targets_attesters, targets_collateral, targets_receipts
+from tests.fuzz import seeds, targets_attesters, targets_budgets, targets_collateral, targets_receipts
 from tests.fuzz.target import BrokenContractError, Target, check
 from tests.vectors.attestation import nitro, sgx, snp, tpm
 from tests.vectors.attestation.ratls import KEY as RATLS_KEY
@@ -435,6 +435,7 @@ TARGETS: Final = (
     *targets_collateral.TARGETS,
     *targets_attesters.TARGETS,
     *targets_receipts.TARGETS,
+    *targets_budgets.TARGETS,
 )  # fmt: skip
 BY_NAME: Final = {target.name: target for target in TARGETS}
 
