@@ -65,6 +65,10 @@ class EnclaveCode(ErrorCode):
     ABUSE_SLOWED = "abuse-slowed", Fault.REFUSED, "the model's detectors have slowed this client down; try later"
     ABUSE_REFUSED = "abuse-refused", Fault.REFUSED, "the model's detectors have spoken: this client is not answered"
     ABUSE_REVOKED = "abuse-revoked", Fault.REFUSED, "the model's detectors have shut this client out for good"
+    # Budgets of client identities.
+    BUDGET_EXHAUSTED = "budget-exhausted", Fault.REFUSED, "the client's budget of this model is used up for this period"
+    BUDGET_PENDING = "budget-pending", Fault.UNAVAILABLE, "the client's next slice of its budget has not come yet"
+    RATE_EXCEEDED = "rate-exceeded", Fault.REFUSED, "the client asks more often than the model's owner admits"
     # Requests for inference.
     TENSOR_NAME = "tensor-name", Fault.MALFORMED, "an input is missing, or is none of the model's"
     TENSOR_DTYPE = "tensor-dtype", Fault.MALFORMED, "an input has another element type than the model's"

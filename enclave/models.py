@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import onnxruntime as ort
@@ -18,6 +19,7 @@ from attestation.types import Grant
 from attestation.wire.messages import Body
 from enclave.abuse import Guard
 from enclave.batching import Batcher
+from enclave.budget import Budget
 from enclave.components import Component, Step
 from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
@@ -77,6 +79,7 @@ class LoadedModel:
     privacy: Accountant | None = None
     pre: tuple[Step, ...] = field(default=(), repr=False)
     post: tuple[Step, ...] = field(default=(), repr=False)
+    budget: Budget = field(default_factory=Budget, repr=False)
     guard: Guard | None = field(default=None, repr=False)
     generation: GenerationPlan | None = field(default=None, repr=False)
     state: StatePlan | None = field(default=None, repr=False)
@@ -98,7 +101,7 @@ class LoadedModel:
         return self.manifest.owner
 
     def answer(self, body: Body, principal: bytes, held: Held | None = None) -> Tensors:
-        """Validate a request, spend one of the lease, and return the outputs; raises EnclaveError or WireError.
+        """Validate a request, spend one of budget and lease, and return the outputs; raises EnclaveError or WireError.
 
         principal: the client's key, 32 bytes, or empty for all anonymous sessions together.  held: the session's state,
         of a model that has one.
@@ -108,7 +111,7 @@ class LoadedModel:
             held.take_place()
         if self.privacy is not None:
             self.privacy.spend(principal)
-        self.lease.spend()
+        self.budget.spend(principal, self.lease)
         try:
             outputs = self._outputs(principal, inputs, held)
         except MemoryError:
@@ -135,12 +138,15 @@ class LoadedModel:
     def _graph(self, inputs: Tensors, held: Held | None) -> Tensors:
         return self._infer(run_steps(self.pre, inputs), held)
 
-    def generate(self, body: Body) -> Source:
-        """Validate a request and return what gives its answer; raises EnclaveError or WireError."""
+    def generate(self, body: Body, principal: bytes) -> Source:
+        """Validate a request and return what gives its answer, whose steps are spent of budget and lease.
+
+        Raises EnclaveError or WireError.
+        """
         if self.generation is None:
             raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model answers requests, and generates nothing")
         ask = self.generation.read(body)
-        return self.generation.generate(ask, self._run_for, self.lease.spend)
+        return self.generation.generate(ask, self._run_for, partial(self.budget.spend, principal, self.lease))
 
     def try_out(self) -> None:
         """Take the first steps of a model that generates; raises EnclaveError `model-unusable` where they go wrong."""

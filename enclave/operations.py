@@ -173,7 +173,7 @@ class Operations:
         caller.streams.check_room()
         model = self._resolve(caller, body.header.get("model"))
         self._service.condemned.check()
-        source = model.generate(body)
+        source = model.generate(body, caller.principal(model.owner))
         return Stream(self._pieces(model, source), body.header["window"])
 
     def _pieces(self, model: LoadedModel, source: Source) -> Source:

@@ -10,8 +10,18 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from attestation.types import EVERY, Delegation, Grant, Heartbeat, OwnerState, Revocation
+from attestation.types import (
+    EVERY,
+    Allotment,
+    BudgetState,
+    Delegation,
+    Grant,
+    Heartbeat,
+    OwnerState,
+    Revocation,
+)
 from attestation.types.claims import MAX_CLAIMS, MAX_OWNERS
+from enclave.budget import Accounts
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.models import LoadedModel
 from manifests.gramine.settings import ANY, FIRST
@@ -71,7 +81,7 @@ class OwnerRecord:
 
     epoch: newest that was provisioned or revoked, or that a broker of all names knows of.  signs: by delegation, the
     one used last at the end.  floors: lowest epoch by model name, "*" for all.  revoked: digests, each with the names
-    it was revoked under.
+    it was revoked under.  accounts: budgets of client identities, by model name.
     """
 
     owner: bytes
@@ -80,6 +90,7 @@ class OwnerRecord:
     floors: dict[str, int] = field(default_factory=dict)
     revoked: dict[bytes, set[str]] = field(default_factory=dict)
     models: dict[bytes, LoadedModel] = field(default_factory=dict)
+    accounts: Accounts = field(default_factory=Accounts)
 
     def floor(self, name: str) -> int:
         """Return the lowest epoch that a model of this name may have."""
@@ -234,6 +245,11 @@ class Owners:
             models = self.known(owner).models
             return [(digest, models[digest].lease.remaining) for digest in sorted(models)]
 
+    def budgets(self, owner: bytes, delegations: Iterable[Delegation]) -> list[BudgetState]:
+        """Return how the budgets that an owner's delegations reach stand; raises EnclaveError `owner-unknown`."""
+        with self.lock:
+            return self.known(owner).accounts.states(delegations)
+
     def beat(self, model: LoadedModel) -> tuple[int, int]:
         """Return the newest signed time of a model's broker, and the owner's epoch."""
         with self.lock:
@@ -273,6 +289,7 @@ class Owners:
                 if is_new_epoch:
                     self._changed(None)
             self._note_grant(record, grant, delegation, document)
+            record.accounts.take_in(grant, record.models[grant.model].budget)
             return record.models[grant.model].lease.remaining
 
     def _note_grant(self, record: OwnerRecord, grant: Grant, delegation: Delegation, document: bytes) -> None:
@@ -281,9 +298,18 @@ class Owners:
         sign.time = max(sign.time, grant.time)
 
     def apply_heartbeat(
-        self, heartbeat: Heartbeat, document: bytes, delegation: Delegation, chain: bytes, challenge: Challenge
+        self,
+        heartbeat: Heartbeat,
+        document: bytes,
+        delegation: Delegation,
+        chain: bytes,
+        challenge: Challenge,
+        *,
+        allotment: Allotment | None = None,
     ) -> None:
-        """Renew leases; raises EnclaveError `heartbeat-old`, `epoch-old`, `model-unknown` or `delegation-scope`.
+        """Renew leases, and take slices of budgets over where an allotment came with the heartbeat.
+
+        Raises EnclaveError `heartbeat-old`, `epoch-old`, `model-unknown` or `delegation-scope`; then nothing changes.
 
         Heartbeats of a delegation are ordered by their challenges, and not by their signed time: so a broker whose
         clock was wrong for once is heard again when it is right.  Leases count from the challenge on (lease.py).
@@ -302,6 +328,8 @@ class Owners:
                     raise _unknown_model()
                 if not delegation.covers(model.name, model.epoch):
                     raise EnclaveError(EnclaveCode.DELEGATION_SCOPE, "the delegation does not cover a leased model")
+            record.accounts.check(allotment, delegation)
+            record.accounts.hear(heartbeat.time, allotment, delegation)
             for digest, count in heartbeat.leases:
                 record.models[digest].lease.renew(count, challenge.spent.get(digest, 0))
             sign = record.sign(delegation, chain)

@@ -23,14 +23,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from attestation.binding import HASH_SIZE
-from attestation.types import Delegation, Grant, Heartbeat, PlatformClass, Revocation, Right, document_digest
+from attestation.types import (
+    Allotment,
+    Delegation,
+    Grant,
+    Heartbeat,
+    PlatformClass,
+    Revocation,
+    Right,
+    document_digest,
+)
 from enclave.arena import Arena, Secret
 from enclave.channel import Channel, ChannelSource
 from enclave.condemned import Condemned
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.log import Event, log
 from enclave.models import LoadedModel, ModelLoader
-from enclave.owners import MAX_DELEGATION, MAX_HEARTBEAT, Challenge, Owners
+from enclave.owners import MAX_DELEGATION, MAX_DELEGATIONS, MAX_HEARTBEAT, Challenge, Owners
 from manifests import canonical, fields
 from manifests.errors import StrongroomError
 from manifests.signing import KEY_SIZE, MAX_DOCUMENT, public_key_field, split_document
@@ -57,6 +66,20 @@ class ControlState:
     challenges: dict[bytes, Challenge] = field(default_factory=dict)
     in_control: bool = False
     """Whether a control message of this session was accepted: then revocations do not end it."""
+    trusted: dict[bytes, Delegation] = field(default_factory=dict)
+    """Delegations whose broker has signed a grant or heartbeat for this session, by document."""
+
+    def trust(self, chain: Chain) -> None:
+        """Note that the session is a broker's."""
+        self.in_control = True
+        self.trusted.pop(chain.document, None)
+        self.trusted[chain.document] = chain.delegation
+        while len(self.trusted) > MAX_DELEGATIONS:
+            del self.trusted[next(iter(self.trusted))]
+
+    def delegations(self, owner: bytes) -> list[Delegation]:
+        """Return what brokers of this session are delegated by an owner."""
+        return [delegation for delegation in self.trusted.values() if delegation.owner == owner]
 
 
 @dataclass(frozen=True)
@@ -159,7 +182,7 @@ class Provisioner:
         with self._owners.lock:
             self._condemned.check()
             lease = self._owners.add(grant, chain.delegation, chain.document, model)
-        state.in_control = True
+        state.trust(chain)
         log(Event.PROVISIONED, epoch=grant.epoch, lease=lease)
         return {"model": grant.model, "lease": lease, "boot_id": self._boot_id}
 
@@ -168,7 +191,8 @@ class Provisioner:
     def challenge(self, state: ControlState, header: Mapping[str, canonical.Value]) -> Header:
         """Draw the nonce that the session's next heartbeat for this owner must answer.
 
-        Anybody may ask, so the answer says which models are loaded, and nothing of how much they are used.  A process
+        Anybody may ask, so the answer says which models are loaded, and nothing of how much they are used.  How
+        budgets stand it says only to a session that a broker of this owner has proved to be its own.  A process
         that has condemned itself holds none, for good, and names those of which a run is stuck as `ending`.
         """
         value = fields.closed_map(header, "request", ("op", "id", "owner"))
@@ -179,22 +203,27 @@ class Provisioner:
         while len(state.challenges) > MAX_NONCES:
             del state.challenges[next(iter(state.challenges))]
         answer: Header = {"nonce": drawn.nonce, "boot_id": self._boot_id, "models": list(spent), "epoch": record.epoch}
+        if budgets := self._owners.budgets(record.owner, state.delegations(record.owner)):
+            answer["budgets"] = [budget.encode() for budget in budgets]
         if self._condemned:
             answer |= {"models": [], "ending": list[canonical.Value](self._condemned.stuck(record.owner))}
         return answer
 
     def heartbeat(self, state: ControlState, header: Mapping[str, canonical.Value]) -> Header:
-        """Renew leases, if the heartbeat answers a fresh nonce of this session."""
-        value = fields.closed_map(header, "request", ("op", "id", "delegation", "heartbeat"))
+        """Renew leases and slices of budgets, if the heartbeat answers a fresh nonce of this session."""
+        value = fields.closed_map(header, "request", ("op", "id", "delegation", "heartbeat"), ("allotment",))
         chain = Chain.open(fields.bounded_bytes(value["delegation"], "delegation", MAX_DELEGATION), Right.HEARTBEAT)
         document = fields.bounded_bytes(value["heartbeat"], "heartbeat", MAX_HEARTBEAT)
         heartbeat = Heartbeat.open(document, chain.delegation.broker)
         chain.bind(heartbeat.owner, heartbeat.delegation)
         answered = self._spend_nonce(state, heartbeat)
+        allotment = _allotment(value, heartbeat, chain.delegation)
         with self._owners.lock:
             self._condemned.check()
-            self._owners.apply_heartbeat(heartbeat, document, chain.delegation, chain.document, answered)
-        state.in_control = True
+            self._owners.apply_heartbeat(
+                heartbeat, document, chain.delegation, chain.document, answered, allotment=allotment
+            )
+        state.trust(chain)
         log(Event.HEARTBEAT, epoch=heartbeat.epoch, leases=len(heartbeat.leases))
         return {"leases": [list(pair) for pair in self._owners.leases(heartbeat.owner)]}
 
@@ -226,6 +255,18 @@ class Provisioner:
         state.in_control = True
         log(Event.REVOKED, epoch=revocation.epoch, ended=len(ended))
         return {"ended": [model.digest for model in ended]}
+
+
+def _allotment(value: Header, heartbeat: Heartbeat, delegation: Delegation) -> Allotment | None:
+    """Return the allotment that came with a heartbeat, if any; raises EnclaveError `nonce-refused` for another's."""
+    if "allotment" not in value:
+        return None
+    document = fields.bounded_bytes(value["allotment"], "allotment", MAX_DOCUMENT)
+    allotment = Allotment.open(document, delegation.broker)
+    shared = ("owner", "delegation", "nonce", "boot_id")
+    if [getattr(allotment, name) for name in shared] != [getattr(heartbeat, name) for name in shared]:
+        raise EnclaveError(EnclaveCode.NONCE_REFUSED, "the allotment does not go with the heartbeat")
+    return allotment
 
 
 def _named_owner(document: bytes) -> bytes:

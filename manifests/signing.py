@@ -93,12 +93,14 @@ def open_document(public: bytes, context: bytes, document: bytes) -> canonical.V
     return canonical.decode(body, max_size=MAX_DOCUMENT)
 
 
-def open_versioned(public: bytes, context: bytes, document: bytes, names: Iterable[str]) -> dict[str, Any]:
-    """Verify a signed document and return its body: a map of exactly `names` and `version`, which is 1.
+def open_versioned(
+    public: bytes, context: bytes, document: bytes, names: Iterable[str], optional: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Verify a signed document and return its body: a map of `names`, `version`, which is 1, and what is optional.
 
     Raises ManifestError, `version-unsupported` for a later version.
     """
-    return fields.versioned_map(open_document(public, context, document), "the document", names)
+    return fields.versioned_map(open_document(public, context, document), "the document", names, optional)
 
 
 def public_key_field(value: object, name: str) -> bytes:

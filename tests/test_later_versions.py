@@ -52,6 +52,7 @@ from attestation.types import (
     cbor,
     cose,
 )
+from attestation.types.budgets import ALLOTMENT, Allotment
 from attestation.types.documents import DELEGATION, GRANT, HEARTBEAT, REVOCATION
 from attestation.types.identity import CREDENTIAL
 from attestation.types.receipt import CONTENT_TYPE, SignedReceipt
@@ -253,6 +254,11 @@ def read_a_delegation_in_the_enclave(_: Path) -> object:
 @read_by("attestation.types.documents.Grant.open")
 def read_a_grant(_: Path) -> object:
     return Grant.open(signed(GRANT), OWNER.public)
+
+
+@read_by("attestation.types.budgets.Allotment.open")
+def read_an_allotment(_: Path) -> object:
+    return Allotment.open(signed(ALLOTMENT), OWNER.public)
 
 
 @read_by("attestation.types.documents.Heartbeat.open")

@@ -8,6 +8,8 @@ from typing import Any
 
 from attestation.binding import HASH_SIZE
 from attestation.broker.errors import BrokerCode, BrokerError
+from attestation.types import BudgetState
+from attestation.types.budgets import decode_states
 from attestation.wire.messages import Body
 from manifests import fields
 from manifests.errors import ManifestError
@@ -20,22 +22,25 @@ MAX_LOADED = 4096
 class Challenge:
     """The enclave's answer to a challenge: a nonce (32 bytes), and what it holds of an owner, each model once.
 
-    ending: None; or of an enclave that answers nothing more, for good, the models of which a run is stuck.
+    ending: None; or of an enclave that answers nothing more, for good, the models of which a run is stuck.  budgets:
+    how its clients' budgets stand, for the model names that have any.
     """
 
     nonce: bytes
     loaded: tuple[bytes, ...]
     ending: tuple[bytes, ...] | None = None
+    budgets: tuple[BudgetState, ...] = ()
 
     @classmethod
     def read(cls, body: Body, boot_id: bytes) -> Challenge:
         """Read an answer of the process with that boot id; raises BrokerError `enclave-unexpected`."""
-        value = answer(body, ("nonce", "boot_id", "models", "epoch"), ("ending",))
+        value = answer(body, ("nonce", "boot_id", "models", "epoch"), ("ending", "budgets"))
         try:
             if value["boot_id"] != boot_id:
                 raise unexpected("another enclave process answers")
             ending = _digests(value["ending"], "ending") if "ending" in value else None
-            return cls(fields.fixed_bytes(value["nonce"], "nonce", 32), _digests(value["models"], "models"), ending)
+            nonce, loaded = fields.fixed_bytes(value["nonce"], "nonce", 32), _digests(value["models"], "models")
+            return cls(nonce, loaded, ending, decode_states(value.get("budgets", [])))
         except ManifestError as error:
             raise unexpected(error.message) from None
 

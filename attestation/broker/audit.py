@@ -48,6 +48,7 @@ class EventKind(StrEnum):
     REVOCATION = "revocation"
     FORGOTTEN = "forgotten"
     CREDENTIAL = "credential"
+    BUDGETS_RESET = "budgets-reset"
     RESTORED = "restored"
 
 

@@ -10,6 +10,7 @@ import click
 
 from attestation.broker import admin, reports, revoking
 from attestation.broker.audit_cli import audit
+from attestation.broker.budgets_cli import budgets
 from attestation.broker.console import (
     FOLDER,
     json_option,
@@ -35,7 +36,7 @@ def broker() -> None:
     """Hold model keys and release them to attested enclaves."""
 
 
-for command in (policy, audit, add, rewrap, card, delegate, credential):
+for command in (policy, audit, add, rewrap, card, delegate, credential, budgets):
     broker.add_command(command)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from attestation.broker.budgets import BudgetRules
 from attestation.broker.errors import BrokerCode
 from attestation.broker.schema import LeaseRow, ModelRow
 from attestation.types import EVERY, Delegation, PlatformClass, Right
@@ -73,7 +74,7 @@ class Rules:
 
     lease: requests that a grant or heartbeat allows.  models: names, digests in hexadecimal, or "*".  max_enclaves:
     how many enclaves may hold one model at a time.  heartbeat_seconds: between two heartbeats.  older_epochs: how many
-    epochs of a name below the newest are released, too.
+    epochs of a name below the newest are released, too.  budget: what one client identity may ask; None: anything.
     """
 
     platform: PlatformClass
@@ -83,6 +84,7 @@ class Rules:
     min_epoch: int
     max_enclaves: int
     older_epochs: int
+    budget: BudgetRules | None = None
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,18 @@ class BrokerCode(ErrorCode):
     )
     POLICY_MISSING = "policy-missing", Fault.USAGE, "no release policy is set, so nothing is released"
     ENCLAVE_UNKNOWN = "enclave-not-known", Fault.USAGE, "the broker has given no key to such an enclave"
+    CLIENT_UNKNOWN = (
+        "client-unknown",
+        Fault.USAGE,
+        "the command names no client that the broker knows",
+        "give its key in hexadecimal, its card, or its name in a credential: `strongroom broker budgets`",
+    )
+    BUDGETS_UNTOUCHED = (
+        "budgets-untouched",
+        Fault.USAGE,
+        "there is no budget to reset",
+        "`strongroom broker budgets` shows what was granted in the present period",
+    )
     REVOCATION_VACUOUS = "revocation-vacuous", Fault.USAGE, "the revocation would change nothing"
 
     RELEASE_REFUSED = (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,15 +25,17 @@ from attestation.broker.audit import AuditError, AuditRow, Entry, EventKind, Hea
 from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.home import Home
 from attestation.broker.keystore import BrokerKeys
-from attestation.broker.schema import KINDS, NAMES, Row
+from attestation.broker.schema import KINDS, LATER, NAMES, Row
 from attestation.broker.seals import Sealer, TableSum, altered
 from attestation.broker.state import State, table_sums
 from attestation.broker.store import (
     Store,
     append_audit,
+    has_table,
     insert_row,
     last_audit,
     load_rows,
+    make_table,
     read_audit,
     update_row,
 )
@@ -81,7 +83,7 @@ class Ledger:
         """Make the database and the log of a new home."""
         view = _View(State(keys.signer.public), genesis(keys.signer.public), {name: TableSum() for name in NAMES})
         ledger = cls(Store.create(home.database), keys, Anchor(home.anchor, keys.signer), view)
-        ledger._refresh_macs(NAMES)
+        ledger._refresh_macs([str(kind.table.name) for kind in KINDS if kind not in LATER])
         ledger.record(now, lambda _state: Plan(EventKind.CREATED, {"broker": keys.signer.public}))
         return ledger
 
@@ -200,6 +202,8 @@ class Ledger:
         sums: dict[str, TableSum] = {}
         for row in rows:
             name, previous = str(row.table.name), self._view.state.previous(row)
+            if name not in self._view.macs:  # its first row
+                make_table(connection, type(row))
             table = sums.get(name, self._view.sums[name])
             if previous is None:
                 insert_row(connection, row, self._sealer)
@@ -272,10 +276,11 @@ class Ledger:
 
     def _load(self, connection: Connection, newest: Entry, head: Head) -> _View:
         state = State(self._keys.signer.public)
-        rows = {str(kind.table.name): self._authentic_rows(connection, kind) for kind in KINDS}
+        rows = {str(kind.table.name): self._authentic_rows(connection, kind, newest) for kind in KINDS}
         sums = table_sums(self._sealer, rows)
+        made = {str(kind.table.name) for kind in KINDS if kind not in LATER} | newest.tables.keys()
         for name, table in sums.items():
-            if newest.tables.get(name) != self._sealer.table_mac(name, table):
+            if (newest.tables.get(name) != self._sealer.table_mac(name, table)) if name in made else table.count:
                 raise altered(
                     f"rows of the table {name!r} were deleted, added, or put back as they once were", f"{name} table"
                 )
@@ -283,12 +288,14 @@ class Ledger:
             state.put(row)
         return _View(state, head, sums, dict(newest.tables))
 
-    def _authentic_rows(self, connection: Connection, kind: type[Row]) -> list[Row]:
-        rows = []
+    def _authentic_rows(self, connection: Connection, kind: type[Row], newest: Entry) -> list[Row]:
+        rows: list[Row] = []
+        if kind in LATER and kind.table.name not in newest.tables and not has_table(connection, kind):
+            return rows
         for row, seal in load_rows(connection, kind):
             self._sealer.check(row, seal)
             rows.append(row)
         return sorted(rows, key=lambda row: row.key())
 
-    def _refresh_macs(self, names: tuple[str, ...]) -> None:
+    def _refresh_macs(self, names: Sequence[str]) -> None:
         self._view.macs = {name: self._sealer.table_mac(name, self._view.sums[name]) for name in names}

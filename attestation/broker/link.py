@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from attestation.broker.bell import Bell, Woken
+from attestation.broker.budgets import LOOK_SECONDS
 from attestation.broker.call import POLICY_CHANGED, Call, Judge, Surroundings, trouble
 from attestation.broker.errors import BrokerCode
 from attestation.broker.events import Event, EventName
@@ -122,9 +123,16 @@ class Link:
         return Call.make(around, policy, session, self.address)
 
     def _stay(self, call: Call) -> None:
-        """Keep the session until it must be opened anew, or the broker ends."""
+        """Keep the session until it must be opened anew, or the broker ends.
+
+        Where clients have budgets, the enclave is looked at between two heartbeats: a slice may be used up.
+        """
+        budget, seconds = call.policy.rules.budget, call.policy.rules.heartbeat_seconds
+        looks = budget is not None and budget.counts
+        due = time.monotonic() + seconds
         while not self._around.stop.is_set():
-            woken = self._bell.wait(call.policy.rules.heartbeat_seconds, call.session)
+            left = due - time.monotonic()
+            woken = self._bell.wait(min(left, LOOK_SECONDS) if looks else left, call.session)
             if self._around.stop.is_set():
                 return
             reason = "the session was ended" if woken is Woken.PEER else call.outdated()
@@ -133,10 +141,14 @@ class Link:
                 if woken is Woken.PEER:
                     self._bell.wait(self._backoff.next())
                 return
+            if looks and woken is Woken.TIME and time.monotonic() < due:
+                call.visit.look()
+                continue
             if woken is Woken.RUNG:
                 call.visit.retries.forgive()
             call.serve()
             self._settled()
+            due = time.monotonic() + seconds
 
     def _reconnecting(self, reason: str) -> None:
         self._around.emit(Event(EventName.RECONNECTING, self.address, {"reason": reason}))

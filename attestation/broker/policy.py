@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from attestation.binding import HASH_SIZE
+from attestation.broker.budgets import BudgetRules
 from attestation.broker.decide import Rules
 from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.schema import PolicyRow
@@ -132,4 +133,5 @@ def rules_of(policy: Policy) -> Rules:
         min_epoch=release.min_epoch,
         max_enclaves=release.max_enclaves,
         older_epochs=release.older_epochs,
+        budget=BudgetRules.of(release),
     )

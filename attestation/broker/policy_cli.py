@@ -67,5 +67,6 @@ def _summary(loaded: Policy) -> dict[str, Any]:
         "heartbeat_seconds": rules.heartbeat_seconds,
         "max_enclaves": rules.max_enclaves,
         "older_epochs": rules.older_epochs,
+        **({} if rules.budget is None else rules.budget.to_dict()),
         "policy": loaded.digest.hex(),
     }

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attestation.broker.audit import EventKind
+from attestation.broker.budgets import Charges
 from attestation.broker.decide import MAX_TEXT, Refusal, Unmet
 from attestation.broker.errors import BrokerCode, BrokerError
 from attestation.broker.keystore import BrokerKeys, KeyContext, wipe
@@ -22,7 +23,7 @@ from attestation.broker.policy import ActivePolicy, active_policy
 from attestation.broker.schema import EnclaveRow, LeaseRow, ModelRow
 from attestation.broker.state import State
 from attestation.broker.terms import AttestedSession, Terms, known_model, session_event
-from attestation.types import Grant, Right, document_digest
+from attestation.types import BudgetTerms, Grant, Right, document_digest
 from manifests import canonical
 from manifests.errors import StrongroomError
 
@@ -74,6 +75,7 @@ def release(ledger: Ledger, session: AttestedSession, digest: bytes, now: int) -
         platform=session.evidence.platform,
         audit_head=entry.head,
         time=now,
+        budget=attempt.budget,
     )
     return Granted(model, grant.sign(ledger.keys.signer), lease, serial, entry.index, attempt.key)
 
@@ -91,6 +93,7 @@ class _Attempt:
         self.refusal: Refusal | None = None
         self.serial = b""
         self.lease = 0
+        self.budget: BudgetTerms | None = None
         self.model: ModelRow
 
     def plan(self, state: State) -> Plan:
@@ -118,7 +121,12 @@ class _Attempt:
             "lease": self.lease,
             "provisions": enclave.provisions,
         }
-        return Plan(EventKind.RELEASE, event, (enclave, lease))
+        if policy.rules.budget is None:
+            return Plan(EventKind.RELEASE, event, (enclave, lease))
+        charges = Charges(state, policy.rules.budget, evidence.boot_id, self._now)
+        self.budget = charges.terms(model.owner, model.name)
+        event["budget"] = self.budget.to_map()
+        return Plan(EventKind.RELEASE, event, (enclave, lease, *charges.rows))
 
 
 def refuse(ledger: Ledger, session: AttestedSession, digests: Sequence[bytes], now: int) -> Refusal:

@@ -84,6 +84,18 @@ _revocations = Table(
     Column("seal", LargeBinary, nullable=False),
 )
 
+_budgets = Table(
+    "budgets",
+    metadata,
+    Column("owner", LargeBinary, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("identity", LargeBinary, primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Column("granted", BigInteger, nullable=False),
+    Column("settled", BigInteger, nullable=False),
+    Column("seal", LargeBinary, nullable=False),
+)
+
 
 @dataclass(frozen=True)
 class SealedRow:
@@ -182,7 +194,29 @@ class RevocationRow(SealedRow):
     document: bytes
 
 
-Row: TypeAlias = ModelRow | PolicyRow | EnclaveRow | LeaseRow | RevocationRow
+@dataclass(frozen=True)
+class BudgetRow(SealedRow):
+    """What was granted on one model name in the period that ends at `until` (Unix seconds): charged, used or not.
 
-KINDS: tuple[type[Row], ...] = (ModelRow, PolicyRow, EnclaveRow, LeaseRow, RevocationRow)
+    identity says to whom: 32 bytes, a client identity (attestation.types.budgets.identity_of); 16, an enclave process
+    by its boot id, for the pool out of which it answers newcomers; none, all pools together, and this row's period is
+    the model's.  settled: what of a pool was charged to identities since; 0 for identities.
+    """
+
+    table = _budgets
+    key_columns = 3
+
+    owner: bytes
+    name: str
+    identity: bytes
+    until: int
+    granted: int
+    settled: int
+
+
+Row: TypeAlias = ModelRow | PolicyRow | EnclaveRow | LeaseRow | RevocationRow | BudgetRow
+
+KINDS: tuple[type[Row], ...] = (ModelRow, PolicyRow, EnclaveRow, LeaseRow, RevocationRow, BudgetRow)
 NAMES = tuple(str(kind.table.name) for kind in KINDS)
+LATER: tuple[type[Row], ...] = (BudgetRow,)
+"""Tables that are made with their first row, so that a home without such rows stays as its first version made it."""

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attestation.broker.schema import KINDS, NAMES, EnclaveRow, LeaseRow, ModelRow, PolicyRow, RevocationRow, Row
+from attestation.broker.schema import (
+    KINDS,
+    NAMES,
+    BudgetRow,
+    EnclaveRow,
+    LeaseRow,
+    ModelRow,
+    PolicyRow,
+    RevocationRow,
+    Row,
+)
 from attestation.broker.seals import Sealer, TableSum
 from attestation.types import Revocation
 
@@ -115,6 +125,16 @@ class State:
     def lease(self, boot_id: bytes, model: bytes) -> LeaseRow | None:
         """Return what an enclave was last granted of a model."""
         return self._held.get(boot_id, {}).get(model)
+
+    def budget(self, owner: bytes, name: str, identity: bytes) -> BudgetRow | None:
+        """Return what was last granted on a model name to an identity, an enclave, or all enclaves (BudgetRow)."""
+        row = self._rows["budgets"].get((owner, name, identity))
+        return row if isinstance(row, BudgetRow) else None
+
+    def budgets(self) -> list[BudgetRow]:
+        """Return every row of budgets, in the order of owner, name and identity."""
+        rows = [row for row in self._rows["budgets"].values() if isinstance(row, BudgetRow)]
+        return sorted(rows, key=BudgetRow.key)
 
     def leases(self) -> list[LeaseRow]:
         """Return every lease."""

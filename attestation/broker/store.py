@@ -26,6 +26,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     select,
     update,
 )
@@ -33,7 +34,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from attestation.broker.audit import AuditRow
 from attestation.broker.errors import BrokerCode, BrokerError
-from attestation.broker.schema import SCHEMA_VERSION, Row, audit_rows, metadata, schema_info
+from attestation.broker.schema import LATER, SCHEMA_VERSION, Row, audit_rows, metadata, schema_info
 from attestation.broker.seals import Sealer, altered
 
 BUSY_TIMEOUT_MS = 10_000
@@ -64,7 +65,8 @@ class Store:
             raise BrokerError(BrokerCode.STORE_UNAVAILABLE, f"{path}: {error.strerror}") from None
         store = cls(path)
         with store.write() as connection:
-            metadata.create_all(connection)
+            later = {kind.table for kind in LATER}
+            metadata.create_all(connection, tables=[table for table in metadata.sorted_tables if table not in later])
             connection.execute(insert(schema_info).values(version=SCHEMA_VERSION))
         return store
 
@@ -146,6 +148,16 @@ def load_rows(connection: Connection, kind: type[Row]) -> Iterator[tuple[Row, An
     for columns in connection.execute(select(kind.table)):
         *values, seal = columns
         yield kind(*values), seal
+
+
+def make_table(connection: Connection, kind: type[Row]) -> None:
+    """Make a table that came later, unless it is there."""
+    kind.table.create(connection, checkfirst=True)
+
+
+def has_table(connection: Connection, kind: type[Row]) -> bool:
+    """Tell whether a table is there."""
+    return inspect(connection).has_table(str(kind.table.name))
 
 
 def append_audit(connection: Connection, row: AuditRow) -> None:

@@ -3,6 +3,7 @@
     ending      an enclave in which a run is stuck says so and holds nothing more: its places are free again
     provision   for each model that the enclave lacks: decide, record, then send key and grant
     tend        for each owner: challenge -> the enclave's leases -> what was revoked is told -> signed heartbeat
+    look        for each owner: challenge -> a heartbeat before its time, where clients need slices of their budgets
 
 Everything that the enclave answers is checked; what it refuses is recorded and tried again later, ever more rarely.
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from attestation.broker.answers import MAX_LOADED, Challenge, answer, unexpected
+from attestation.broker.budgets import needs_visit
 from attestation.broker.decide import Refusal
 from attestation.broker.errors import BrokerCode
 from attestation.broker.events import Emit, Event, EventName
@@ -96,6 +98,8 @@ class Visit:
         self.refusals: dict[bytes, Refusal] = {}
         self.failures: dict[bytes, RemoteError] = {}
         """What the enclave refused last, by model digest, or by owner where it was a challenge or heartbeat."""
+        self._sated: set[bytes] = set()
+        """Owners for whom the last look brought nothing: the next heartbeat in its turn is soon enough."""
 
     def provision(self) -> None:
         """Release the keys that the enclave lacks; newest epochs first, so that an owner's epoch never steps back.
@@ -156,20 +160,33 @@ class Visit:
 
     def tend(self) -> None:
         """Tell the enclave what was revoked, and renew the leases of what it holds; raises as `provision`."""
+        self._sated.clear()
+        for owner, mine in self._owners():
+            self._tend_owner(owner, mine)
+
+    def look(self) -> None:
+        """Send a heartbeat before its time where clients wait for slices; raises as `provision`."""
+        for owner, mine in self._owners():
+            if owner not in self._sated:
+                self._tend_owner(owner, mine, early=True)
+
+    def _owners(self) -> Iterator[tuple[bytes, dict[bytes, ModelRow]]]:
+        """Yield the owners that the enclave serves, each with its models that the broker holds."""
         models = self._ledger.look(lambda state: state.models())
         for owner in sorted({model.owner for model in models}):
-            mine = {model.digest: model for model in models if model.owner == owner}
             if owner not in self._ended and (owner in self._served or owner in self._claimed()):
-                self._tend_owner(owner, mine)
+                yield owner, {model.digest: model for model in models if model.owner == owner}
 
     def _claimed(self) -> set[bytes]:
         return {claim.owner for claim in self._session.evidence.owners}
 
-    def _tend_owner(self, owner: bytes, mine: Mapping[bytes, ModelRow]) -> None:
+    def _tend_owner(self, owner: bytes, mine: Mapping[bytes, ModelRow], *, early: bool = False) -> None:
         try:
             challenge = self._challenge(owner)
             if challenge.ending is not None:
                 self._take_back(owner, challenge.ending, mine)
+                return
+            if early and not needs_visit(challenge.budgets, self._now()):
                 return
             if self._tell_revocations(owner, [mine[digest] for digest in challenge.loaded if digest in mine]):
                 challenge = self._challenge(owner)
@@ -177,10 +194,13 @@ class Visit:
             self.held -= mine.keys() - set(challenge.loaded)
             if not loaded:
                 self._served.discard(owner)
+            slices = 0
             for number, group in enumerate(_groups(loaded)):
-                nonce = challenge.nonce if number == 0 else self._challenge(owner).nonce
-                self._renew(group, nonce)
+                slices += self._renew(group, challenge if number == 0 else self._challenge(owner))
+            if early and not slices:
+                self._sated.add(owner)
         except RemoteError as error:
+            self._sated.add(owner)
             self.failures[owner] = error
             self._say(EventName.FAILED, owner=owner.hex(), code=error.remote_code, next=error.remedy)
         else:
@@ -212,16 +232,22 @@ class Visit:
             self._say(EventName.REVOKED, owner=owner.hex(), name=item.document.name, ended=len(ended))
         return bool(told)
 
-    def _renew(self, group: Sequence[ModelRow], nonce: bytes) -> None:
-        renewed = renew(self._ledger, self._session, [model.digest for model in group], nonce, self._now())
+    def _renew(self, group: Sequence[ModelRow], challenge: Challenge) -> bool:
+        """Send a heartbeat for models of one delegation; returns whether it carried anything of budgets."""
+        digests = [model.digest for model in group]
+        renewed = renew(self._ledger, self._session, digests, challenge.nonce, self._now(), budgets=challenge.budgets)
         request = {"op": "heartbeat", "delegation": group[0].delegation, "heartbeat": renewed.document}
+        if renewed.allotment:
+            request["allotment"] = renewed.allotment
         answer(self._channel.request(request), ("leases",))
         names = {model.digest: model for model in group}
         for digest, refusal in renewed.refused:
             self.held.discard(digest)
             self._tell_refused(names[digest], refusal)
         good = sum(requests > 0 for _, requests in renewed.leases)
-        self._say(EventName.RENEWED, owner=group[0].owner.hex(), leases=good, refused=len(renewed.refused))
+        slices = {"slices": renewed.slices} if renewed.allotment else {}
+        self._say(EventName.RENEWED, owner=group[0].owner.hex(), leases=good, refused=len(renewed.refused), **slices)
+        return bool(renewed.allotment)
 
     def _tell_refused(self, model: ModelRow, refusal: Refusal) -> None:
         """Say what was refused, and what to do about it."""

@@ -25,6 +25,7 @@ from attestation.policy.schema import (
     texts,
 )
 from attestation.roots import Hierarchy
+from attestation.types.budgets import MAX_COUNT
 
 ANY = "*"
 
@@ -160,6 +161,9 @@ class ReleasePolicy(Table):
 
     lease: requests per grant.  models: names or digests in hex, or the single entry "*".  max_enclaves: how many may
     hold one model.  older_epochs: how many epochs of a name below the newest that the broker holds are released, too.
+    client_budget, anonymous_budget: answered requests of one identity in a period of budget_seconds.  slice: how many
+    of them an enclave holds at a time.  newcomers: requests that an enclave answers before slices come.  client_rate,
+    client_burst: requests per minute of one identity, and at once.  Without a value they bound nothing.
     """
 
     models: tuple[str, ...] = required_texts()
@@ -168,8 +172,21 @@ class ReleasePolicy(Table):
     min_epoch: int = number(0)
     max_enclaves: int = number(1, 1)
     older_epochs: int = number(0)
+    client_budget: int | None = number(None, 1, MAX_COUNT)
+    anonymous_budget: int | None = number(None, 0, MAX_COUNT)
+    budget_seconds: int | None = number(None, 60, 366 * 86400)
+    slice: int | None = number(None, 1, MAX_COUNT)
+    newcomers: int | None = number(None, 0, MAX_COUNT)
+    client_rate: int | None = number(None, 1, MAX_COUNT)
+    client_burst: int | None = number(None, 1, MAX_COUNT)
 
-    def check(self, given: frozenset[str]) -> None:  # noqa: ARG002 - what is given does not matter here
-        """Refuse a list that names everything and something."""
+    def check(self, given: frozenset[str]) -> None:
+        """Refuse a list that names everything and something, and what says how to bound where nothing is bounded."""
         if ANY in self.models and len(self.models) > 1:
             refuse(PolicyCode.POLICY_CONTRADICTION, 'models is a list of names, or the single entry "*"')
+        has_budget = self.client_budget is not None or self.anonymous_budget is not None
+        needing = {"budget_seconds", "slice", "newcomers"} if not has_budget else set()
+        needing |= {"client_burst"} if self.client_rate is None else set()
+        for name in sorted(needing & given):
+            what = "client_rate" if name == "client_burst" else "client_budget or anonymous_budget"
+            refuse(PolicyCode.POLICY_VACUOUS, f"[release] {name} means nothing without {what}", remedy=f"add {what}")

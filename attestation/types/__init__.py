@@ -4,6 +4,7 @@ Encoders and decoders are exact inverses; decoders are total and raise ManifestE
 raw bytes; times are Unix seconds; epochs only ever grow.
 """
 
+from attestation.types.budgets import Allotment, BudgetState, BudgetTerms
 from attestation.types.claims import Claims, EvidenceRecord, OwnerState
 from attestation.types.documents import (
     EVERY,
@@ -19,6 +20,9 @@ from attestation.types.identity import ClientAuthentication, Credential
 
 __all__ = [
     "EVERY",
+    "Allotment",
+    "BudgetState",
+    "BudgetTerms",
     "Claims",
     "ClientAuthentication",
     "Credential",

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 from attestation.binding import HASH_SIZE
+from attestation.types.budgets import BudgetTerms, optional_terms
 from manifests import fields, signing
 from manifests.errors import ManifestCode, ManifestError
 
@@ -107,7 +108,8 @@ class Grant:
     """Signed by a delegated broker key: the right to run one model inside one session's enclave.
 
     handshake_hash: h of the provisioning session (64 bytes).  serial: 16 random bytes, used once.  lease: number
-    of requests.  audit_head: the broker's audit-log head (64 bytes) after the row of this release.
+    of requests.  audit_head: the broker's audit-log head (64 bytes) after the row of this release.  budget: terms of
+    identities' budgets on the model's name; a grant without them has no such field.
     """
 
     owner: bytes
@@ -121,16 +123,21 @@ class Grant:
     platform: PlatformClass
     audit_head: bytes
     time: int
+    budget: BudgetTerms | None = None
 
     def sign(self, broker_key: signing.Signer) -> bytes:
         """Return the signed document."""
         body = {**self.__dict__, "version": 1, "platform": str(self.platform)}
+        del body["budget"]
+        if self.budget is not None:
+            body["budget"] = self.budget.to_map()
         return broker_key.sign_document(GRANT, body)
 
     @classmethod
     def open(cls, document: bytes, broker: bytes) -> Self:
         """Verify under the broker's key and decode; raises ManifestError."""
-        value = signing.open_versioned(broker, GRANT, document, cls.__dataclass_fields__)
+        names = [name for name in cls.__dataclass_fields__ if name != "budget"]
+        value = signing.open_versioned(broker, GRANT, document, names, ("budget",))
         return cls(
             owner=signing.public_key_field(value["owner"], "owner"),
             delegation=fields.fixed_bytes(value["delegation"], "delegation", HASH_SIZE),
@@ -143,6 +150,7 @@ class Grant:
             platform=fields.member(PlatformClass, value["platform"], "platform"),
             audit_head=fields.fixed_bytes(value["audit_head"], "audit_head", HASH_SIZE),
             time=fields.number(value["time"], "time", 0),
+            budget=optional_terms(value),
         )
 
 

@@ -22,6 +22,7 @@ from attestation.wire.frames import Frame, FrameDecoder, encode_frame
 from attestation.wire.messages import MessageType, decode_body, encode_body
 from attestation.wire.session import HandshakeDone, Message, ServerSession
 from enclave.arena import Arena
+from enclave.budget import Budget
 from enclave.condemned import Condemned
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lease import Lease
@@ -43,7 +44,12 @@ class _Provisioner(Provisioner):
     def _open(self, grant: Grant, dek: memoryview) -> Any:
         self._enclave.loading(grant, bytes(dek))
         return SimpleNamespace(
-            digest=grant.model, owner=grant.owner, name=grant.name, epoch=grant.epoch, lease=Lease(grant.lease)
+            digest=grant.model,
+            owner=grant.owner,
+            name=grant.name,
+            epoch=grant.epoch,
+            lease=Lease(grant.lease),
+            budget=Budget(),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from attestation.broker.cli import broker
 from attestation.broker.errors import BrokerCode
 from attestation.broker.home import Home
 from attestation.broker.ledger import Ledger
-from attestation.broker.schema import EnclaveRow, LeaseRow
+from attestation.broker.schema import BudgetRow, EnclaveRow, LeaseRow
 from attestation.errors import PolicyCode
 from attestation.types import Credential, Delegation, Right
+from attestation.types.budgets import ANONYMOUS, identity_of
 from manifests import keyfile
 from manifests.cli import rewrap
 from manifests.errors import ManifestCode, StrongroomError
@@ -344,3 +346,68 @@ def test_a_restored_backup_is_accepted_only_by_name(console: Console) -> None:
 @pytest.mark.parametrize("words", [(), ("--export", "log"), ("--home", "x", "--export", "log", "--broker", "card")])
 def test_verification_needs_one_log_and_a_key_from_elsewhere(console: Console, words: tuple[str, ...]) -> None:
     assert console.run("audit", "verify", *words).exit_code == 2
+
+
+# ------------------------------------------------------------------------------------------------ budgets
+
+
+@pytest.fixture
+def budgeted(console: Console) -> Console:
+    """A broker that has granted a named client 30 requests of a model, and an unknown one 20."""
+    text = (console.folder / "policy.toml").read_text() + "client_budget = 30\nslice = 10\nanonymous_budget = 5\n"
+    (console.folder / "policy.toml").write_text(text)
+    console.good("policy", "set", "--home", console.home, console.folder / "policy.toml")
+    key = OWNER.public.hex()
+    console.good(
+        *("credential", "--home", console.home, "--client", key, "--name", "ward", "-o", console.folder / "credential")
+    )
+    home = Home(console.home)
+    until = int(time.time()) + 3600
+    rows = [
+        BudgetRow(OWNER.public, "tumour", b"", until, 256, 4),
+        BudgetRow(OWNER.public, "tumour", bytes(16), until, 256, 4),
+        BudgetRow(OWNER.public, "tumour", identity_of(OWNER.public), until, 30, 0),
+        BudgetRow(OWNER.public, "tumour", identity_of(b"\7" * 32), until, 20, 0),
+        BudgetRow(OWNER.public, "tumour", ANONYMOUS, until, 5, 0),
+        BudgetRow(OWNER.public, "old", identity_of(OWNER.public), until - 10**6, 9, 0),
+    ]
+    with Ledger.open(home, home.unlock(PASSPHRASE)) as ledger:
+        record(ledger, *rows)
+    return console
+
+
+def test_budgets_are_shown_by_client_with_the_end_of_the_period(budgeted: Console) -> None:
+    shown = budgeted.json("budgets", "--home", budgeted.home)
+    found = {row["client"]: (row["model"], row["granted"], row["budget"]) for row in shown["clients"]}
+    assert found == {"ward": ("tumour", 30, 30), "": ("tumour", 20, 30), "anonymous": ("tumour", 5, 5)}
+    assert [(row["granted"], row["settled"]) for row in shown["newcomers"]] == [(256, 4)]
+    text = budgeted.good("budgets", "--home", budgeted.home)
+    assert "ward" in text
+    assert identity_of(b"\7" * 32).hex()[:16] in text
+
+
+@pytest.mark.parametrize("client", ["ward", OWNER.public.hex()])
+def test_one_clients_budget_is_shown_by_name_or_key(budgeted: Console, client: str) -> None:
+    shown = budgeted.json("budgets", "--home", budgeted.home, "--client", client)
+    assert [row["key"] for row in shown["clients"]] == [OWNER.public.hex()]
+    assert shown["newcomers"] == []
+    assert "Newcomers" not in budgeted.good("budgets", "--home", budgeted.home, "--client", client)
+
+
+def test_a_reset_gives_one_client_or_all_a_budget_anew_on_the_record(budgeted: Console) -> None:
+    assert budgeted.json("budgets", "reset", "--home", budgeted.home, "--client", "ward") == {"reset": 1}
+    assert budgeted.json("budgets", "--home", budgeted.home, "--client", "ward")["clients"][0]["granted"] == 0
+    assert budgeted.json("budgets", "reset", "--home", budgeted.home, "--all", "--model", "tumour") == {"reset": 2}
+    (_, row) = budgeted.json("audit", "show", "--home", budgeted.home, "--kind", "budgets-reset")
+    assert sorted(item[3] for item in row["event"]["budgets"]) == [5, 20]
+    untouched = budgeted.fails("budgets", "reset", "--home", budgeted.home, "--all")
+    assert untouched.code is BrokerCode.BUDGETS_UNTOUCHED
+
+
+def test_a_client_that_nobody_knows_is_a_clear_error(budgeted: Console) -> None:
+    assert budgeted.fails("budgets", "--home", budgeted.home, "--client", "nobody").code is BrokerCode.CLIENT_UNKNOWN
+
+
+@pytest.mark.parametrize("words", [("reset",), ("reset", "--all", "--client", "ward"), ("show", "--all")])
+def test_a_reset_says_for_whom(budgeted: Console, words: tuple[str, ...]) -> None:
+    assert budgeted.run("budgets", *words, "--home", budgeted.home).exit_code == 2

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from attestation.binding import expected_report_data, session_leaf
 from attestation.types import (
+    Allotment,
     Claims,
     ClientAuthentication,
     Delegation,
@@ -29,6 +30,7 @@ from attestation.types import (
     Right,
     document_digest,
 )
+from attestation.types.budgets import ModelSlices
 from attestation.wire.frames import MAX_BODY, Frame, FrameDecoder, encode_frame
 from attestation.wire.messages import Body, MessageType, decode_body, encode_body
 from attestation.wire.session import ClientSession, Closed, Evidence, Message, Resumed
@@ -302,7 +304,15 @@ class Owner:
     def challenge(self, client: Client) -> dict[str, Any]:
         return client.request({"op": "challenge", "owner": self.public}).header
 
-    def heartbeat(self, client: Client, challenge: dict[str, Any], leases: dict[bytes, int], **changes: Any) -> Any:
+    def heartbeat(
+        self,
+        client: Client,
+        challenge: dict[str, Any],
+        leases: dict[bytes, int],
+        *,
+        allotment: bytes | None = None,
+        **changes: Any,
+    ) -> Any:
         beat = Heartbeat(
             owner=self.public,
             delegation=document_digest(self.delegation),
@@ -314,7 +324,21 @@ class Owner:
         )
         signed = replace(beat, **changes).sign(self.broker)
         header = {"op": "heartbeat", "delegation": self.delegation, "heartbeat": signed}
+        if allotment is not None:
+            header["allotment"] = allotment
         return client.request(header).header["leases"]
+
+    def allotment(self, challenge: dict[str, Any], *models: ModelSlices, **changes: Any) -> bytes:
+        """Sign slices for the enclave that gave this challenge."""
+        made = Allotment(
+            owner=self.public,
+            delegation=document_digest(self.delegation),
+            nonce=challenge["nonce"],
+            boot_id=challenge["boot_id"],
+            time=self.now,
+            models=models,
+        )
+        return replace(made, **changes).sign(self.broker)
 
     def revoke(self, client: Client, name: str = "*", epoch: int = 0, models: tuple[bytes, ...] = ()) -> list[bytes]:
         digest = document_digest(self.delegation)

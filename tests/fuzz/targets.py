@@ -70,6 +70,7 @@ from manifests.signing import Signer
 from tests.fuzz import (
     seeds,
     targets_attesters,
+    targets_budgets,
     targets_collateral,
     targets_content,
     targets_models,
@@ -450,6 +451,7 @@ TARGETS: Final = (
     *targets_content.TARGETS,
     *targets_models.TARGETS,
     *targets_tpm.TARGETS,
+    *targets_budgets.TARGETS,
 )  # fmt: skip
 BY_NAME: Final = {target.name: target for target in TARGETS}
 
