@@ -26,9 +26,10 @@ _FILE = click.Path(path_type=Path, readable=False)
 
 @click.command("calibrate")
 @click.argument("sample", type=_FILE)
-@click.option("--model", "model_file", type=_FILE, required=True, help="The ONNX model.")
+@click.option("--model", "model_file", type=_FILE, help="The ONNX model, whose answers the profile is made of.")
 @click.option("--manifest", type=_FILE, required=True, help="Its model manifest in TOML.")
-@click.option("-o", "--output", type=_FILE, required=True, help="The profile to write.")
+@click.option("-o", "--output", type=_FILE, help="The profile to write.")
+@click.option("--ranges", type=_FILE, help="Write the manifest here, with the ranges and sets that the sample shows.")
 @click.option("--fpr", type=click.FloatRange(1e-6, 0.5), default=0.001, show_default=True, help="False positive rate.")
 @click.option("--behaviours", default="", metavar="NAME,...", help="Benign behaviours to simulate; by default all.")
 @click.option("--answer", metavar="NAME", help="The graph's output to watch, where there are several.")
@@ -38,37 +39,85 @@ _FILE = click.Path(path_type=Path, readable=False)
 @click.option("--sessions", type=click.IntRange(10, 10000), default=120, show_default=True, help="Of each behaviour.")
 @click.option("--queries", type=click.IntRange(32, 10000), default=300, show_default=True, help="Of a session.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Makes the profile reproducible.")
-@click.option("--force", is_flag=True, help="Replace the profile that is there.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def calibrate_command(
-    *, sample: Path, model_file: Path, manifest: Path, output: Path, force: bool, as_json: bool, **words: Any
+    *,
+    sample: Path,
+    model_file: Path | None,
+    manifest: Path,
+    output: Path | None,
+    ranges: Path | None,
+    force: bool,
+    as_json: bool,
+    **words: Any,
 ) -> None:
-    """Learn from benign data (.npz) what is usual, and write a profile that arms the abuse detectors.
+    """Learn from benign data (.npz) what is usual: a profile that arms the abuse detectors, and ranges of the inputs.
 
-    SAMPLE holds an array of rows under the name of the model's input.  Rows that belong together may be numbered in a
-    further array, `objects` or `sessions`.  Seal the profile with the model: --part profile=FILE, and a table
-    `[abuse]` in the manifest.
+    SAMPLE holds an array of rows under the name of each of the model's inputs; the profile is made of one.  Rows that
+    belong together may be numbered in a further array, `objects` or `sessions`.  Seal the profile with the model:
+    --part profile=FILE, and a table `[abuse]` in the manifest.  Read what --ranges has written before you seal it.
     """
-    from manifests.abuse.calibrate.learners import LEARNERS
+    if output is None and ranges is None:
+        raise click.UsageError("say what to learn: --output, --ranges, or both")
+    if output is not None and model_file is None:
+        raise click.UsageError("a profile is made of the model's answers: give --model")
+    for path in (output, ranges):
+        if path is not None:
+            require_free(path, overwrite=force)
+    described, names_owner = _manifest(manifest)
+    facts: dict[str, Any] = {}
+    if ranges is not None:
+        learned = _learned(sample, described)
+        text = learned.to_toml(with_owner=names_owner).encode("utf-8")
+    if output is not None and model_file is not None:
+        facts = _profile(sample, model_file, manifest, described, output, force=force, hidden=as_json, words=words)
+    if ranges is not None:
+        write_atomically(ranges, text, replace=force)
+        facts |= {"ranges": str(ranges), "promises": {each.name: len(each.features) for each in learned.inputs}}
+    _show(facts, as_json=as_json)
+
+
+def _learned(sample: Path, described: ModelManifest) -> ModelManifest:
+    """Return the manifest with what the sample shows of its inputs."""
+    from manifests.abuse.calibrate.sample import GROUPS, read_arrays
+    from manifests.learning import learn_values
+
+    arrays = {name: array for name, array in read_arrays(sample).items() if name not in _NO_INPUTS | set(GROUPS)}
+    return learn_values(described, arrays)
+
+
+_NO_INPUTS = frozenset({"labels", "behaviours"})
+"""Arrays that a sample may hold besides, for whoever made it."""
+
+
+def _profile(
+    sample: Path,
+    model_file: Path,
+    manifest: Path,
+    described: ModelManifest,
+    output: Path,
+    *,
+    force: bool,
+    hidden: bool,
+    words: dict[str, Any],
+) -> dict[str, Any]:
+    """Learn and write the profile, and return what it is worth."""
     from manifests.abuse.calibrate.runner import subject_of
     from manifests.abuse.calibrate.sample import read_sample
     from manifests.abuse.fitting import watched_input
 
-    require_free(output, overwrite=force)
-    described = _manifest(manifest)
     with concerning(manifest):
         subject = subject_of(model_file, described, words.pop("answer"))
         tensor = watched_input(described)
     data = read_sample(sample, tensor)
-    with _progress(hidden=as_json) as progress:
+    with _progress(hidden=hidden) as progress:
         from manifests.abuse.calibrate.learn import learn
 
         profile, report = learn(data.rows, data.groups, subject, _settings(len(tensor.shape) > 2, **words), progress)
-    learned = {name: value for learner in LEARNERS for name, value in learner(described, sample, data).items()}
     encoded = profile.encode()
     write_atomically(output, encoded, replace=force)
-    facts = _facts(profile, report) | {"profile": str(output), "size": len(encoded)} | learned
-    _show(facts, as_json=as_json)
+    return _facts(profile, report) | {"profile": str(output), "size": len(encoded)}
 
 
 def _settings(
@@ -101,18 +150,19 @@ def _settings(
     )
 
 
-def _manifest(path: Path) -> ModelManifest:
+def _manifest(path: Path) -> tuple[ModelManifest, bool]:
+    """Return the manifest, and whether it names its owner; where it does not, it gets a stranger: nothing is sealed."""
     try:
         text = read_bounded(path, MAX_MANIFEST).decode("utf-8")
     except UnicodeDecodeError:
         raise ManifestError(ManifestCode.MANIFEST_INVALID, f"{path} is not UTF-8 text") from None
     with concerning(path, "correct the manifest; `strongroom model draft` writes one that fits"):
         try:
-            return ModelManifest.from_toml(text, owner=Signer.generate().public)  # no owner is named before sealing
+            return ModelManifest.from_toml(text, owner=Signer.generate().public), False
         except ManifestError as error:
             if error.code is not ManifestCode.SEALED_OWNER:
                 raise
-            return ModelManifest.from_toml(text)
+            return ModelManifest.from_toml(text), True
 
 
 def _facts(profile: Profile, report: Report) -> dict[str, Any]:
@@ -141,11 +191,17 @@ def _show(facts: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
+    plain = {name: value for name, value in facts.items() if not isinstance(value, dict)}
+    if "promises" in facts:
+        plain["learned"] = ", ".join(f"{count} features of {name}" for name, count in facts["promises"].items())
+    if "false_positive_rate" not in facts:
+        print_facts(plain)
+        return
     rate = facts["false_positive_rate"]
     low, high = rate["interval_95"]
     print_facts(
         {
-            **{name: value for name, value in facts.items() if not isinstance(value, dict)},
+            **plain,
             "rows": ", ".join(f"{count} {name}" for name, count in facts["rows"].items()),
             "false alarms": f"{rate['alarmed']} of {rate['sessions']} held-out sessions "
             f"({low:.2%} to {high:.2%}, with 95 % confidence)",

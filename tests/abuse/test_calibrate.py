@@ -15,7 +15,6 @@ from manifests.abuse.calibrate import fit
 from manifests.abuse.calibrate.behaviours import BEHAVIOURS, IMAGES, Pool, declared
 from manifests.abuse.calibrate.intervals import clopper_pearson, upper_quantile
 from manifests.abuse.calibrate.learn import LEAST_ROWS, Settings, check_size, learn, split
-from manifests.abuse.calibrate.learners import LEARNERS
 from manifests.abuse.calibrate.runner import subject_of
 from manifests.abuse.calibrate.sample import read_sample
 from manifests.abuse.calibrate.suspects import blended, foreign, perturbed
@@ -23,6 +22,7 @@ from manifests.abuse.cli import calibrate_command
 from manifests.abuse.errors import AbuseError
 from manifests.abuse.profile import Profile
 from manifests.errors import ManifestError, StrongroomError
+from manifests.model import ModelManifest
 from manifests.signing import Signer
 from manifests.steps import Cast, Scale
 from manifests.tensors import Axis, TensorField
@@ -269,18 +269,13 @@ def command(folder: Path, *words: str, rows: int = 600, **changes: Any) -> Any:
     return CliRunner().invoke(calibrate_command, given)
 
 
-def test_the_command_writes_a_profile_and_tells_what_it_is_worth(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("manifests.abuse.calibrate.learners.LEARNERS", [lambda *_: {"learned": 7}])
+def test_the_command_writes_a_profile_and_tells_what_it_is_worth(tmp_path: Path) -> None:
     outcome = command(tmp_path, "--json")
     assert outcome.exit_code == 0, outcome.output
     told = json.loads(outcome.output)
     profile = Profile.decode((tmp_path / "p").read_bytes())
     assert told["size"] == len(profile.encode())
     assert told["false_positive_rate"]["asked"] == profile.rate == 0.001
-    assert told["learned"] == 7
-    assert LEARNERS == []
     again = command(tmp_path)
     assert isinstance(again.exception, StrongroomError)
     assert str(again.exception.code) == "file-exists"
@@ -309,3 +304,36 @@ def test_a_manifest_that_is_not_text_is_refused(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(calibrate_command, (*words, "-o", str(tmp_path / "q")))
     assert isinstance(outcome.exception, StrongroomError)
     assert str(outcome.exception.code) == "manifest-invalid"
+
+
+def test_ranges_are_written_into_a_manifest_that_its_owner_reads(tmp_path: Path) -> None:
+    ranges = tmp_path / "ranged.toml"
+    outcome = command(tmp_path, "--json", "--ranges", str(ranges))
+    assert outcome.exit_code == 0, outcome.output
+    assert json.loads(outcome.output)["promises"] == {"x": kit.FEATURES}
+    owner = Signer.generate().public
+    learned = ModelManifest.from_toml(ranges.read_text(), owner=owner)
+    assert [feature.index for feature in learned.inputs[0].features] == list(range(kit.FEATURES))
+    assert "owner" not in ranges.read_text()
+    again = command(tmp_path, "--force", "--ranges", str(ranges))
+    assert f"{kit.FEATURES} features of x" in again.output
+    assert "owner" in ranges.read_text()
+
+
+def test_ranges_are_learned_without_a_model_and_of_every_input(tmp_path: Path) -> None:
+    inputs = (TensorField("x", "float32", (N, 2)), TensorField("ward", "string", (N,), max_text=9))
+    described = manifest(inputs=inputs, abuse=None, owner=Signer.generate().public)
+    (tmp_path / "m.toml").write_text(described.to_toml(with_owner=False))
+    draw = np.random.default_rng(3)
+    saved(tmp_path / "s.npz", x=draw.normal(size=(100, 2)).astype(np.float32), ward=np.array(["a", "b"] * 50))
+    words = (str(tmp_path / "s.npz"), "--manifest", str(tmp_path / "m.toml"))
+    outcome = CliRunner().invoke(calibrate_command, (*words, "--ranges", str(tmp_path / "r.toml")))
+    assert outcome.exit_code == 0, outcome.output
+    assert "2 features of x, 0 features of ward" in outcome.output
+    learned = ModelManifest.from_toml((tmp_path / "r.toml").read_text(), owner=described.owner)
+    assert learned.inputs[1].values == ("a", "b")
+    for wrong in ((), ("-o", str(tmp_path / "p"))):
+        assert CliRunner().invoke(calibrate_command, (*words, *wrong)).exit_code == 2
+    taken = CliRunner().invoke(calibrate_command, (*words, "--ranges", str(tmp_path / "r.toml"))).exception
+    assert isinstance(taken, StrongroomError)
+    assert str(taken.code) == "file-exists"

@@ -31,7 +31,16 @@ class Sample:
 
 
 def read_sample(path: Path, tensor: TensorField) -> Sample:
-    """Read a sample; raises AbuseError `calibration-sample-invalid`, or ManifestError `file-unavailable`.
+    """Read a sample; raises AbuseError `calibration-sample-invalid`, or ManifestError `file-unavailable`."""
+    arrays = read_arrays(path)
+    if tensor.name not in arrays:
+        raise _invalid(f"{path} has no array {tensor.name!r}, which is the model's input", ", ".join(arrays))
+    rows = _rows(arrays[tensor.name], tensor)
+    return Sample(rows, _groups(arrays, rows))
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Read the arrays of a sample by name; raises as `read_sample`.
 
     Nothing in the file is executed: pickled objects are refused.
     """
@@ -39,13 +48,9 @@ def read_sample(path: Path, tensor: TensorField) -> Sample:
         if not exists(path):
             raise FileNotFoundError(2, "No such file or directory")
         try:
-            arrays = _read(path)
+            return _read(path)
         except (ValueError, zipfile.BadZipFile, EOFError, KeyError, NotImplementedError):
             raise _invalid(f"{path} is not an .npz file of plain arrays") from None
-    if tensor.name not in arrays:
-        raise _invalid(f"{path} has no array {tensor.name!r}, which is the model's input", ", ".join(arrays))
-    rows = _rows(arrays[tensor.name], tensor)
-    return Sample(rows, _groups(arrays, rows))
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[np.generic]]:
