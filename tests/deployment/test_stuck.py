@@ -24,6 +24,8 @@ from tests.enclave.test_stuck import giant
 PATIENCE = 60.0
 QUICK = Timeouts(connect=5, handshake=10, request=20)
 TIMEOUT = {"limits": {"timeout_ms": 300}}
+ENDLESS = {"graph": {"max_work": 1 << 62}}
+"""Their owner allows what the check of graphs would refuse, so that what a run may take is what ends it."""
 LIMITS = {"stuck_grace_ms": 300, "telemetry_window": 0, "address_space": 5 << 29}
 SIZE = np.array([4500])
 """A product of 4,500 x 4,500 integers: more than a minute of one operator, begun within a tenth of a second."""
@@ -34,10 +36,10 @@ def pair() -> Iterator[Deployment]:
     """A deployment of two processes with a good model and two hostile ones."""
     models = [
         ModelToSeal("linear", linear(), epoch=3),
-        ModelToSeal("endless", endless(), review=TIMEOUT),
-        ModelToSeal("giant", giant(), review={"limits": {"timeout_ms": 1500}}),
-        ModelToSeal("hungry", giant(), review={"limits": {"max_memory_bytes": 64 << 20}}),
-        ModelToSeal("texts", texts()),
+        ModelToSeal("endless", endless(), review={**TIMEOUT, **ENDLESS}),
+        ModelToSeal("giant", giant(), review={"limits": {"timeout_ms": 1500}, **up_to(20_000)}),
+        ModelToSeal("hungry", giant(), review={"limits": {"max_memory_bytes": 64 << 20}, **up_to(20_000)}),
+        ModelToSeal("texts", texts(), review=up_to(2_000_000)),
     ]
     with (
         temporary_home() as home,
@@ -47,6 +49,12 @@ def pair() -> Iterator[Deployment]:
             lambda: all(holds(running, number) == len(models) for number in (1, 2)), "both to be known as provisioned"
         )
         yield running
+
+
+def up_to(n: int) -> dict[str, Any]:
+    """The review of a model whose input n asks for memory and work: n is bounded, what it asks for is allowed."""
+    inputs = [{"name": "n", "dtype": "int64", "shape": [1], "minimum": 1, "maximum": n}]
+    return {"inputs": inputs, "graph": {"max_memory": 1 << 36}}
 
 
 def holds(deployment: Deployment, number: int) -> int:
