@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from manifests.command import Command
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, read_bounded
 from manifests.model import MAX_MANIFEST, ModelManifest
@@ -48,7 +49,7 @@ class FilesBeside(Mapping[str, int]):
         return len(self._parts)
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @click.argument("model_file", metavar="MODEL", type=_FILE)
 @click.option("--manifest", type=_FILE, help="Model manifest in TOML, whose limits count; else those of a draft.")
 @click.option("--part", "parts", multiple=True, metavar="NAME=FILE", help="A further part with external data.")

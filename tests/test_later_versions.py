@@ -62,6 +62,7 @@ from enclave.identity import authenticate
 from enclave.owners import Owners
 from enclave.provision import Chain
 from manifests import canonical, keyfile
+from manifests.abuse.profile import Profile
 from manifests.errors import Fault, StrongroomError
 from manifests.gramine.settings import parse_settings
 from manifests.model import ModelManifest
@@ -135,6 +136,11 @@ def read_a_model_manifest(_: Path) -> object:
 @read_by("manifests.model._check_format")
 def read_a_model_manifest_in_TOML(_: Path) -> object:  # noqa: N802 - the name that its owner knows
     return ModelManifest.from_toml('format = 2\nversion = "1.4"\nunheard = "of"')
+
+
+@read_by("manifests.abuse.profile._read")
+def read_the_profile_of_a_detector(_: Path) -> object:
+    return Profile.decode(BYTES)
 
 
 @read_by("manifests.keyfile._header")

@@ -12,12 +12,13 @@ import click
 from attestation.broker import budgets_report as reporting
 from attestation.broker.console import json_option, now, open_ledger, show_facts, show_table, unlocking, when
 from attestation.broker.reports import SHORT
+from manifests.command import Command
 
 _CLIENTS = ("client", "model", "granted", "budget", "until")
 _NEWCOMERS = ("model", "granted", "settled", "until")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("action", type=click.Choice(["show", "reset"]), default="show")
 @click.option(
     "--client", metavar="KEY|NAME", help='A client: its name in a credential, its key or card, or "anonymous".'

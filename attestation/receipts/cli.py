@@ -24,6 +24,7 @@ from attestation.types.claims import MAX_EVIDENCE
 from attestation.types.receipt import Receipt, SignedReceipt
 from attestation.types.receipt_errors import ReceiptCode, ReceiptError
 from attestation.wire.commitments import Direction
+from manifests.command import Group
 from manifests.errors import configuring
 from manifests.files import read_bounded, write_atomically
 
@@ -52,7 +53,7 @@ class Hex(click.ParamType["bytes"]):
         return data
 
 
-@click.group()
+@click.group(cls=Group)
 def receipt() -> None:
     """Verify and show receipts, and disclose parts of what they commit to."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from manifests.command import Command
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import concerning, read_bounded, require_free, write_atomically
 from manifests.model import MAX_MANIFEST, ModelManifest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, readable=False)
 
 
-@click.command("calibrate")
+@click.command("calibrate", cls=Command)
 @click.argument("sample", type=_FILE)
 @click.option("--model", "model_file", type=_FILE, help="The ONNX model, whose answers the profile is made of.")
 @click.option("--manifest", type=_FILE, required=True, help="Its model manifest in TOML.")
