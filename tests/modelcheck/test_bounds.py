@@ -144,4 +144,4 @@ def test_a_hundred_megabytes_of_weights_are_not_looked_at() -> None:
     data = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)])
     raw, start = data.SerializeToString(), time.process_time()
     assert check_model(raw).passed
-    assert time.process_time() - start < 0.1
+    assert time.process_time() - start < 0.5
