@@ -34,8 +34,8 @@ from manifests.receipts import Receipts
 class Reply:
     """A response: header fields besides `id`, and tensors where there are any."""
 
-    header: Header
-    tensors: Mapping[str, npt.NDArray[Any]] | None = None
+    header: Header = field(repr=False)
+    tensors: Mapping[str, npt.NDArray[Any]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -32,9 +32,9 @@ MAX_WINDOW = 1024
 class Piece:
     """One part of an answer: header fields besides `id`, `part` and `final`, and tensors where there are any."""
 
-    header: Mapping[str, canonical.Value]
+    header: Mapping[str, canonical.Value] = field(repr=False)
     final: bool = False
-    tensors: Mapping[str, npt.NDArray[Any]] | None = None
+    tensors: Mapping[str, npt.NDArray[Any]] | None = field(default=None, repr=False)
 
 
 Source: TypeAlias = Generator[Piece | None, None, None]

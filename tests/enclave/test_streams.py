@@ -15,6 +15,7 @@ from attestation.wire.frames import ROUTE_STOP, Frame
 from attestation.wire.messages import encode_body
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lanes import STALLED_SECONDS
+from enclave.operations import Reply
 from enclave.streams import MAX_STREAMS, MAX_WINDOW, Piece, Source, Stream, Streams
 from manifests.errors import ManifestCode
 from manifests.gramine.settings import EnclaveSettings
@@ -249,3 +250,9 @@ def test_a_stream_that_was_never_begun_holds_nothing(poet: Poet) -> None:
     with pytest.raises(Refused):
         client.answer(poet.ask(client, prompt=""))
     assert poet.slots == 4
+
+
+def test_what_is_answered_stands_in_no_repr() -> None:
+    """Headers hold tickets' keys, salts of receipts and generated text."""
+    secret = b"pre-shared key"
+    assert "pre-shared" not in repr(Reply({"psk": secret})) + repr(Piece({"text": secret}))
