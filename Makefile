@@ -51,7 +51,8 @@ bench: $(VENV)/.ready ## measure, and write benchmarks/results/
 lock: $(VENV)/.ready ## pin every dependency anew, with hashes and without any index's address
 	@$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -q uv
 	@for set in dev extras fuzz; do .venv-lock/bin/uv pip compile --upgrade --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-header -q requirements/$$set.in -o requirements/$$set.lock; done
+	  --no-emit-index-url --no-annotate --no-header -q $$([ $$set = fuzz ] && echo -c requirements/dev.lock) \
+	  requirements/$$set.in -o requirements/$$set.lock; done
 	@rm -r .venv-lock
 
 clean: ## remove what the other targets made

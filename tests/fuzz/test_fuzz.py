@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -18,6 +20,8 @@ from hypothesis import strategies as st
 from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import BY_NAME, TARGETS, BrokenContractError, Target, check
 
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "requirements" / "fuzz.lock"
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*/*.bin"))
 SECONDS = 2.0
 """For one input: a thousand times what any takes, since other tests run beside."""
@@ -102,3 +106,18 @@ def test_a_broken_contract_would_be_found() -> None:
         check(careless, b"x ")
     with pytest.raises(ZeroDivisionError):
         check(Target("partial", lambda data: 1 // len(data), lambda: [b""]), b"")
+
+
+def test_the_fuzzing_environment_has_what_the_targets_import() -> None:
+    """`make fuzz` runs outside the environment of these tests: a helper of theirs may not bring in what it lacks."""
+    program = (
+        "import sys; from importlib.metadata import packages_distributions as found\n"
+        "before = set(sys.modules); import tests.fuzz.targets\n"
+        "tops = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted({name for top in tops for name in found().get(top, [])}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    locked = {line.partition("==")[0] for line in LOCK.read_text().splitlines() if "==" in line}
+    loaded = {name.lower().replace("_", "-") for name in done.stdout.split()} - {"strongroom"}
+    assert "cryptography" in loaded
+    assert loaded <= locked
