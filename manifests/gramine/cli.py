@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,25 @@ import click
 
 from manifests.command import Group
 from manifests.errors import ManifestError
-from manifests.files import naming, read_bounded
+from manifests.files import naming, read_bounded, require_free, write_atomically
 from manifests.gramine.compare import Weight, compare
+from manifests.gramine.elf import MAX_LIBPAL
 from manifests.gramine.errors import GramineCode, GramineError
 from manifests.gramine.manifest import MAX_MANIFEST, parse_manifest
 from manifests.gramine.measure import check_trusted_files, measure
+from manifests.gramine.mrenclave import mrenclave
 from manifests.gramine.render import render
 from manifests.gramine.settings import COMPONENTS, FIRST, EnclaveSettings, Limits, parse_limits
-from manifests.keyfile import read_card
+from manifests.gramine.sigstruct import LENGTH as SIGSTRUCT_LENGTH
+from manifests.gramine.sigstruct import (
+    Sigstruct,
+    check_sigstruct,
+    identity_of,
+    load_signing_key,
+    parse_sigstruct,
+    sign_enclave,
+)
+from manifests.keyfile import MAX_KEY_FILE, PASSPHRASE_VARIABLE, read_card
 from manifests.plain import printable
 from manifests.show import print_facts
 from manifests.signing import check_public_key
@@ -85,24 +98,86 @@ def render_command(
 
 @manifest.command("measure")
 @click.argument("file", type=_FILE)
+@click.option("--libpal", type=_FILE, help="Gramine's sgx/libpal.so: print what SGX hardware gives this manifest, too")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def measure_command(file: Path, *, as_json: bool) -> None:
-    """Print the measurement that the simulated platform gives this manifest."""
+def measure_command(file: Path, *, libpal: Path | None, as_json: bool) -> None:
+    """Print the measurement that a platform gives this manifest: the simulated one's, or that of SGX as well."""
     data = read_bounded(file, MAX_MANIFEST)
     parse_manifest(data)
-    _show({"mrenclave": measure(data).hex(), "platform": "simulated"}, as_json=as_json)
+    facts = {"mrenclave": measure(data).hex(), "platform": "simulated"}
+    if libpal is not None:
+        facts = {"mrenclave": _mrenclave(data, libpal).hex(), "platform": "sgx", "simulated": measure(data).hex()}
+    _show(facts, as_json=as_json)
+
+
+@manifest.command("sign")
+@click.argument("file", type=_FILE)
+@click.option("--libpal", type=_FILE, required=True, help="sgx/libpal.so of the Gramine that will run the enclave")
+@click.option("--key", type=_FILE, required=True, help="author's key: RSA-3072 with exponent 3, in PEM")
+@click.option("--output", type=_FILE, required=True, help="SIGSTRUCT to write: FILE's name with .sig for .manifest.sgx")
+@click.option("--date", metavar="YYYY-MM-DD", help="date to write into it  [default: none, so that it is reproducible]")
+@click.option("--overwrite", is_flag=True, help="replace a file that is there")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def sign_command(
+    *, file: Path, libpal: Path, key: Path, output: Path, date: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Sign a manifest's measurement for SGX hardware, as gramine-sgx-sign does.
+
+    A key under a passphrase takes it from STRONGROOM_PASSPHRASE.
+    """
+    require_free(output, overwrite=overwrite)
+    data = read_bounded(file, MAX_MANIFEST)
+    parsed = parse_manifest(data)
+    check_trusted_files(parsed, base=file.absolute().parent)
+    identity = identity_of(parsed, _mrenclave(data, libpal))
+    passphrase = os.environ.get(PASSPHRASE_VARIABLE)
+    author = load_signing_key(read_bounded(key, MAX_KEY_FILE), None if passphrase is None else passphrase.encode())
+    signed = sign_enclave(identity, author, None if date is None else _date(date))
+    write_atomically(output, signed, replace=overwrite)
+    facts = _identity_facts(parse_sigstruct(signed))
+    _show({"sigstruct": str(output), **facts}, as_json=as_json)
 
 
 @manifest.command("check")
 @click.argument("file", type=_FILE)
+@click.option("--sigstruct", type=_FILE, help="a SIGSTRUCT that must be this manifest's; needs --libpal")
+@click.option("--libpal", type=_FILE, help="sgx/libpal.so of the Gramine that will run the enclave")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def check_command(file: Path, *, as_json: bool) -> None:
+def check_command(file: Path, *, sigstruct: Path | None, libpal: Path | None, as_json: bool) -> None:
     """Refuse unknown, removed and insecure options, and trusted files that have changed."""
+    if (sigstruct is None) != (libpal is None):
+        raise click.UsageError("--sigstruct and --libpal go together")
     data = read_bounded(file, MAX_MANIFEST)
     parsed = parse_manifest(data)
     check_trusted_files(parsed, base=file.absolute().parent)
-    facts = {"trusted_files": len(parsed.trusted_files), "mrenclave": measure(data).hex(), "verdict": "as rendered"}
-    _show(facts, as_json=as_json)
+    facts: dict[str, Any] = {"trusted_files": len(parsed.trusted_files), "mrenclave": measure(data).hex()}
+    if sigstruct is not None and libpal is not None:
+        found = parse_sigstruct(read_bounded(sigstruct, SIGSTRUCT_LENGTH))
+        check_sigstruct(found, identity_of(parsed, _mrenclave(data, libpal)))
+        facts |= {"sgx": _identity_facts(found)}
+    _show({**facts, "verdict": "as rendered"}, as_json=as_json)
+
+
+def _mrenclave(data: bytes, libpal: Path) -> bytes:
+    return mrenclave(data, read_bounded(libpal, MAX_LIBPAL))
+
+
+def _identity_facts(sigstruct: Sigstruct) -> dict[str, Any]:
+    identity = sigstruct.identity
+    return {
+        "mrenclave": identity.mrenclave.hex(),
+        "mrsigner": sigstruct.mrsigner.hex(),
+        "isv_prod_id": identity.isv_prod_id,
+        "isv_svn": identity.isv_svn,
+        "date": sigstruct.date,
+    }
+
+
+def _date(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError("--date is not a date such as 2026-11-30") from None
 
 
 def _named_limit(text: str) -> tuple[str, int]:

@@ -47,6 +47,30 @@ class GramineCode(ErrorCode):
         "a trusted file cannot be read",
         "restore the file, or render the manifest anew: its measurement changes",
     )
+    LIBPAL_MALFORMED = (
+        "libpal-malformed",
+        Fault.MALFORMED,
+        "the file is not an object that Gramine loads into an enclave",
+        "give the file sgx/libpal.so of the installed Gramine: /usr/lib/x86_64-linux-gnu/gramine/sgx/libpal.so",
+    )
+    ENCLAVE_TOO_SMALL = (
+        "enclave-too-small",
+        Fault.REFUSED,
+        "sgx.enclave_size leaves no room for the enclave's own parts",
+        "render the manifest with a larger enclave, or with fewer threads",
+    )
+    SIGNING_KEY_INVALID = (
+        "signing-key-invalid",
+        Fault.USAGE,
+        "the key cannot sign an SGX enclave",
+        "make one: `gramine-sgx-gen-private-key FILE`, or `openssl genrsa -3 -out FILE 3072`",
+    )
+    SIGSTRUCT_INVALID = (
+        "sigstruct-invalid",
+        Fault.REFUSED,
+        "the file is not a SIGSTRUCT whose signature and fields are right",
+        "sign the manifest anew: `strongroom manifest sign`",
+    )
     CLOSURE_FAILED = (
         "closure-failed",
         Fault.UNAVAILABLE,

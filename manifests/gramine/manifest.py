@@ -66,6 +66,9 @@ class EnclaveManifest:
     isv_prod_id: int
     isv_svn: int
     edmm: bool
+    exinfo: bool
+    cpu_features: Mapping[str, str]
+    """Of avx, avx512, amx, mpx and pkru: "unspecified", "disabled" or "required"."""
 
 
 def parse_manifest(data: bytes) -> EnclaveManifest:
@@ -77,6 +80,8 @@ def parse_manifest(data: bytes) -> EnclaveManifest:
     values = options.flatten(_tables(data))
     if values.get("sgx.debug"):
         raise GramineError(GramineCode.OPTION_REFUSED, "option sgx.debug is refused: the host could read everything")
+    if values.get("sgx.enable_stats"):
+        raise GramineError(GramineCode.OPTION_REFUSED, "option sgx.enable_stats is refused: it is for debug enclaves")
     options.choice(values, "sgx.file_check_policy", ("strict",))
     options.choice(values, "loader.log_level", ("error", "none"))
     if values.get("fs.root.type") != "tmpfs":
@@ -96,6 +101,8 @@ def parse_manifest(data: bytes) -> EnclaveManifest:
         isv_prod_id=options.count(values, "sgx.isvprodid", 0, 0, 0xFFFF),
         isv_svn=options.count(values, "sgx.isvsvn", 0, 0, 0xFFFF),
         edmm=bool(values.get("sgx.edmm_enable", False)),
+        exinfo=bool(values.get("sgx.use_exinfo", False)),
+        cpu_features=_cpu_features(values),
     )
     _check_entrypoint(manifest)
     return manifest
@@ -118,6 +125,17 @@ def _check_entrypoint(manifest: EnclaveManifest) -> None:
         raise options.invalid("loader.argv", f"{manifest.entrypoint} first", manifest.argv[0])
     if manifest.entrypoint not in {file.path for file in manifest.trusted_files}:
         raise options.invalid("libos.entrypoint", "one of the trusted files", manifest.entrypoint)
+
+
+def _cpu_features(values: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return what is said of each feature; only the first three may be left to the processor."""
+    features = {
+        name: options.choice(values, f"sgx.cpu_features.{name}", ("unspecified", "disabled", "required"))
+        for name in ("avx", "avx512", "amx")
+    }
+    for name in ("mpx", "pkru"):
+        features[name] = options.choice(values, f"sgx.cpu_features.{name}", ("disabled", "required"))
+    return MappingProxyType(features)
 
 
 def _enclave_size(values: Mapping[str, Any]) -> int:
