@@ -19,7 +19,7 @@ from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Turn, crowded
 from enclave.identity import Identity
-from enclave.models import LoadedModel
+from enclave.loaded import LoadedModel
 from enclave.provision import ControlState, Header, Job
 from enclave.receipts import verdict_of
 from enclave.service import Service, listing

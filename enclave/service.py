@@ -15,8 +15,9 @@ from enclave.components import load_components
 from enclave.condemned import Condemned
 from enclave.deadline import Run
 from enclave.keys import EnclaveKeys
+from enclave.loaded import LoadedModel
 from enclave.metrics import Metrics
-from enclave.models import LoadedModel, ModelLoader
+from enclave.models import ModelLoader
 from enclave.owners import Owners
 from enclave.provision import Provisioner, model_reference
 from enclave.quoter import Quoter
