@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from attestation.wire.messages import Body
 from enclave.abuse import Guard
@@ -19,6 +19,7 @@ from enclave.gate import Gate
 from enclave.generation import GenerationPlan
 from enclave.lease import Lease
 from enclave.metrics import Metrics
+from enclave.pipeline import Pipeline
 from enclave.privacy import Accountant
 from enclave.process import run_steps
 from enclave.state import Held, StatePlan
@@ -29,6 +30,8 @@ from manifests.model import ModelManifest
 NO_MEMORY = "the request needs more memory than the model may take"
 _NO_MEMORY = ("Available memory of", "Failed to allocate memory", "bad_alloc", "bad allocation")
 """What the runtime says where its arena, or the process, has no more to give."""
+Graph: TypeAlias = Callable[[Tensors], Tensors]
+"""From a request's inputs to the graph's outputs, with the steps before it."""
 OVERDUE = "the request took longer than the model admits"
 
 
@@ -55,6 +58,8 @@ class LoadedModel:
     generation: GenerationPlan | None = field(default=None, repr=False)
     state: StatePlan | None = field(default=None, repr=False)
     batcher: Batcher | None = field(default=None, repr=False)
+    pipeline: Pipeline | None = field(default=None, repr=False)
+    """Further models that read what this one finds; such a model is asked through it, and not by `answer`."""
 
     @property
     def name(self) -> str:
@@ -80,7 +85,9 @@ class LoadedModel:
         inputs = self.plan.check(body)
         with self.spending(principal, held):
             pass
-        return self.serve(principal, inputs, held)
+        outputs = self.serve(principal, inputs, partial(self._graph, held=held))
+        self.bound(outputs)
+        return outputs
 
     @contextmanager
     def spending(self, principal: bytes, held: Held | None = None) -> Iterator[None]:
@@ -97,14 +104,21 @@ class LoadedModel:
             ready.enter_context(self.budget.taking(principal, self.lease))
             yield
 
-    def serve(self, principal: bytes, inputs: Tensors, held: Held | None = None) -> Tensors:
-        """Watch, run and settle a request that was checked and spent; raises EnclaveError."""
+    def serve(self, principal: bytes, inputs: Tensors, graph: Graph) -> Tensors:
+        """Watch a request that was checked and spent, run it, and settle it; raises EnclaveError.
+
+        graph: does what lies between inputs and post-processing.
+        """
         try:
-            outputs = self._outputs(principal, inputs, held)
+            if self.guard is None:
+                return run_steps(self.post, graph(inputs))
+            return self._watched(self.guard, principal, inputs, graph)
         except MemoryError:
             raise EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY) from None
-        self.bound(outputs)
-        return outputs
+
+    def run(self, prepared: Tensors) -> Tensors:
+        """Run the graph on what pre-processing has left, joined with no other request; raises EnclaveError."""
+        return self._run(self.outputs, prepared)
 
     def bound(self, outputs: Tensors) -> None:
         """Refuse an answer that is larger than the manifest admits; raises EnclaveError `response-too-large`."""
@@ -114,17 +128,12 @@ class LoadedModel:
             limit = self.manifest.limits.max_response_bytes
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, f"an answer must have at most {limit} bytes")
 
-    def _outputs(self, principal: bytes, inputs: Tensors, held: Held | None) -> Tensors:
-        if self.guard is None:
-            return run_steps(self.post, self._graph(inputs, held))
-        return self._watched(self.guard, principal, inputs, held)
-
-    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors, held: Held | None) -> Tensors:
+    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors, graph: Graph) -> Tensors:
         """Answer under the eyes of the detectors; what they do costs the same whether they are alarmed or not."""
         seen = guard.observe(principal, inputs)
-        raw = self._graph(inputs, held)
-        again = seen.squeezed if held is None else None  # a second look would take a state one step too far
-        squeezed = None if again is None else self._graph(again, None)
+        raw = graph(inputs)
+        again = seen.squeezed if self.state is None else None  # a second look would take a state one step too far
+        squeezed = None if again is None else graph(again)
         return guard.settle(seen, raw, run_steps(self.post, raw), squeezed)
 
     def _graph(self, inputs: Tensors, held: Held | None) -> Tensors:

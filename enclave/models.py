@@ -25,6 +25,7 @@ from enclave.lease import Lease
 from enclave.loaded import LoadedModel
 from enclave.memory import bound_memory
 from enclave.metrics import Metrics
+from enclave.pipeline import Pipeline
 from enclave.privacy import accountant
 from enclave.process import check_components, compile_post, compile_pre
 from enclave.state import StatePlan
@@ -113,6 +114,7 @@ class ModelLoader:
             guard=guard,
             generation=GenerationPlan.compile(manifest),
             state=StatePlan.compile(manifest),
+            pipeline=Pipeline.compile(manifest, self._components),
             batcher=None if manifest.serving.batching is None else Batcher(manifest.serving.batching),
         )
         model.try_out()
