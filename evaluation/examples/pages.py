@@ -2,13 +2,19 @@
 
 The digits are scikit-learn's, of 8 x 8 pixels in 16 shades.  A page is composed of them by Pillow, as a photograph
 would have it: dark ink on paper that is lit from one side, with some noise.  Both models are trained here, in seconds.
+
+    python -m evaluation.examples.pages FOLDER
+
+writes both as ONNX files, and a page as JPEG, into a folder.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -233,3 +239,17 @@ def reader_review() -> dict[str, Any]:
             {"kind": "label", "output": "probabilities_indices"},
         ],
     }
+
+
+def write(folder: Path, count: int = 12) -> Page:
+    """Write `pages.onnx`, `digits.onnx` and `page.jpg` into a folder; return the page."""
+    page = compose(np.random.default_rng(7), count)
+    (folder / "pages.onnx").write_bytes(finder())
+    (folder / "digits.onnx").write_bytes(reader())
+    page.image.save(folder / "page.jpg", quality=90)
+    return page
+
+
+if __name__ == "__main__":
+    written = write(Path(sys.argv[1]))
+    print("on the page:", *(LABELS[digit] for digit in written.digits))
