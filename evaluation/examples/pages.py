@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from evaluation.examples.corpus import one_thread
@@ -84,6 +86,13 @@ def _photographed(rng: np.random.Generator, dark: npt.NDArray[Any]) -> Image.Ima
     return Image.fromarray(gray).convert("RGB")
 
 
+def _fit(network: MLPClassifier, inputs: Sequence[Pixels], wanted: Sequence[int]) -> None:
+    """Train for as many rounds as the network says, whether or not it would still gain by more."""
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network.fit(np.stack(inputs), wanted)
+
+
 # --------------------------------------------------------------------------------------------------- the finder
 
 
@@ -116,10 +125,9 @@ def _halved(window: Pixels) -> Pixels:
 @functools.cache
 def finder() -> bytes:
     """Train the finder: a network over each window of a page, and of what overlaps the best alone.  Returns ONNX."""
-    windows, there = zip(*_windows(np.random.default_rng(1), 90), strict=True)
-    trained = MLPClassifier((40,), alpha=1e-3, max_iter=30, learning_rate_init=0.003, random_state=1)
-    with one_thread():
-        trained.fit(np.stack(windows), there)
+    windows, there = zip(*_windows(np.random.default_rng(1), 60), strict=True)
+    trained = MLPClassifier((32,), alpha=1e-3, max_iter=25, learning_rate_init=0.003, random_state=1)
+    _fit(trained, windows, there)
     (first, second), (bias, last) = trained.coefs_, trained.intercepts_
     edges = np.arange(VIEW - WINDOW + 1)
     lefts, tops = np.meshgrid(edges, edges)
@@ -190,10 +198,9 @@ def _pieces(rng: np.random.Generator, pages: int) -> Iterator[tuple[Pixels, int]
 @functools.cache
 def reader() -> bytes:
     """Train the reader: from 64 shades, 0 for black to 1 for white, to the digit.  Returns ONNX."""
-    pieces, digits = zip(*_pieces(np.random.default_rng(2), 200), strict=True)
+    pieces, digits = zip(*_pieces(np.random.default_rng(2), 120), strict=True)
     trained = MLPClassifier((64,), alpha=1e-3, max_iter=60, learning_rate_init=0.005, random_state=1)
-    with one_thread():
-        trained.fit(np.stack(pieces), digits)
+    _fit(trained, pieces, digits)
     made = to_onnx(trained, np.zeros((1, 64), np.float32), options={"zipmap": False}, target_opset=OPSET)
     assert isinstance(made, ModelProto)  # noqa: S101 - what skl2onnx makes of an estimator
     return bytes(made.SerializeToString())
