@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from attestation.types import Allotment, BudgetState, BudgetTerms, Delegation, Grant
@@ -82,17 +83,25 @@ class Account:
 
         Raises EnclaveError `rate-exceeded`, `budget-pending`, `budget-exhausted` or `lease-exhausted`.
         """
+        with self.taking(principal, lease):
+            pass
+
+    @contextmanager
+    def taking(self, principal: bytes, lease: Lease) -> Iterator[None]:
+        """Take both when the block ends without an error; raises as `spend`."""
         with self._lock:
             terms = self._terms
             if terms is None:
-                lease.spend()
+                with lease.taking():
+                    yield
                 return
             identity = identity_of(principal)
             share = self._share(identity, terms)
             _check_rate(share, terms)
             budget = terms.budget(identity)
             from_pool = budget is not None and self._is_newcomer(identity, share, terms, budget)
-            lease.spend()
+            with lease.taking():
+                yield
             share.tokens -= 1
             if budget is not None:
                 self._take(identity, share, terms, from_pool=from_pool)
@@ -201,14 +210,16 @@ class Budget:
         self._account = account
 
     def spend(self, principal: bytes, lease: Lease) -> None:
-        """Take one request of an identity and of the lease, or neither; raises as `Account.spend`.
+        """Take one request of an identity and of the lease, or neither; raises as `Account.spend`."""
+        with self.taking(principal, lease):
+            pass
+
+    def taking(self, principal: bytes, lease: Lease) -> AbstractContextManager[None]:
+        """Take both when the block ends without an error; raises as `Account.spend`.
 
         principal: the client's key (32 bytes), or b"" for all anonymous sessions.
         """
-        if self._account is None:
-            lease.spend()
-        else:
-            self._account.spend(principal, lease)
+        return lease.taking() if self._account is None else self._account.taking(principal, lease)
 
 
 class Accounts:

@@ -61,6 +61,15 @@ class EnclaveCode(ErrorCode):
         Fault.REFUSED,
         "the client has had all the answers that the model's privacy budget allows it",
     )
+    # Pipelines.
+    STAGE_MISSING = "stage-missing", Fault.REFUSED, "a model that a stage of the pipeline names is not loaded"
+    STAGE_REVOKED = "stage-revoked", Fault.REFUSED, "a model that a stage of the pipeline names was revoked"
+    STAGE_OWNER = "stage-other-owner", Fault.REFUSED, "a model that a stage names is here, but of another owner"
+    STAGE_EPOCH = "stage-epoch-old", Fault.REFUSED, "a model that a stage names has a lower epoch than it admits"
+    STAGE_DEPTH = "stage-depth", Fault.REFUSED, "a model that a stage names has stages itself; one level is admitted"
+    STAGE_UNFIT = "stage-unfit", Fault.REFUSED, "a model that a stage names does not take what the stage makes"
+    BOXES_INVALID = "boxes-invalid", Fault.REFUSED, "the model found boxes that are none, or lie outside of the picture"
+    BOXES_TOO_MANY = "boxes-too-many", Fault.REFUSED, "the model found more in the picture than its manifest admits"
     # Abuse.
     ABUSE_SLOWED = "abuse-slowed", Fault.REFUSED, "the model's detectors have slowed this client down; try later"
     ABUSE_REFUSED = "abuse-refused", Fault.REFUSED, "the model's detectors have spoken: this client is not answered"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from enclave.errors import EnclaveCode, EnclaveError
 
@@ -28,9 +30,16 @@ class Lease:
 
     def spend(self) -> None:
         """Take one request; raises EnclaveError `lease-exhausted` at zero."""
+        with self.taking():
+            pass
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Take one request when the block ends without an error; nobody else takes it meanwhile.  Raises as `spend`."""
         with self._lock:
             if self._remaining <= 0:
                 raise EnclaveError(EnclaveCode.LEASE_EXHAUSTED, "the model's lease is used up", retry_after=30.0)
+            yield
             self._remaining -= 1
             self._spent += 1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Turn, crowded
 from enclave.identity import Identity
-from enclave.models import LoadedModel
+from enclave.loaded import LoadedModel
 from enclave.provision import ControlState, Header, Job
 from enclave.receipts import verdict_of
 from enclave.service import Service, listing
@@ -144,18 +144,33 @@ class Operations:
     def _run(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
         self._service.condemned.check()
         began = time.perf_counter()
-        tensors = model.answer(body, caller.principal(model.owner), held)
+        readers = () if model.pipeline is None else model.pipeline.readers(self._service.owners, model)
+        tensors = self._answer(caller, model, readers, body, held)
         self._service.metrics.observe("request_seconds", time.perf_counter() - began)
         if self._service.settings.limits.telemetry_models:
-            self._service.metrics.count_model("model_requests", model.digest)
-        header = self._named(model)
+            for used in (model, *readers):
+                self._service.metrics.count_model("model_requests", used.digest)
+        header = self._named(model, *readers)
         if held is not None:
             header["steps"] = held.steps
-        if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS:
-            header["receipt"] = self._receipt(caller, model, body, tensors, header["beat"])
+        always = any(used.manifest.receipts is Receipts.ALWAYS for used in (model, *readers))
+        if body.header.get("receipt", False) or always:
+            header["receipt"] = self._receipt(caller, (model, *readers), body, tensors, header["beat"])
         return Reply(header, tensors)
 
-    def _receipt(self, caller: Caller, model: LoadedModel, body: Body, tensors: Tensors, beat: Any) -> canonical.Value:
+    @staticmethod
+    def _answer(
+        caller: Caller, model: LoadedModel, readers: Sequence[LoadedModel], body: Body, held: Held | None
+    ) -> Tensors:
+        principal = caller.principal(model.owner)
+        if model.pipeline is None:
+            return model.answer(body, principal, held)
+        return model.pipeline.answer(model, readers, body, principal)
+
+    def _receipt(
+        self, caller: Caller, models: Sequence[LoadedModel], body: Body, tensors: Tensors, beat: Any
+    ) -> canonical.Value:
+        model, *readers = models
         facts = {
             "evidence": caller.evidence_digest,
             "session": caller.control.handshake_hash,
@@ -166,8 +181,9 @@ class Operations:
             "epoch": model.epoch,
             "broker_time": beat[0],
             "broker_epoch": beat[1],
+            "stages": tuple(reader.digest for reader in readers),
         }
-        return self._service.receipts.issue(facts, verdict_of(model.manifest), body, tensors)
+        return self._service.receipts.issue(facts, verdict_of(*(used.manifest for used in models)), body, tensors)
 
     def _generate(self, caller: Caller, body: Body) -> Stream:
         caller.streams.check_room()
@@ -190,9 +206,13 @@ class Operations:
         caller.touched.add(model.owner)
         return model
 
-    def _named(self, model: LoadedModel) -> Header:
-        beat, epoch = self._service.owners.beat(model)
-        return {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
+    def _named(self, model: LoadedModel, *readers: LoadedModel) -> Header:
+        """Say which models have answered, with the sign of life that is the oldest of theirs."""
+        beat, epoch = min(self._service.owners.beat(used) for used in (model, *readers))
+        header: Header = {"model": model.digest, "epoch": model.epoch, "beat": [beat, epoch, model.owner]}
+        if readers:
+            header["stages"] = [[reader.name, reader.epoch, reader.digest] for reader in readers]
+        return header
 
     @staticmethod
     def _held(caller: Caller, model: LoadedModel, value: Header) -> Held | None:

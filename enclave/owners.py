@@ -23,7 +23,7 @@ from attestation.types import (
 from attestation.types.claims import MAX_CLAIMS, MAX_OWNERS
 from enclave.budget import Accounts
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.models import LoadedModel
+from enclave.loaded import LoadedModel
 from manifests.gramine.settings import ANY, FIRST
 
 MAX_HEARTBEAT = 4096

@@ -7,7 +7,8 @@ number of answers.  It is counted before the model runs.  All anonymous clients 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from enclave.errors import EnclaveCode, EnclaveError
 from manifests.steps import Noise, PostStep
@@ -29,6 +30,12 @@ class Accountant:
 
     def spend(self, principal: bytes) -> None:
         """Count one answer to a client (its key, or b""); raises EnclaveError `privacy-exhausted`."""
+        with self.taking(principal):
+            pass
+
+    @contextmanager
+    def taking(self, principal: bytes) -> Iterator[None]:
+        """Count one answer when the block ends without an error; raises as `spend`."""
         with self._lock:
             known = principal in self._spent or len(self._spent) < MAX_CLIENTS
             client = principal if known else ANONYMOUS
@@ -37,6 +44,7 @@ class Accountant:
                 raise EnclaveError(
                     EnclaveCode.PRIVACY_EXHAUSTED, f"the model gives {self._answers} answers to each client"
                 )
+            yield
             self._spent[client] = spent + 1
 
 

@@ -18,6 +18,8 @@ from manifests.steps import (
     ArgMax,
     Cast,
     ComponentStep,
+    Crop,
+    Image,
     Label,
     LabelOnly,
     PostStep,
@@ -29,6 +31,7 @@ from manifests.steps import (
     Softmax,
     Threshold,
     TopK,
+    Whole,
 )
 from manifests.tensors import Axis, Dimension, TensorField
 
@@ -41,7 +44,13 @@ def compile_pre(
     components: those that this enclave has.  parts: the sealed parts that the steps name.  Raises EnclaveError
     `component-missing`, and `model-unusable` for a part that is missing or cannot be read.
     """
-    return tuple(_pre(step, components or {}, parts or {}) for step in manifest.pre)
+    steps = [Whole(step) if manifest.stages and isinstance(step, Image) else step for step in manifest.pre]
+    return tuple(_pre(step, components or {}, parts or {}) for step in steps)
+
+
+def compile_crop(crop: Crop, components: Mapping[str, Component]) -> Step:
+    """Return what cuts boxes out of a picture; raises EnclaveError `component-missing`."""
+    return need_component(crop, components).compile(crop, {})
 
 
 def compile_post(manifest: ModelManifest, components: Mapping[str, Component] | None = None) -> tuple[Step, ...]:
@@ -84,7 +93,7 @@ def run_steps(steps: Sequence[Step], tensors: Tensors) -> Tensors:
     return tensors
 
 
-def _pre(step: PreStep, components: Mapping[str, Component], parts: Parts) -> Step:
+def _pre(step: PreStep | Whole, components: Mapping[str, Component], parts: Parts) -> Step:
     match step:
         case Scale(name, mean, std):
             return _on(name, lambda x: (x - np.asarray(mean, x.dtype)) / np.asarray(std, x.dtype))

@@ -37,8 +37,9 @@ from enclave.arena import Arena, Secret
 from enclave.channel import Channel, ChannelSource
 from enclave.condemned import Condemned
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.loaded import LoadedModel
 from enclave.log import Event, log
-from enclave.models import LoadedModel, ModelLoader
+from enclave.models import ModelLoader
 from enclave.owners import MAX_DELEGATION, MAX_DELEGATIONS, MAX_HEARTBEAT, Challenge, Owners
 from manifests import canonical, fields
 from manifests.errors import StrongroomError

@@ -22,6 +22,8 @@ from manifests.steps import LabelOnly, Round
 
 CHECKS = ("lease", "schema", "values")
 """What every request has passed that is answered at all, in ascending order: docs/receipts.md says what each means."""
+_FORMS = ("scores", "rounded", "label-only")
+"""In which form outputs leave, from what tells most to what tells least."""
 
 
 class Receipts:
@@ -64,10 +66,14 @@ def _commit(direction: Direction, tensors: list[Tensor]) -> tuple[bytes, bytes]:
     return commit(direction, salt, tensors), salt
 
 
-def verdict_of(manifest: ModelManifest) -> Verdict:
-    """Return the verdict on an answer that nothing but the model's manifest has shaped."""
-    form = "scores"
+def verdict_of(*manifests: ModelManifest) -> Verdict:
+    """Return the verdict on an answer that nothing but its models' manifests has shaped: by the one that tells most."""
+    return Verdict(CHECKS, min(map(_form, manifests), key=_FORMS.index))
+
+
+def _form(manifest: ModelManifest) -> str:
+    form = _FORMS[0]
     for kind, name in ((Round, "rounded"), (LabelOnly, "label-only")):  # the bluntest last
         if any(isinstance(step, kind) for step in manifest.post):
             form = name
-    return Verdict(CHECKS, form)
+    return form

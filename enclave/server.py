@@ -18,8 +18,8 @@ from enclave.deadline import AbandonedError
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lane import END, Lane, Step
 from enclave.lanes import Lanes
+from enclave.loaded import OVERDUE
 from enclave.log import Event, log
-from enclave.models import OVERDUE
 from enclave.service import Service
 from enclave.session import Continuation, Park, Session
 from enclave.turns import Turns

@@ -15,8 +15,9 @@ from enclave.components import load_components
 from enclave.condemned import Condemned
 from enclave.deadline import Run
 from enclave.keys import EnclaveKeys
+from enclave.loaded import LoadedModel
 from enclave.metrics import Metrics
-from enclave.models import LoadedModel, ModelLoader
+from enclave.models import ModelLoader
 from enclave.owners import Owners
 from enclave.provision import Provisioner, model_reference
 from enclave.quoter import Quoter
@@ -194,16 +195,21 @@ def _listed(model: LoadedModel) -> Mapping[str, canonical.Value]:
     takes: dict[str, canonical.Value] = {
         step.input: step.component for step in manifest.pre if isinstance(step, DecodeStep)
     }
-    return {
-        "digest": model.digest,
-        "name": manifest.name,
-        "version": manifest.version,
-        "epoch": manifest.epoch,
-        "owner": manifest.owner,
-        "inputs": [_tensor(tensor) for tensor in manifest.client_inputs()],
-        "outputs": [_tensor(tensor) for tensor in manifest.served_outputs()],
-        "labels": len(manifest.labels),
-    } | ({"takes": takes} if takes else {})
+    stages: list[canonical.Value] = [[each.model, each.least_epoch, each.boxes] for each in manifest.stages]
+    return (
+        {
+            "digest": model.digest,
+            "name": manifest.name,
+            "version": manifest.version,
+            "epoch": manifest.epoch,
+            "owner": manifest.owner,
+            "inputs": [_tensor(tensor) for tensor in manifest.client_inputs()],
+            "outputs": [_tensor(tensor) for tensor in manifest.served_outputs()],
+            "labels": len(manifest.labels),
+        }
+        | ({"takes": takes} if takes else {})
+        | ({"stages": stages} if stages else {})
+    )
 
 
 def _tensor(tensor: TensorField) -> list[canonical.Value]:

@@ -84,7 +84,14 @@ class RequestPlan:
         Raises WireError `message-malformed` for a text tensor that is not one.
         """
         axes = self._check_specs(body.specs)
-        arrays = {name: _aligned(array) for name, array in body.arrays().items()}
+        return self._check_values({name: _aligned(array) for name, array in body.arrays().items()}, axes)
+
+    def check_arrays(self, arrays: Tensors) -> Tensors:
+        """Return arrays of numbers that the enclave itself has made, if a client could have sent them; raises so."""
+        specs = [TensorSpec(name, str(array.dtype), array.shape, array.nbytes) for name, array in arrays.items()]
+        return self._check_values(arrays, self._check_specs(tuple(specs)))
+
+    def _check_values(self, arrays: Tensors, axes: Mapping[str, int]) -> Tensors:
         for name, array in arrays.items():
             self.inputs[name].check_values(array, axes)
         return arrays

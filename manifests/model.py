@@ -20,6 +20,7 @@ from manifests.errors import ManifestCode, ManifestError
 from manifests.onnx.permits import GraphPermits, read_permits
 from manifests.receipts import Receipts
 from manifests.serving import TABLES, Serving
+from manifests.stages import Stage, check_stages, read_stages
 from manifests.steps import ComponentStep, PostStep, PreStep, invalid, part_names, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, check_relations, read_axes, read_tensor
 
@@ -37,10 +38,23 @@ MAX_TIMEOUT_MS = 24 * 60 * 60 * 1000
 
 _FORMAT = 1
 _REQUIRED = ("name", "version", "epoch", "inputs", "outputs")
-_OPTIONAL = ("format", "owner", "axes", "limits", "labels", "pre", "post", "receipts", "abuse", "graph", *TABLES)
+_OPTIONAL = (
+    "format",
+    "owner",
+    "axes",
+    "limits",
+    "labels",
+    "pre",
+    "post",
+    "receipts",
+    "abuse",
+    "graph",
+    "stages",
+    *TABLES,
+)
 _TOML_ORDER = (
     *("name", "version", "epoch", "owner", "receipts", "labels", "axes"),
-    *("inputs", "outputs", "limits", "abuse", "graph", "pre", "post", *TABLES),
+    *("inputs", "outputs", "limits", "abuse", "graph", "pre", "post", "stages", *TABLES),
 )
 """Scalars come before tables, or TOML would put them into one."""
 
@@ -107,6 +121,8 @@ class ModelManifest:
     """What the graph may do beyond what every model may; None: nothing."""
     serving: Serving = field(default_factory=Serving)
     """State, generation or batching, where the model has any of them."""
+    stages: tuple[Stage, ...] = ()
+    """Further models that read what this one finds in a picture."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -120,7 +136,9 @@ class ModelManifest:
         has_steps = bool(self.pre or self.post)
         self.serving.check(self.inputs, self.outputs, len(self.labels), has_steps=has_steps)
         self.graph_inputs()
-        self.served_outputs()
+        served = self.served_outputs()
+        if self.stages:
+            check_stages(self.stages, self.name, self.pre, served)
 
     def _check_together(self) -> None:
         """Refuse tables that would not hold beside each other."""
@@ -128,6 +146,8 @@ class ModelManifest:
             raise invalid("what a model generates is neither watched by detectors nor receipted: leave out one table")
         if self.serving.batching is not None and (self.limits.max_concurrent or self.limits.max_concurrent_per_client):
             raise invalid("requests that are joined do not wait for turns: leave out batching, or max_concurrent")
+        if self.stages and self.serving != Serving():
+            raise invalid("a model with [[stages]] has none of [state], [generation] and [batching]")
 
     def graph_inputs(self) -> tuple[TensorField, ...]:
         """Return the inputs as the graph gets them, after pre-processing."""
@@ -223,6 +243,7 @@ class ModelManifest:
             **self.receipts.to_map(),
             **({"abuse": self.abuse.to_map()} if self.abuse is not None else {}),
             **({"graph": self.graph.to_map()} if self.graph is not None else {}),
+            **({"stages": [stage.to_map() for stage in self.stages]} if self.stages else {}),
             **self.serving.to_map(),
         }
 
@@ -251,6 +272,7 @@ class ModelManifest:
             receipts=Receipts.from_value(table.get("receipts", "on-request")),
             graph=read_permits(table.get("graph")),
             serving=Serving.from_map(table),
+            stages=read_stages(table["stages"]) if "stages" in table else (),
         )
 
 

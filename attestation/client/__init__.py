@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attestation.client.async_session import AsyncSession
 from attestation.client.call import Timeouts
-from attestation.client.content import Label
+from attestation.client.content import Found, Label
 from attestation.client.epochs import EpochMemory
 from attestation.client.generation import AsyncGeneration, Generation
 from attestation.client.models import ModelInfo, Prediction
@@ -17,6 +17,7 @@ __all__ = [
     "AsyncGeneration",
     "AsyncSession",
     "EpochMemory",
+    "Found",
     "Generation",
     "Label",
     "ModelInfo",

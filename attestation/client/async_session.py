@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
-from attestation.client.content import Content, Label, inputs_of, labels_of, newest
+from attestation.client.content import Content, Labels, answers_of, inputs_of, newest
 from attestation.client.generation import WINDOW, AsyncGeneration, Draw, Prompt, Transcript, question
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin
@@ -148,9 +148,10 @@ class AsyncSession(SessionBase):
         self._connection, self._attested, self._service, self._origin = await self._establish(self._terms)
         self._is_lost = False
 
-    async def ask(self, model: str | bytes, content: Content) -> tuple[Label, ...]:
+    async def ask(self, model: str | bytes, content: Content) -> Labels:
         """Ask a model of one text, picture or recording, and return its labels with their scores; see `Session.ask`."""
-        return labels_of(await self.infer(model, inputs_of(newest(await self.models(), model), content)))
+        asked = newest(await self.models(), model)
+        return answers_of(await self.infer(model, inputs_of(asked, content)), asked)
 
     async def generate(
         self,

@@ -10,7 +10,7 @@ import click
 
 from attestation.client import display
 from attestation.client.call import Timeouts
-from attestation.client.content import find, inputs_of, labels_of, newest
+from attestation.client.content import answers_of, find, inputs_of, newest
 from attestation.client.epochs import EpochMemory
 from attestation.client.files import needs_model, read_inputs, write_outputs
 from attestation.client.printing import print_answer, print_models
@@ -99,13 +99,14 @@ def infer(
         memory=EpochMemory(state or _state_file()),
         timeouts=Timeouts(request=timeout),
     ) as session:
-        enclave = display.data(address, session.attested)
+        enclave, asked = display.data(address, session.attested), None
         if model is None:
             print_models(enclave, session.models(), as_json=as_json)
             return
         if contents:
             ((kind, content),) = contents.items()
-            tensors = inputs_of(newest(session.models(), model), content, kind)
+            asked = newest(session.models(), model)
+            tensors = inputs_of(asked, content, kind)
         else:
             tensors = read_inputs(files, find(session.models(), model) if needs_model(files) else None)
         answer = session.infer(model, tensors, receipt=receipt is not None)
@@ -114,7 +115,7 @@ def infer(
         click.echo(f"receipt: {receipt}", err=True)
     if output:
         write_outputs(output, answer, overwrite=force)
-    labels = labels_of(answer) if contents else None
+    labels = answers_of(answer, asked) if asked else None
     print_answer(enclave, answer, output, labels, as_json=as_json)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -24,6 +24,21 @@ class Label(NamedTuple):
 
     name: str
     score: float | None
+
+
+class Found(NamedTuple):
+    """What a pipeline has read in one place of a picture; the score is None where its owner gives out none.
+
+    box: left, top, right and bottom, as fractions of the picture set upright.
+    """
+
+    name: str
+    score: float | None
+    box: tuple[float, float, float, float]
+
+
+Labels: TypeAlias = tuple[Label, ...] | tuple[Found, ...]
+"""What a content is answered by: labels, or those of a pipeline, each with its place in the picture."""
 
 
 @runtime_checkable
@@ -75,7 +90,40 @@ def inputs_of(model: ModelInfo, content: Content, kind: str | None = None) -> di
     return {tensor.name: np.frombuffer(_file(content), np.uint8)}
 
 
-def labels_of(answer: Prediction) -> tuple[Label, ...]:
+def answers_of(answer: Prediction, model: ModelInfo) -> Labels:
+    """Return the labels of an answer to one content, with their boxes where it is a pipeline's; raises ClientError."""
+    for stage in model.stages:
+        found = _read_in(answer, f"{stage.model}.", stage.boxes)
+        if found is not None:
+            return found
+    return labels_of(answer)
+
+
+def _read_in(answer: Mapping[str, Any], prefix: str, boxes: str) -> tuple[Found, ...] | None:
+    """Return the best label for each box, of the outputs of one reader; None where those hold numbers alone."""
+    outputs = {name: value for name, value in answer.items() if name.startswith(prefix)}
+    places = answer.get(boxes)
+    for name, names in outputs.items():
+        if places is None or names.dtype.kind not in "UO" or not _belong(names, places):
+            continue
+        scores = _scores(outputs, name)
+        values = [None] * len(names) if scores is None else [float(row.ravel()[0]) for row in scores]
+        best = names if names.ndim == 1 else names[:, 0]
+        return tuple(map(_found, best, values, places))
+    return None
+
+
+def _belong(names: npt.NDArray[Any], places: npt.NDArray[Any]) -> bool:
+    """Tell whether there is a label, or a row of labels from the best on, for each box."""
+    return names.ndim in {1, 2} and 0 not in names.shape[1:] and places.shape == (len(names), 4)
+
+
+def _found(label: object, score: float | None, place: npt.NDArray[Any]) -> Found:
+    left, top, right, bottom = map(float, place)
+    return Found(str(label), score, (left, top, right, bottom))
+
+
+def labels_of(answer: Mapping[str, npt.NDArray[Any]]) -> tuple[Label, ...]:
     """Return the labels of an answer to one content, in the order of the answer; raises ClientError.
 
     A text output is one of labels.  Its scores are the output of floats that goes with it: `<x>_values` beside
@@ -91,7 +139,7 @@ def labels_of(answer: Prediction) -> tuple[Label, ...]:
     )
 
 
-def _scores(answer: Prediction, name: str) -> npt.NDArray[Any] | None:
+def _scores(answer: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any] | None:
     shape = answer[name].shape
     fitting = {other: value for other, value in answer.items() if value.dtype.kind == "f" and value.shape == shape}
     beside = f"{name.removesuffix('_indices')}_values"

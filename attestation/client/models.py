@@ -13,6 +13,7 @@ import numpy.typing as npt
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Beat, parse_beats
 from attestation.receipts.bundle import ReceiptBundle
+from attestation.types.receipt import MAX_STAGES
 from attestation.wire.messages import DTYPES, MAX_RANK, MAX_TENSOR_NAME, MAX_TENSORS
 from manifests import canonical, fields
 from manifests.errors import ManifestError
@@ -59,6 +60,25 @@ class TensorInfo:
         return {"name": self.name, "dtype": self.dtype, "shape": shape}
 
 
+class StageInfo(NamedTuple):
+    """A further model that answers with a pipeline's: its name, the lowest epoch, and the output with the boxes."""
+
+    model: str
+    least_epoch: int
+    boxes: str
+
+    def __str__(self) -> str:
+        return f"{self.model} from epoch {self.least_epoch}"
+
+
+class Reader(NamedTuple):
+    """A further model that has answered: its name, its epoch, its digest (64 bytes)."""
+
+    name: str
+    epoch: int
+    digest: bytes
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """A model that the enclave has loaded.  digest: 64 bytes; owner: 32 bytes; labels: how many it has."""
@@ -73,6 +93,8 @@ class ModelInfo:
     labels: int
     takes: Mapping[str, str] = field(default_factory=dict)
     """Inputs that are content and no numbers, by name: "text", "image" or "audio"."""
+    stages: tuple[StageInfo, ...] = ()
+    """Further models of the owner that read what this one finds in a picture."""
 
     def __repr__(self) -> str:
         tensors = [", ".join(str(tensor) for tensor in side) for side in (self.inputs, self.outputs)]
@@ -89,7 +111,12 @@ class ModelInfo:
             "inputs": [tensor.to_dict() for tensor in self.inputs],
             "outputs": [tensor.to_dict() for tensor in self.outputs],
             "labels": self.labels,
-        } | ({"takes": dict(self.takes)} if self.takes else {})
+        } | self._further()
+
+    def _further(self) -> dict[str, Any]:
+        """Give what most models have not."""
+        stages = [stage._asdict() for stage in self.stages]
+        return ({"takes": dict(self.takes)} if self.takes else {}) | ({"stages": stages} if stages else {})
 
 
 class Prediction(Mapping[str, npt.NDArray[Any]]):
@@ -99,11 +126,19 @@ class Prediction(Mapping[str, npt.NDArray[Any]]):
     """
 
     def __init__(
-        self, tensors: dict[str, npt.NDArray[Any]], model: bytes, epoch: int, beat: Beat, steps: int | None = None
+        self,
+        tensors: dict[str, npt.NDArray[Any]],
+        model: bytes,
+        epoch: int,
+        beat: Beat,
+        steps: int | None = None,
+        *,
+        stages: tuple[Reader, ...] = (),
     ) -> None:
         """Keep an answer: `model` is the digest (64 bytes), `beat` the broker's newest sign of life.
 
-        steps: of a stateful model, how many requests its state has taken in, this one among them; else None.
+        steps: of a stateful model, how many requests its state has taken in, this one among them; else None.  stages:
+        of a pipeline, the further models that have answered.
         """
         self._tensors = tensors
         self.model = model
@@ -112,6 +147,8 @@ class Prediction(Mapping[str, npt.NDArray[Any]]):
         self.receipt: ReceiptBundle | None = None
         """What the enclave signed of this answer, checked; None where it was not asked to."""
         self.steps = steps
+        self.stages = stages
+        """The further models of a pipeline that have answered, too, in the order of its stages."""
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._tensors[name]
@@ -174,7 +211,7 @@ def parse_listing(header: Mapping[str, canonical.Value]) -> tuple[tuple[ModelInf
 
 def _model(item: object) -> ModelInfo:
     names = ("digest", "name", "version", "epoch", "owner", "inputs", "outputs", "labels")
-    value = fields.closed_map(item, "model", names, ("takes",))
+    value = fields.closed_map(item, "model", names, ("takes", "stages"))
     return ModelInfo(
         digest=fields.fixed_bytes(value["digest"], "digest", DIGEST_SIZE),
         name=fields.text(value["name"], "name", MAX_NAME),
@@ -185,6 +222,29 @@ def _model(item: object) -> ModelInfo:
         outputs=tuple(_tensor(tensor) for tensor in fields.list_of(value["outputs"], "outputs", MAX_TENSORS)),
         labels=fields.number(value["labels"], "labels", 0),
         takes=_takes(value.get("takes", {})),
+        stages=tuple(_stage(item) for item in fields.list_of(value.get("stages", []), "stages", MAX_STAGES)),
+    )
+
+
+def _stage(item: object) -> StageInfo:
+    model, least, boxes = _items(item, "stage", 3)
+    return StageInfo(
+        fields.text(model, "model", MAX_NAME),
+        fields.number(least, "least_epoch", 0),
+        fields.text(boxes, "boxes", MAX_TENSOR_NAME),
+    )
+
+
+def read_readers(value: object) -> tuple[Reader, ...]:
+    """Read which further models have answered; raises ManifestError, or ClientError `response-unexpected`."""
+    items = [_items(item, "stage", 3) for item in fields.list_of(value, "stages", MAX_STAGES)]
+    return tuple(
+        Reader(
+            fields.text(name, "name", MAX_NAME),
+            fields.number(epoch, "epoch", 0),
+            fields.fixed_bytes(digest, "digest", DIGEST_SIZE),
+        )
+        for name, epoch, digest in items
     )
 
 
@@ -214,7 +274,7 @@ def _axis(item: object) -> int | Axis:
 def _items(item: object, what: str, count: int) -> list[Any]:
     items = fields.list_of(item, what, count)
     if len(items) != count:
-        raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"a {what} of the listing has {count} items")
+        raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"a {what} of the answer has {count} items")
     return items
 
 

@@ -11,7 +11,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from attestation.client.content import Label
+from attestation.client.content import Found, Label, Labels
 from attestation.client.display import SIMULATED
 from attestation.client.models import ModelInfo, Prediction
 from manifests.plain import printable, printable_lines
@@ -34,7 +34,11 @@ def print_models(enclave: Mapping[str, Any], models: Sequence[ModelInfo], *, as_
     for model in models:
         tensors = [escape("\n".join(str(tensor) for tensor in side)) for side in (model.inputs, model.outputs)]
         table.add_row(
-            escape(model.name), escape(model.version), str(model.epoch), *tensors, f"{model.digest.hex()[:16]}…"
+            escape("\n".join((model.name, *(f"→ {stage}" for stage in model.stages)))),
+            escape(model.version),
+            str(model.epoch),
+            *tensors,
+            f"{model.digest.hex()[:16]}…",
         )
     Console().print(table)
 
@@ -43,7 +47,7 @@ def print_answer(
     enclave: Mapping[str, Any],
     answer: Prediction,
     output: Path | None,
-    labels: Sequence[Label] | None = None,
+    labels: Labels | None = None,
     *,
     as_json: bool,
 ) -> None:
@@ -57,9 +61,17 @@ def print_answer(
         _print_tensors(answer)
     for label in labels or ():
         score = "" if label.score is None else f"  {label.score:.4g}"
-        click.echo(f"{printable(label.name)}{score}")
+        click.echo(f"{printable(label.name)}{score}{_place(label)}")
     if output:
         click.echo(f"written to {printable(str(output))}")
+
+
+def _place(label: Label | Found) -> str:
+    """Return where a label was found, in hundredths of the picture's width and height."""
+    if isinstance(label, Label):
+        return ""
+    left, top, right, bottom = (round(100 * edge) for edge in label.box)
+    return f"  from {left}, {top} to {right}, {bottom} %"
 
 
 def _print_tensors(answer: Prediction) -> None:

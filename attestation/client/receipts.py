@@ -118,5 +118,6 @@ def _noted(
         broker_time=answer.beat.time,
         broker_epoch=answer.beat.epoch,
         verdict=receipt.verdict,
+        stages=tuple(reader.digest for reader in answer.stages),
         **commitments,
     )

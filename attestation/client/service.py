@@ -8,7 +8,15 @@ from typing import Any
 
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.freshness import Beat, Freshness, parse_beat
-from attestation.client.models import ModelInfo, ModelName, Prediction, name_invalid, parse_listing
+from attestation.client.models import (
+    ModelInfo,
+    ModelName,
+    Prediction,
+    Reader,
+    name_invalid,
+    parse_listing,
+    read_readers,
+)
 from attestation.types import OwnerState
 from attestation.wire.messages import Body
 from manifests import canonical, fields
@@ -90,9 +98,17 @@ class Service:
 
     def prediction(self, ask: Ask, body: Body) -> Prediction:
         """Check the answer to an `infer_request` and return it; raises ClientError."""
-        value = _fields(body, _NAMED, ("steps", "receipt"))
+        value = _fields(body, _NAMED, ("steps", "receipt", "stages"))
         model, epoch, beat = self._checked(ask, value)
-        return Prediction(body.arrays(), model, epoch, beat, _steps(value))
+        stages = _stages(value)
+        for reader in stages:
+            self._check_reader(beat.owner, reader)
+        return Prediction(body.arrays(), model, epoch, beat, _steps(value), stages=stages)
+
+    def _check_reader(self, owner: bytes, reader: Reader) -> None:
+        """Refuse a pipeline's further model that could not have been asked itself; raises ClientError."""
+        self._check_pin(reader.digest)
+        self.freshness.check_model(owner, reader.name, reader.epoch)
 
     def part(self, ask: Ask, body: Body) -> dict[str, Any]:
         """Check one part of the answer to a `generate_request` and return its fields; raises ClientError."""
@@ -229,6 +245,13 @@ def _fields(body: Body, names: tuple[str, ...], optional: tuple[str, ...]) -> di
 def _steps(value: dict[str, Any]) -> int | None:
     try:
         return fields.number(value["steps"], "steps", 1) if "steps" in value else None
+    except ManifestError as error:
+        raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"the response is malformed: {error.message}") from None
+
+
+def _stages(value: dict[str, Any]) -> tuple[Reader, ...]:
+    try:
+        return read_readers(value["stages"]) if "stages" in value else ()
     except ManifestError as error:
         raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"the response is malformed: {error.message}") from None
 

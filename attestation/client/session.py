@@ -24,7 +24,7 @@ import numpy.typing as npt
 from attestation.appraise import SessionAppraisal
 from attestation.client import display
 from attestation.client.connection import Connection
-from attestation.client.content import Content, Label, inputs_of, labels_of, newest
+from attestation.client.content import Content, Labels, answers_of, inputs_of, newest
 from attestation.client.generation import WINDOW, Draw, Generation, Prompt, Transcript, question
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin, take_receipt
@@ -193,13 +193,15 @@ class Session(SessionBase):
         self._connection, self._attested, self._service, self._origin = self._establish(self._terms)
         self._is_lost = False
 
-    def ask(self, model: str | bytes, content: Content) -> tuple[Label, ...]:
+    def ask(self, model: str | bytes, content: Content) -> Labels:
         """Ask a model of one text, picture or recording, and return its labels with their scores.
 
-        content: a text as `str`; a file as its bytes or a Path; or a picture of Pillow's.  Raises as `infer`, and
-        ClientError `content-unfit` or `answer-unlabelled` for a model that is not made for this.
+        content: a text as `str`; a file as its bytes or a Path; or a picture of Pillow's.  A pipeline answers with a
+        label for each place that it found in the picture, and where that is.  Raises as `infer`, and ClientError
+        `content-unfit` or `answer-unlabelled` for a model that is not made for this.
         """
-        return labels_of(self.infer(model, inputs_of(newest(self.models(), model), content)))
+        asked = newest(self.models(), model)
+        return answers_of(self.infer(model, inputs_of(asked, content)), asked)
 
     def generate(
         self,

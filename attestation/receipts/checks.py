@@ -40,6 +40,7 @@ _CODES: Final[Mapping[str, ReceiptFinding]] = {
     "verdict": ReceiptFinding.VERDICT,
     "input": ReceiptFinding.INPUT,
     "output": ReceiptFinding.OUTPUT,
+    "stages": ReceiptFinding.STAGES,
 }
 """By field of a receipt, the code of a departure from what is expected there."""
 
@@ -52,6 +53,7 @@ _REMEDIES: Final[Mapping[ReceiptFinding, str]] = {
     ReceiptFinding.SERIAL: "look for the receipt that the client saved",
     ReceiptFinding.REQUEST: "look for the receipt of the request that you mean",
     ReceiptFinding.MODEL: "ask the owner which models it released: another one than you expect has answered",
+    ReceiptFinding.STAGES: "ask the owner which models it released: another reader than you expect has answered",
     ReceiptFinding.OWNER: "name the owner with --owner, or in [service] owners of the policy, if you trust it",
     ReceiptFinding.EPOCH: "ask the owner for the current epoch: an older model may have answered",
     ReceiptFinding.BROKER_TIME: "verify as of a time that is not before the receipt",
@@ -77,6 +79,7 @@ class Expected:
     model: bytes | None = None
     owner: bytes | None = None
     session: bytes | None = None
+    stages: tuple[bytes, ...] | None = None
 
 
 NOTHING: Final = Expected()
@@ -140,7 +143,7 @@ def compare(receipt: Receipt, noted: Receipt) -> Iterator[Finding]:
 
 
 def _wanted(receipt: Receipt, expected: Expected) -> Iterator[Finding]:
-    for name in ("model", "session"):
+    for name in ("model", "session", "stages"):
         value = getattr(expected, name)
         if value is not None:
             yield _equal(name, value, receipt)
@@ -164,11 +167,23 @@ def _served(receipt: Receipt, claims: Claims, policy: Policy, expected: Expected
             expected=one_of(service.models),
             found=receipt.model,
         )
+        yield from _pinned(receipt, service.models)
     least = 0 if service is None else service.min_epoch
     yield _finding(
         ReceiptFinding.EPOCH, passed=receipt.epoch >= least, expected=f"at least {least}", found=receipt.epoch
     )
     yield _admitted(receipt, claims, any_owner=service is not None and service.allow_any_owner)
+
+
+def _pinned(receipt: Receipt, models: tuple[bytes, ...]) -> Iterator[Finding]:
+    """Hold further models, where there are any, against the digests that a policy names."""
+    if receipt.stages:
+        yield _finding(
+            ReceiptFinding.STAGES,
+            passed=set(receipt.stages) <= set(models),
+            expected=f"none but {one_of(models)}",
+            found=_shown(receipt.stages),
+        )
 
 
 def _admitted(receipt: Receipt, claims: Claims, *, any_owner: bool) -> Finding:
@@ -229,6 +244,8 @@ def _equal(name: str, value: Any, receipt: Receipt) -> Finding:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return ", ".join(digest.hex() for digest in value) or "no further model"
     return (
         value if isinstance(value, bytes | int) else f"{', '.join(value.checks)}; {value.output}; abuse {value.abuse}"
     )

@@ -67,6 +67,9 @@ def receipt() -> None:
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="Compare an input: a .npy or a JSON file.")
 @click.option("--output", type=_PATH, help="Compare outputs: the .npz file that `infer --output` wrote.")
 @click.option("--model", type=Hex(64), help="Digest of the model that must have answered.")
+@click.option(
+    "--stage", "stages", type=Hex(64), multiple=True, help="Digest of a further model, in a pipeline's order."
+)
 @click.option("--owner", type=Hex(32), help="Key of the owner whose model it must be, instead of the policy's.")
 @click.option("--session", type=Hex(64), help="Handshake hash of the session that it must be of.")
 @click.option("--at", type=Moment(), help="Verify as of this time instead of now.")
@@ -81,6 +84,7 @@ def verify(
     inputs: tuple[str, ...],
     output: Path | None,
     model: bytes | None,
+    stages: tuple[bytes, ...],
     owner: bytes | None,
     session: bytes | None,
     at: int | None,
@@ -97,7 +101,7 @@ def verify(
     held = _held(file, evidence, collateral, salts)
     held = read_contents(held, inputs, output)
     now = int(time.time()) if at is None else at
-    report = examine(held, loaded, now, expected=Expected(model, owner, session))
+    report = examine(held, loaded, now, expected=Expected(model, owner, session, stages or None))
     if as_json:
         shown.print_json(shown.report_map(report, held))
     else:

@@ -21,6 +21,7 @@ from manifests.plain import printable
 def receipt_map(receipt: Receipt) -> dict[str, Any]:
     """Return a receipt's fields by name: bytes as hex, times as RFC 3339."""
     plain = {name: value.hex() if isinstance(value, bytes) else value for name, value in receipt.to_map().items()}
+    plain |= {"stages": [digest.hex() for digest in receipt.stages]} if receipt.stages else {}
     return plain | {"broker_time": rfc3339(receipt.broker_time), "resumed": receipt.resumed}
 
 

@@ -28,6 +28,8 @@ MAX_WORD: Final = 32
 """Characters of a check's name, and of the form of the outputs."""
 MAX_ABUSE: Final = 255
 DIGEST_SIZE: Final = 64
+MAX_STAGES: Final = 16
+"""Further models; a manifest of today admits four."""
 
 _DIGESTS: Final = ("evidence", "session", "origin", "model", "input", "output")
 _NUMBERS: Final = ("epoch", "broker_time", "broker_epoch")
@@ -73,7 +75,8 @@ class Receipt:
     boot_id: 16 bytes, as in the claims.  serial: counts the receipts of this boot from 1.  request: its number within
     the session.  model: digest of the model as it was loaded.  owner: its owner's key, 32 bytes.  epoch: the model's.
     broker_time, broker_epoch: newest signed time (Unix seconds) and epoch that the enclave knew of the owner's broker.
-    input, output: commitments (attestation/wire/commitments.py).
+    input, output: commitments (attestation/wire/commitments.py).  stages: digests of the further models that have
+    answered, in the order of the manifest's stages; a receipt without any has not the field.
     """
 
     evidence: bytes
@@ -90,6 +93,7 @@ class Receipt:
     verdict: Verdict
     input: bytes
     output: bytes
+    stages: tuple[bytes, ...] = ()
 
     @property
     def resumed(self) -> bool:
@@ -98,12 +102,14 @@ class Receipt:
 
     def to_map(self) -> dict[str, Any]:
         """Return the map that is encoded."""
-        return {**self.__dict__, "version": 1, "verdict": self.verdict.to_map()}
+        table = {**self.__dict__, "version": 1, "verdict": self.verdict.to_map(), "stages": list(self.stages)}
+        return table if self.stages else {name: value for name, value in table.items() if name != "stages"}
 
     @classmethod
     def from_map(cls, value: object) -> Self:
         """Read the map; raises ManifestError `field-invalid` or `version-unsupported`."""
-        table = fields.versioned_map(value, "the receipt", cls.__dataclass_fields__)
+        required = cls.__dataclass_fields__.keys() - {"stages"}
+        table = fields.versioned_map(value, "the receipt", required, ("stages",))
         read: dict[str, Any] = {name: fields.fixed_bytes(table[name], name, DIGEST_SIZE) for name in _DIGESTS}
         read |= {name: fields.number(table[name], name, 0) for name in _NUMBERS}
         return cls(
@@ -113,6 +119,7 @@ class Receipt:
             request=fields.number(table["request"], "request", 1, (1 << 32) - 1),
             owner=signing.public_key_field(table["owner"], "owner"),
             verdict=Verdict.from_map(table["verdict"]),
+            stages=_stages(table["stages"]) if "stages" in table else (),
         )
 
     def sign(self, sign: Callable[[bytes], bytes]) -> bytes:
@@ -155,6 +162,14 @@ class SignedReceipt:
         except ManifestError:
             return False
         return True
+
+
+def _stages(value: object) -> tuple[bytes, ...]:
+    """Read the digests of further models, one at least: a receipt without any has not the field."""
+    items = fields.list_of(value, "stages", MAX_STAGES)
+    if not items:
+        raise ManifestError(ManifestCode.FIELD_INVALID, "'stages' is empty", expected="a digest", found="nothing")
+    return tuple(fields.fixed_bytes(item, "stages", DIGEST_SIZE) for item in items)
 
 
 def _check_form(message: cose.Sign1) -> None:

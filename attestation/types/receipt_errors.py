@@ -55,6 +55,7 @@ class ReceiptFinding(ErrorCode):
     SERIAL = "receipt-serial", Fault.REFUSED, "the receipt has the serial number that is expected"
     REQUEST = "receipt-request", Fault.REFUSED, "the receipt is of the request that is expected"
     MODEL = "receipt-model", Fault.REFUSED, "the model that answered is the one that is expected"
+    STAGES = "receipt-stages", Fault.REFUSED, "the further models that answered are those that are expected"
     OWNER = "receipt-owner", Fault.REFUSED, "the model is of an owner that is expected"
     EPOCH = "receipt-epoch", Fault.REFUSED, "the model's epoch is the one that is expected, and not below the floor"
     BROKER_TIME = "receipt-broker-time", Fault.REFUSED, "the broker's sign of life is the one that is expected"

@@ -19,6 +19,9 @@ Step: TypeAlias = Callable[[Tensors], Tensors]
 Parts: TypeAlias = Mapping[str, bytearray]
 """Plain parts of a sealed model by name; they are wiped once the model is loaded."""
 
+WHOLE, BOXES, PIECES = "\0whole", "\0boxes", "\0pieces"
+"""The enclave's own tensors, beside a model's, whose names are printable: a decoded picture, boxes, what is cut out."""
+
 
 class Component(Protocol):
     """What a module of a component offers."""

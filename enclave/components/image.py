@@ -18,12 +18,12 @@ from PIL import ImageFile, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from enclave.components import Parts, Step
+from enclave.components import BOXES, PIECES, WHOLE, Parts, Step
 from enclave.components.ends import count_scans, is_whole_jpeg, is_whole_png
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Tensors
 from enclave.values import Array
-from manifests.steps import ComponentStep, Image
+from manifests.steps import ComponentStep, Crop, Image, Whole
 from manifests.steps.decode import FILTERS, FITS, MAX_PIXELS, MODES
 
 MAX_SCANS = 64
@@ -51,6 +51,7 @@ _TURNS = {
     8: Pillow.Transpose.ROTATE_90,
 }
 """What sets a picture upright, by its orientation (Exif 2.32, tag 0x0112); others leave it as it is."""
+_MODES = {"rgb": "RGB", "gray": "L"}
 _COLOURS = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
 _SAMPLES = (
     b64decode(
@@ -68,13 +69,20 @@ _FILTERS = {name: Pillow.Resampling[name.upper()] for name in FILTERS}
 
 
 def compile(step: ComponentStep, parts: Parts) -> Step:  # noqa: A001, ARG001 - one signature for all components
-    """Return the function that replaces a request's file by the pixels of its picture."""
-    assert isinstance(step, Image)  # noqa: S101 - tells the type checker what the registry of steps holds
-    decoder = _Decoder(step)
+    """Return the function that replaces a request's file by the pixels of its picture.
+
+    Of a Whole, the whole picture stays beside them, as WHOLE.  Of a Crop, it is what cuts BOXES out of WHOLE.
+    """
+    if isinstance(step, Crop):
+        return lambda tensors: {PIECES: _cut(step, tensors[WHOLE], tensors[BOXES])}
+    image = step.image if isinstance(step, Whole) else step
+    assert isinstance(image, Image)  # noqa: S101 - tells the type checker what the registry of steps holds
+    decoder, keeps = _Decoder(image), isinstance(step, Whole)
 
     def run(tensors: Tensors) -> Tensors:
-        others = {name: value for name, value in tensors.items() if name != step.input}
-        return {**others, step.output: decoder.decode(tensors[step.input].tobytes())}
+        others = {name: value for name, value in tensors.items() if name != image.input}
+        pixels, whole = decoder.decode(tensors[image.input].tobytes(), keeps=keeps)
+        return {**others, image.output: pixels} | ({} if whole is None else {WHOLE: whole})
 
     return run
 
@@ -84,7 +92,9 @@ def rehearse() -> None:
     for sample in _SAMPLES:
         for fit in FITS:
             step = Image("x", "y", 2, 2, mean=(0.5,), std=(0.5,), alpha="white", fit=fit)
-            _Decoder(step).decode(sample)
+            _, whole = _Decoder(step).decode(sample, keeps=True)
+            for mode in MODES:
+                compile(Crop(2, 2, mode=mode), {})({WHOLE: np.asarray(whole), BOXES: np.array([[0.0, 0.0, 0.5, 0.5]])})
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,15 @@ class _Decoder:
 
     step: Image
 
-    def decode(self, data: bytes) -> Array:
-        """Return the pixels in the step's layout; raises EnclaveError `image-...` and nothing else."""
+    def decode(self, data: bytes, *, keeps: bool = False) -> tuple[Array, Array | None]:
+        """Return the pixels in the step's layout, and the whole picture where that is to be kept: [h, w] or [h, w, 3].
+
+        Raises EnclaveError `image-...` and nothing else.
+        """
         image_type = self._format(data)
         try:
-            return self._arranged(self._pixels(data, image_type))
+            whole = self._opened(data, image_type)
+            return arranged(self.step, self._fitted(whole)), np.asarray(whole) if keeps else None
         except EnclaveError:
             raise
         except Exception:  # noqa: BLE001 - Pillow's exceptions have no common root, and texts with content
@@ -111,13 +125,12 @@ class _Decoder:
                 raise self._refuse(EnclaveCode.IMAGE_MALFORMED, "must hold a whole picture")
         raise self._refuse(EnclaveCode.IMAGE_FORMAT, f"must hold a picture as {' or '.join(self.step.formats)}")
 
-    def _pixels(self, data: bytes, image_type: str) -> Pillow.Image:
+    def _opened(self, data: bytes, image_type: str) -> Pillow.Image:
         with _READERS[image_type](io.BytesIO(data)) as file:  # reads the header alone
             self._check(file, data, image_type)
             file.load()
             upright = self._turned(file)
-            plain = self._opaque(upright).convert("RGB" if self.step.mode == "rgb" else "L")
-        return self._fitted(plain)
+            return self._opaque(upright).convert(_MODES[self.step.mode])
 
     def _check(self, file: ImageFile.ImageFile, data: bytes, image_type: str) -> None:
         """Hold the header against the bounds, before anything of its size is allocated."""
@@ -156,18 +169,29 @@ class _Decoder:
             return ImageOps.pad(image, size, method)
         return image.resize(size, method)
 
-    def _arranged(self, image: Pillow.Image) -> Array:
-        """Return the numbers that the graph takes: scaled, centred, in the step's layout."""
-        step = self.step
-        pixels: Any = np.asarray(image).reshape(step.height, step.width, MODES[step.mode])
-        if step.dtype == "float32":
-            pixels = pixels.astype(np.float32) / np.float32(255 / step.white)
-            if step.mean:
-                pixels = (pixels - np.asarray(step.mean, np.float32)) / np.asarray(step.std, np.float32)
-        if step.layout == "nchw":
-            pixels = pixels.transpose(2, 0, 1)
-        array: Array = np.ascontiguousarray(pixels)
-        return array.reshape(1, -1) if step.layout == "flat" else array[None]
-
     def _refuse(self, code: EnclaveCode, bound: str) -> EnclaveError:
         return EnclaveError(code, f"input {self.step.input!r} {bound}", field=self.step.input)
+
+
+def arranged(step: Image | Crop, image: Pillow.Image) -> Array:
+    """Return the numbers that a graph takes of a picture of the step's size: scaled, centred, in the step's layout."""
+    pixels: Any = np.asarray(image).reshape(step.height, step.width, MODES[step.mode])
+    if step.dtype == "float32":
+        pixels = pixels.astype(np.float32) / np.float32(255 / step.white)
+        if step.mean:
+            pixels = (pixels - np.asarray(step.mean, np.float32)) / np.asarray(step.std, np.float32)
+    if step.layout == "nchw":
+        pixels = pixels.transpose(2, 0, 1)
+    array: Array = np.ascontiguousarray(pixels)
+    return array.reshape(1, -1) if step.layout == "flat" else array[None]
+
+
+def _cut(step: Crop, whole: Array, boxes: Array) -> Array:
+    """Return one picture for each box, [n, ...]; boxes [n, 4] are fractions of the picture, and hold some of it."""
+    image = Pillow.fromarray(whole).convert(_MODES[step.mode])
+    edges = boxes * np.array([image.width, image.height] * 2, np.float64)
+    size, method = (step.width, step.height), _FILTERS[step.filter]
+    pieces = [
+        arranged(step, image.resize(size, method, (left, top, right, bottom))) for left, top, right, bottom in edges
+    ]
+    return np.concatenate(pieces)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from manifests.steps.base import invalid, read_step, to_map
+from manifests.steps.crop import Crop, Whole
 from manifests.steps.decode import Audio, Image, Tokenize
 from manifests.steps.numbers import Cast, Scale
 from manifests.steps.privacy import Noise
@@ -20,6 +21,7 @@ __all__ = [
     "Audio",
     "Cast",
     "ComponentStep",
+    "Crop",
     "DecodeStep",
     "Image",
     "Label",
@@ -35,6 +37,7 @@ __all__ = [
     "Threshold",
     "Tokenize",
     "TopK",
+    "Whole",
     "invalid",
     "part_names",
     "post_step",
@@ -44,8 +47,8 @@ __all__ = [
 
 DecodeStep: TypeAlias = Tokenize | Image | Audio
 """Steps that make tensors of content."""
-ComponentStep: TypeAlias = DecodeStep | Noise
-"""Steps that need an optional component of the enclave."""
+ComponentStep: TypeAlias = DecodeStep | Noise | Crop | Whole
+"""What needs an optional component of the enclave."""
 PreStep: TypeAlias = Scale | Cast | DecodeStep
 PostStep: TypeAlias = Select | Softmax | Sigmoid | Round | TopK | ArgMax | Threshold | Label | LabelOnly | Noise
 

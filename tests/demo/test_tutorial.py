@@ -28,9 +28,9 @@ def folder() -> Iterator[Path]:
                 process.kill()
 
 
-def follow(folder: Path) -> tuple[list[str], str]:
-    """Run every shell block, in order, in one shell; return the output of each and the whole."""
-    blocks = BLOCK.findall(TUTORIAL.read_text())
+def follow(folder: Path, page: Path = TUTORIAL) -> tuple[list[str], str]:
+    """Run every shell block of a page, in order, in one shell; return the output of each and the whole."""
+    blocks = BLOCK.findall(page.read_text())
     script = "set -euo pipefail\n" + "".join(f"echo '{MARK}'\n{block}" for block in blocks)
     if not landlock.version():  # as the tutorial says
         script = re.sub(r"(strongroom host (check|up)) ", r"\1 --dangerously-unconfined ", script)

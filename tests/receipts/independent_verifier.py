@@ -160,7 +160,10 @@ def payload_of(message, key):
 
 
 def check_form(said):
-    need(said.keys() == {*SIZES, *NUMBERS, "verdict"} and said["version"] == 1, "fields")
+    need(said.keys() - {"stages"} == {*SIZES, *NUMBERS, "verdict"} and said["version"] == 1, "fields")
+    stages = said.get("stages", [bytes(64)])
+    need(isinstance(stages, list) and 0 < len(stages) <= 16, "stages")
+    need(all(isinstance(digest, bytes) and len(digest) == 64 for digest in stages), "stages")
     need(all(isinstance(said[name], bytes) and len(said[name]) == size for name, size in SIZES.items()), "sizes")
     need(all(isinstance(said[name], int) and said[name] >= 0 for name in NUMBERS), "numbers")
     verdict = said["verdict"]

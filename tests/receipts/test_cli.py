@@ -105,6 +105,7 @@ def test_the_salts_of_another_receipt_are_none_of_this(folder: Path) -> None:
         (("--model", "00" * 64), "receipt-model"),
         (("--owner", kit.OTHER_OWNER.hex()), "receipt-owner"),
         (("--session", "00" * 64), "receipt-session"),
+        (("--stage", "00" * 64), "receipt-stages"),
     ],
 )
 def test_what_the_caller_expects_is_held_against_the_receipt(folder: Path, words: Any, code: str) -> None:

@@ -279,6 +279,23 @@ def test_no_salt_and_no_content_shows_in_what_is_printed() -> None:
             assert repr(opening.data) not in shown
 
 
+@pytest.mark.parametrize("stages", [[], [bytes(63)], [bytes(64)] * 17, bytes(64), None], ids=repr)
+def test_stages_are_digests_one_at_least_or_there_is_no_such_field(stages: Any) -> None:
+    assert refusal(lambda: SignedReceipt.parse(payload(stages=stages))) is ReceiptCode.MALFORMED
+
+
+def test_the_receipt_of_a_pipeline_has_one_form_and_any_other_has_not_the_field() -> None:
+    stages = (bytes([1]) * 64, bytes([2]) * 64)
+    data = kit.signed(stages=stages)
+    assert SignedReceipt.parse(data).receipt.stages == stages
+    assert SignedReceipt.parse(data).serialize() == data
+    assert b"stages" not in kit.signed()
+    told = verify_independently(
+        replace(kit.bundle(), receipt=data, noted=replace(kit.receipt(), stages=stages)).encode()
+    )
+    assert told["stages"] == list(stages)
+
+
 # ------------------------------------------------------------------------------------------ golden files
 
 

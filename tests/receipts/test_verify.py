@@ -38,6 +38,7 @@ CHANGES: list[tuple[str, dict[str, Any], ReceiptFinding]] = [
     ("one check less", {"verdict": Verdict(("lease", "values"), "scores")}, ReceiptFinding.VERDICT),
     ("another input", {"input": bytes(64)}, ReceiptFinding.INPUT),
     ("another output", {"output": bytes(64)}, ReceiptFinding.OUTPUT),
+    ("a further model", {"stages": (bytes(64),)}, ReceiptFinding.STAGES),
 ]
 every_change = pytest.mark.parametrize(
     ("changes", "code"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES]
@@ -93,6 +94,36 @@ def test_a_field_that_even_the_enclave_has_signed_so_fails_against_what_the_clie
 def test_a_signature_of_another_key_alone_is_refused() -> None:
     found = kit.report(replace(kit.bundle(), receipt=kit.signed(kit.OTHER_KEY)))
     assert kit.codes(found) == {ReceiptFinding.SIGNATURE}
+
+
+READERS = (bytes([31]) * 64, bytes([32]) * 64)
+
+
+def of_a_pipeline(said: tuple[bytes, ...]) -> Any:
+    """The bundle of a pipeline's answer whose receipt says these readers."""
+    return replace(kit.bundle(), receipt=kit.signed(stages=said), noted=replace(kit.receipt(), stages=READERS))
+
+
+def test_a_pipelines_receipt_binds_every_model_that_answered() -> None:
+    assert kit.report(of_a_pipeline(READERS), expected=Expected(stages=READERS)).accepted
+    wrong = [READERS[::-1], READERS[:1], (*READERS, READERS[0]), (), (READERS[0], kit.receipt().model)]
+    for said in wrong:
+        found = kit.report(of_a_pipeline(said))
+        assert kit.codes(found) == {"receipt-stages"}, said
+        assert found.refused[0].remedy
+    found = kit.report(of_a_pipeline(READERS), expected=Expected(stages=READERS[::-1]))
+    assert kit.codes(found) == {"receipt-stages"}
+
+
+def test_a_policy_that_pins_models_pins_those_of_stages_too() -> None:
+    model = kit.receipt().model
+    for pinned, codes in (
+        ((model, *READERS), set()),
+        ((model, READERS[0]), {"receipt-stages"}),
+        (READERS, {"receipt-model"}),
+    ):
+        policy = kit.policy({"owners": [kit.OWNER.hex()], "models": [digest.hex() for digest in pinned]})
+        assert kit.codes(kit.report(of_a_pipeline(READERS), policy)) == codes
 
 
 def test_the_signature_is_of_a_receipt_and_of_nothing_else() -> None:
