@@ -23,6 +23,7 @@ import numpy as np
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from enclave.coarsening import Answered, Coarsening, rounded_outputs, shows_digits, shows_label
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.ladder import Standing
 from enclave.log import Event, log
@@ -63,12 +64,18 @@ class Guard:
         lens: Lens,
         labels: tuple[str, ...],
         clock: Callable[[], float] = time.monotonic,
+        rounded: frozenset[str] = frozenset(),
     ) -> None:
-        """Begin with nobody known; `clock` gives seconds, which are the host's, for `slow` alone."""
+        """Begin with nobody known.
+
+        clock: gives seconds, which are the host's, for `slow` alone.  rounded: outputs that the manifest itself leaves
+        with no more digits than the policy does.
+        """
         self._policy = policy
         self._lens = lens
         self._labels = np.array(labels, dtype=object) if len(labels) == lens.profile.classes else None
         self._clock = clock
+        self._rounded_already = rounded
         self._known: OrderedDict[bytes, Standing] = OrderedDict()
         self._joined: set[bytes] = set()
         self._rest = self._standing()
@@ -96,7 +103,12 @@ class Guard:
         except StrongroomError as error:
             raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"the model's profile is refused: {error.message}") from None
         key = HKDF(SHA512(), 32, salt=digest, info=b"strongroom sketch v1").derive(bytes(secret))
-        return cls(policy, Lens(profile, key), manifest.labels)
+        return cls(
+            policy,
+            Lens(profile, key),
+            manifest.labels,
+            rounded=rounded_outputs(manifest.post, policy.digits),
+        )
 
     @property
     def most_bytes(self) -> int:
@@ -115,7 +127,7 @@ class Guard:
         squeezed = {**inputs, profile.input: squeeze(profile.squeeze, rows)} if profile.squeeze.levels else None
         return Seen(identity, rows, squeezed)
 
-    def settle(self, seen: Seen, raw: Tensors, outputs: Tensors, squeezed: Tensors | None = None) -> Tensors:
+    def settle(self, seen: Seen, raw: Tensors, outputs: Tensors, squeezed: Tensors | None = None) -> Answered:
         """Show the rows and the graph's `raw` answers to the detectors, and return `outputs` as the rung admits.
 
         Raises EnclaveError as `observe`: a request of many rows may climb the ladder while it is looked at.
@@ -154,13 +166,17 @@ class Guard:
         shared = min(self._pool.action, self._policy.pool, key=SEVERITY.__getitem__)
         return max(identity.action, shared, key=SEVERITY.__getitem__)
 
-    def _admitted(self, action: Action, raw: Tensors, outputs: Tensors) -> Tensors:
+    def _admitted(self, action: Action, raw: Tensors, outputs: Tensors) -> Answered:
         if action is Action.FEWER_DIGITS:
-            return {name: self._rounded(array) for name, array in outputs.items()}
+            shows = shows_digits(outputs, self._rounded_already)
+            rounded = {name: self._rounded(array) for name, array in outputs.items()}
+            return Answered(rounded, coarsening=Coarsening.ROUNDED if shows else Coarsening.NONE)
         if SEVERITY[action] >= SEVERITY[Action.LABEL_ONLY]:
             best = answers(self._lens.profile, raw[self._lens.profile.output])
-            return {"label": best if self._labels is None else np.asarray(self._labels[best], dtype=object)}
-        return outputs
+            label = {"label": best if self._labels is None else np.asarray(self._labels[best], dtype=object)}
+            shows = shows_label(outputs, label)
+            return Answered(label, coarsening=Coarsening.LABEL_ONLY if shows else Coarsening.NONE)
+        return Answered(outputs)
 
     def _rounded(self, array: Array) -> Array:
         if array.dtype.kind != "f":

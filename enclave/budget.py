@@ -77,8 +77,8 @@ class Account:
 
     # ------------------------------------------------------------------------------------ requests
 
-    def spend(self, principal: bytes, lease: Lease) -> None:
-        """Take one request of an identity and of the lease, or neither.
+    def spend(self, principal: bytes, lease: Lease) -> bool:
+        """Take one request of an identity and of the lease, or neither; return whether the identity has a budget.
 
         Raises EnclaveError `rate-exceeded`, `budget-pending`, `budget-exhausted` or `lease-exhausted`.
         """
@@ -86,7 +86,7 @@ class Account:
             terms = self._terms
             if terms is None:
                 lease.spend()
-                return
+                return False
             identity = identity_of(principal)
             share = self._share(identity, terms)
             _check_rate(share, terms)
@@ -96,6 +96,7 @@ class Account:
             share.tokens -= 1
             if budget is not None:
                 self._take(identity, share, terms, from_pool=from_pool)
+            return budget is not None
 
     def _share(self, identity: bytes, terms: BudgetTerms) -> _Share:
         """Return what an identity has, and make it the one that is forgotten last."""
@@ -200,15 +201,15 @@ class Budget:
         """Share the account of the model's name."""
         self._account = account
 
-    def spend(self, principal: bytes, lease: Lease) -> None:
-        """Take one request of an identity and of the lease, or neither; raises as `Account.spend`.
+    def spend(self, principal: bytes, lease: Lease) -> bool:
+        """Take one request of an identity and of the lease, or neither; returns and raises as `Account.spend`.
 
         principal: the client's key (32 bytes), or b"" for all anonymous sessions.
         """
         if self._account is None:
             lease.spend()
-        else:
-            self._account.spend(principal, lease)
+            return False
+        return self._account.spend(principal, lease)
 
 
 class Accounts:

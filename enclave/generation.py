@@ -28,7 +28,8 @@ from manifests.tensors import Axis, TensorField
 
 Run: TypeAlias = Callable[[Sequence[str], dict[str, Array], float], list[Array]]
 """Runs the graph: names of outputs, inputs, seconds that are left."""
-Spend: TypeAlias = Callable[[], None]
+Spend: TypeAlias = Callable[[], bool]
+"""Takes one of budget and lease; tells whether the identity has a budget."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from attestation.wire.messages import Body
 from enclave.abuse import Guard
 from enclave.batching import Batcher
 from enclave.budget import Budget
+from enclave.coarsening import Answered
 from enclave.components import Component, Step
 from enclave.deadline import Run, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
@@ -100,8 +101,8 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body, principal: bytes, held: Held | None = None) -> Tensors:
-        """Validate a request, spend one of budget and lease, and return the outputs; raises EnclaveError or WireError.
+    def answer(self, body: Body, principal: bytes, held: Held | None = None) -> Answered:
+        """Validate a request, spend one of budget and lease, and return the answer; raises EnclaveError or WireError.
 
         principal: the client's key, 32 bytes, or empty for all anonymous sessions together.  held: the session's state,
         of a model that has one.
@@ -111,24 +112,25 @@ class LoadedModel:
             held.take_place()
         if self.privacy is not None:
             self.privacy.spend(principal)
-        self.budget.spend(principal, self.lease)
+        charged = self.budget.spend(principal, self.lease)
         try:
-            outputs = self._outputs(principal, inputs, held)
+            answered = self._outputs(principal, inputs, held)
         except MemoryError:
             raise EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY) from None
+        outputs = answered.outputs
         size = sum(array.nbytes for array in outputs.values() if array.dtype.kind != "O")
         size += sum(len(text) for array in outputs.values() if array.dtype.kind == "O" for text in array.flat)
         if size > self.manifest.limits.max_response_bytes:
             limit = self.manifest.limits.max_response_bytes
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, f"an answer must have at most {limit} bytes")
-        return outputs
+        return replace(answered, charged=charged)
 
-    def _outputs(self, principal: bytes, inputs: Tensors, held: Held | None) -> Tensors:
+    def _outputs(self, principal: bytes, inputs: Tensors, held: Held | None) -> Answered:
         if self.guard is None:
-            return run_steps(self.post, self._graph(inputs, held))
+            return Answered(run_steps(self.post, self._graph(inputs, held)))
         return self._watched(self.guard, principal, inputs, held)
 
-    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors, held: Held | None) -> Tensors:
+    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors, held: Held | None) -> Answered:
         """Answer under the eyes of the detectors; what they do costs the same whether they are alarmed or not."""
         seen = guard.observe(principal, inputs)
         raw = self._graph(inputs, held)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from attestation.wire.messages import Body
+from enclave.coarsening import Answered
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Turn, crowded
 from enclave.identity import Identity
@@ -25,7 +26,6 @@ from enclave.receipts import verdict_of
 from enclave.service import Service, listing
 from enclave.state import Held, Memory
 from enclave.streams import MAX_WINDOW, Piece, Source, Stream, Streams
-from enclave.validate import Tensors
 from manifests import canonical, fields
 from manifests.receipts import Receipts
 
@@ -144,7 +144,7 @@ class Operations:
     def _run(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
         self._service.condemned.check()
         began = time.perf_counter()
-        tensors = model.answer(body, caller.principal(model.owner), held)
+        answered = model.answer(body, caller.principal(model.owner), held)
         self._service.metrics.observe("request_seconds", time.perf_counter() - began)
         if self._service.settings.limits.telemetry_models:
             self._service.metrics.count_model("model_requests", model.digest)
@@ -152,10 +152,12 @@ class Operations:
         if held is not None:
             header["steps"] = held.steps
         if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS:
-            header["receipt"] = self._receipt(caller, model, body, tensors, header["beat"])
-        return Reply(header, tensors)
+            header["receipt"] = self._receipt(caller, model, body, answered, header["beat"])
+        return Reply(header, answered.outputs)
 
-    def _receipt(self, caller: Caller, model: LoadedModel, body: Body, tensors: Tensors, beat: Any) -> canonical.Value:
+    def _receipt(
+        self, caller: Caller, model: LoadedModel, body: Body, answered: Answered, beat: Any
+    ) -> canonical.Value:
         facts = {
             "evidence": caller.evidence_digest,
             "session": caller.control.handshake_hash,
@@ -167,7 +169,7 @@ class Operations:
             "broker_time": beat[0],
             "broker_epoch": beat[1],
         }
-        return self._service.receipts.issue(facts, verdict_of(model.manifest), body, tensors)
+        return self._service.receipts.issue(facts, verdict_of(model.manifest, answered), body, answered.outputs)
 
     def _generate(self, caller: Caller, body: Body) -> Stream:
         caller.streams.check_room()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from attestation.types.receipt import Receipt, Verdict
 from attestation.wire.commitments import SALT_SIZE, Direction, Tensor, commit, received, sent
 from attestation.wire.messages import Body
+from enclave.coarsening import Answered, Coarsening
 from enclave.keys import EnclaveKeys
 from manifests import canonical
 from manifests.model import ModelManifest
@@ -22,6 +23,9 @@ from manifests.steps import LabelOnly, Round
 
 CHECKS = ("lease", "schema", "values")
 """What every request has passed that is answered at all, in ascending order: docs/receipts.md says what each means."""
+BUDGET = "budget"
+"""A check beside those: a budget of the client's identity was charged."""
+_FORMS = {Coarsening.ROUNDED: "rounded", Coarsening.LABEL_ONLY: "label-only"}
 
 
 class Receipts:
@@ -64,10 +68,16 @@ def _commit(direction: Direction, tensors: list[Tensor]) -> tuple[bytes, bytes]:
     return commit(direction, salt, tensors), salt
 
 
-def verdict_of(manifest: ModelManifest) -> Verdict:
-    """Return the verdict on an answer that nothing but the model's manifest has shaped."""
+def verdict_of(manifest: ModelManifest, answered: Answered) -> Verdict:
+    """Return the verdict on an answer: what its request passed, and what shaped it besides the model's manifest."""
+    checks = (BUDGET, *CHECKS) if answered.charged else CHECKS
+    form = _FORMS.get(answered.coarsening, _form(manifest))
+    return Verdict(checks, form, int(answered.coarsening))
+
+
+def _form(manifest: ModelManifest) -> str:
     form = "scores"
     for kind, name in ((Round, "rounded"), (LabelOnly, "label-only")):  # the bluntest last
         if any(isinstance(step, kind) for step in manifest.post):
             form = name
-    return Verdict(CHECKS, form)
+    return form

@@ -18,7 +18,7 @@ from attestation.client.errors import ClientCode, ClientError
 from attestation.client.models import Prediction
 from attestation.collateral import Collateral, CollateralSource
 from attestation.receipts.bundle import ReceiptBundle, open_all
-from attestation.receipts.checks import compare, signature
+from attestation.receipts.checks import compare, formed, signature
 from attestation.receipts.verify import refused
 from attestation.types import EvidenceRecord
 from attestation.types.receipt import MAX_RECEIPT, Receipt, SignedReceipt
@@ -82,7 +82,7 @@ def take_receipt(
     openings = {way: open_all(salts[way], tensors[way]) for way in Direction}
     commitments = {str(way): combine(way, (each.leaf for each in openings[way])) for way in Direction}
     noted = _noted(signed.receipt, exchange, origin, attested, commitments)
-    findings = [signature(signed, attested.claims), *compare(signed.receipt, noted)]
+    findings = [signature(signed, attested.claims), formed(signed.receipt), *compare(signed.receipt, noted)]
     if failed := [finding for finding in findings if not finding.passed]:
         raise refused(failed)
     collateral = origin.collateral if wanted else origin.collateral_if_held()
