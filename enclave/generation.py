@@ -74,13 +74,14 @@ class GenerationPlan:
         answer = Answer(ask.stops, self.manifest.limits.max_response_bytes)
         most = min(ask.max_new_tokens, self.table.context - len(ask.tokens))
         fed = ask.tokens
+        charged = False
         for count in range(1, most + 1):
-            spend()
+            charged |= spend()
             token = ask.sampler.pick(stepper.step(fed), count - 1)
             reason = self._reason(answer, token, count, ask.max_new_tokens if count == most else 0)
             piece = answer.take(final=reason is not None)
             if reason is not None:
-                yield Piece({**piece, "reason": reason, **ask.sampler.told()}, final=True)
+                yield Piece({**piece, "reason": reason, **ask.sampler.told()}, final=True, charged=charged)
                 return
             yield Piece(piece) if piece["tokens"] else None
             fed = (token,)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from attestation.wire.commitments import received, sent
 from attestation.wire.messages import Body
-from enclave.coarsening import Answered
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Turn, crowded
 from enclave.identity import Identity
@@ -26,6 +26,7 @@ from enclave.receipts import verdict_of
 from enclave.service import Service, listing
 from enclave.state import Held, Memory
 from enclave.streams import MAX_WINDOW, Piece, Source, Stream, Streams
+from enclave.told import Told
 from manifests import canonical, fields
 from manifests.receipts import Receipts
 
@@ -152,13 +153,14 @@ class Operations:
         if held is not None:
             header["steps"] = held.steps
         if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS:
-            header["receipt"] = self._receipt(caller, model, body, answered, header["beat"])
+            facts, verdict = self._facts(caller, model, body, header["beat"]), verdict_of(model.manifest, answered)
+            header["receipt"] = self._service.receipts.issue(facts, verdict, received(body), sent(answered.outputs))
         return Reply(header, answered.outputs)
 
-    def _receipt(
-        self, caller: Caller, model: LoadedModel, body: Body, answered: Answered, beat: Any
-    ) -> canonical.Value:
-        facts = {
+    @staticmethod
+    def _facts(caller: Caller, model: LoadedModel, body: Body, beat: Any) -> dict[str, Any]:
+        """Return what a receipt says of session, request and model."""
+        return {
             "evidence": caller.evidence_digest,
             "session": caller.control.handshake_hash,
             "origin": caller.origin,
@@ -169,20 +171,29 @@ class Operations:
             "broker_time": beat[0],
             "broker_epoch": beat[1],
         }
-        return self._service.receipts.issue(facts, verdict_of(model.manifest, answered), body, answered.outputs)
 
     def _generate(self, caller: Caller, body: Body) -> Stream:
         caller.streams.check_room()
         model = self._resolve(caller, body.header.get("model"))
         self._service.condemned.check()
         source = model.generate(body, caller.principal(model.owner))
-        return Stream(self._pieces(model, source), body.header["window"])
+        told = Told() if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS else None
+        return Stream(self._pieces(caller, model, body, source, told), body.header["window"])
 
-    def _pieces(self, model: LoadedModel, source: Source) -> Source:
-        """Say in each part which model it comes from, and give the newest sign of its broker."""
+    def _pieces(self, caller: Caller, model: LoadedModel, body: Body, source: Source, told: Told | None) -> Source:
+        """Say in each part which model it comes from, give the newest sign of its broker, and a receipt at the end."""
         with contextlib.closing(source):
             for piece in source:
-                yield piece if piece is None else Piece({**self._named(model), **piece.header}, piece.final)
+                if piece is None:
+                    yield None
+                    continue
+                header = {**self._named(model), **piece.header}
+                if told is not None and told.add(piece):
+                    facts = self._facts(caller, model, body, header["beat"])
+                    header["receipt"] = self._service.receipts.issue(
+                        facts, told.verdict(), told.request(body), told.answer()
+                    )
+                yield Piece(header, piece.final)
 
     def _resolve(self, caller: Caller, reference: object) -> LoadedModel:
         model = self._service.resolve(reference)

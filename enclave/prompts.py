@@ -26,7 +26,7 @@ TOKENS = "tokens"
 """Name of the tensor that a prompt in tokens comes as."""
 
 _REQUIRED = ("op", "id", "model", "max_new_tokens", "window")
-_OPTIONAL = ("prompt", "stop", "temperature", "top_k", "top_p", "seed")
+_OPTIONAL = ("prompt", "stop", "temperature", "top_k", "top_p", "seed", "receipt")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Words:
 def read_ask(body: Body, manifest: ModelManifest, words: Words) -> Ask:
     """Read a request; raises ManifestError `field-invalid` or EnclaveError `prompt-refused`, `sampling-refused`."""
     header = fields.closed_map(body.header, "request", _REQUIRED, _OPTIONAL)
+    fields.of_type(header.get("receipt", False), "receipt", bool)
     generation = manifest.serving.generation
     if generation is None:
         raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model answers requests, and generates nothing")

@@ -10,11 +10,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import numpy.typing as npt
-
 from attestation.types.receipt import Receipt, Verdict
-from attestation.wire.commitments import SALT_SIZE, Direction, Tensor, commit, received, sent
-from attestation.wire.messages import Body
+from attestation.wire.commitments import SALT_SIZE, Direction, Tensor, commit
 from enclave.coarsening import Answered, Coarsening
 from enclave.keys import EnclaveKeys
 from manifests import canonical
@@ -38,14 +35,15 @@ class Receipts:
         self._lock = threading.Lock()
 
     def issue(
-        self, facts: Mapping[str, Any], verdict: Verdict, request: Body, outputs: Mapping[str, npt.NDArray[Any]]
+        self, facts: Mapping[str, Any], verdict: Verdict, request: list[Tensor], outputs: list[Tensor]
     ) -> dict[str, canonical.Value]:
         """Return a receipt and the salts that open it, as a response carries them.
 
-        facts: the fields of `Receipt` that the session and the model know, by name.
+        facts: the fields of `Receipt` that the session and the model know, by name.  request, outputs: the tensors that
+        are committed to.
         """
-        given, given_salt = _commit(Direction.INPUT, received(request))
-        answered, answered_salt = _commit(Direction.OUTPUT, sent(outputs))
+        given, given_salt = _commit(Direction.INPUT, request)
+        answered, answered_salt = _commit(Direction.OUTPUT, outputs)
         receipt = Receipt(
             **facts,
             boot_id=self._keys.boot_id,
@@ -70,9 +68,18 @@ def _commit(direction: Direction, tensors: list[Tensor]) -> tuple[bytes, bytes]:
 
 def verdict_of(manifest: ModelManifest, answered: Answered) -> Verdict:
     """Return the verdict on an answer: what its request passed, and what shaped it besides the model's manifest."""
-    checks = (BUDGET, *CHECKS) if answered.charged else CHECKS
-    form = _FORMS.get(answered.coarsening, _form(manifest))
-    return Verdict(checks, form, int(answered.coarsening))
+    return Verdict(
+        _checks(charged=answered.charged), _FORMS.get(answered.coarsening, _form(manifest)), answered.coarsening.value
+    )
+
+
+def verdict_of_text(*, charged: bool) -> Verdict:
+    """Return the verdict on what a language model has generated; charged: whether a budget paid for any of it."""
+    return Verdict(_checks(charged=charged), "text")
+
+
+def _checks(*, charged: bool) -> tuple[str, ...]:
+    return (BUDGET, *CHECKS) if charged else CHECKS
 
 
 def _form(manifest: ModelManifest) -> str:

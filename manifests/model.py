@@ -124,8 +124,8 @@ class ModelManifest:
 
     def _check_together(self) -> None:
         """Refuse tables that would not hold beside each other."""
-        if self.serving.generation is not None and (self.abuse is not None or self.receipts is Receipts.ALWAYS):
-            raise invalid("what a model generates is neither watched by detectors nor receipted: leave out one table")
+        if self.serving.generation is not None and self.abuse is not None:
+            raise invalid("detectors see nothing in tokens: leave out [abuse], and bound prompts by [watch]")
         if self.serving.batching is not None and (self.limits.max_concurrent or self.limits.max_concurrent_per_client):
             raise invalid("requests that are joined do not wait for turns: leave out batching, or max_concurrent")
 

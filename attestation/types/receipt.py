@@ -28,7 +28,7 @@ MAX_WORD: Final = 32
 """Characters of a check's name, and of the form of the outputs."""
 MAX_ABUSE: Final = 255
 FORMS: Final[Mapping[int, tuple[str, ...]]] = {
-    0: ("scores", "rounded", "label-only"),
+    0: ("scores", "rounded", "label-only", "text"),
     1: ("rounded",),
     2: ("label-only",),
 }

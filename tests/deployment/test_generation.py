@@ -10,15 +10,22 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from attestation.client import AsyncSession, Generation, RemoteError, Session
 from attestation.client.errors import ClientCode, ClientError
+from attestation.policy import load_policy
+from attestation.receipts.bundle import Opening, ReceiptBundle
+from attestation.receipts.checks import Held
+from attestation.receipts.verify import examine
+from attestation.wire.commitments import Direction
 from evaluation.demo.deployment import Deployment, temporary_home
 from evaluation.demo.preparation import ModelToSeal
 from evaluation.examples import language, recurrent
@@ -28,6 +35,8 @@ from evaluation.examples.language import trained
 from evaluation.examples.transformer import Shape
 from tests.deployment.small import linear
 from tests.enclave.poet import stepped
+from tests.receipts.independent_verifier import RefusedError
+from tests.receipts.independent_verifier import verify as verify_independently
 from tests.wire.independent_client import Client
 
 pytestmark = pytest.mark.xdist_group("deployment")
@@ -55,6 +64,7 @@ def library() -> Iterator[Library]:
     sensor = recurrent.export(recurrent.train(150))
     models = [
         ModelToSeal("poet", poet, review=review(SHAPE)),
+        ModelToSeal("noted", poet, review={**review(SHAPE), "receipts": "always"}),
         ModelToSeal("sensor", sensor.onnx, review=sensor.review),
         ModelToSeal("joined", linear(), review=BATCHED),
     ]
@@ -178,6 +188,117 @@ def test_the_client_that_was_written_from_the_page_alone_reads_a_stream(library:
     assert parts[-1]["reason"] == "length"
 
 
+# ------------------------------------------------------------------------------------------------------ receipts
+
+
+DRAWN: dict[str, Any] = {"max_new_tokens": 30, "temperature": 0.8, "stop": ["\n\n"]}
+
+
+def examined(library: Library, bundle: ReceiptBundle) -> set[str]:
+    """The codes that offline verification refuses a bundle with."""
+    found = examine(Held.of(bundle), load_policy(library.running.policy_path), int(time.time()))
+    return {str(finding.code) for finding in found.refused}
+
+
+def opened(bundle: ReceiptBundle) -> dict[str, bytes]:
+    both = (*bundle.openings[Direction.INPUT], *bundle.openings[Direction.OUTPUT])
+    return {each.spec.name: each.data for each in both if each.spec is not None and each.data is not None}
+
+
+def test_a_streams_receipt_covers_the_whole_answer_and_what_was_asked(library: Library, tmp_path: Path) -> None:
+    with library.running.session() as session:
+        with session.generate("poet", PROMPT, **DRAWN, receipt=tmp_path / "a.receipt") as answer:
+            for _ in answer:
+                assert (answer.receipt is None) == (not answer.finished)
+        bundle = answer.receipt
+        assert bundle is not None
+        assert session.generate("poet", PROMPT, max_new_tokens=2).read()
+    assert examined(library, bundle) == examined(library, ReceiptBundle.load(tmp_path / "a.receipt")) == set()
+    assert verify_independently(bundle.encode())["verdict"] == {
+        "abuse": 0,
+        "checks": ["lease", "schema", "values"],
+        "output": "text",
+    }
+    content = opened(bundle)
+    assert content["tokens"] == np.array(answer.tokens, "<i8").tobytes()
+    assert content["text"] == answer.data
+    assert msgpack.unpackb(content["prompt"]) == [PROMPT]
+    assert msgpack.unpackb(content["reason"]) == [answer.reason]
+    assert content["seed"] == np.array([answer.seed], "<i8").tobytes()
+    assert msgpack.unpackb(content["settings"]) == DRAWN
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *((name, Direction.OUTPUT) for name in ("tokens", "text", "reason")),
+        *((name, Direction.INPUT) for name in ("prompt", "settings")),
+    ],
+)
+def test_whatever_is_changed_of_a_generated_answer_fails_with_its_code(
+    library: Library, name: str, way: Direction
+) -> None:
+    with library.running.session() as session:
+        answer = session.generate("poet", PROMPT, max_new_tokens=5, receipt=True)
+        answer.read()
+    assert answer.receipt is not None
+    assert examined(library, answer.receipt) == set()
+    changed = [changing(each, name) for each in answer.receipt.openings[way]]
+    assert changed != list(answer.receipt.openings[way])
+    bundle = replace(answer.receipt, openings={**answer.receipt.openings, way: tuple(changed)})
+    assert examined(library, bundle) == {f"receipt-{way}"}
+    with pytest.raises(RefusedError):
+        verify_independently(bundle.encode())
+
+
+def changing(opening: Opening, name: str) -> Opening:
+    """The opening with one bit of the last byte changed, if it is of that tensor."""
+    if opening.spec is None or opening.data is None or opening.spec.name != name:
+        return opening
+    return replace(opening, data=opening.data[:-1] + bytes([opening.data[-1] ^ 1]))
+
+
+def test_a_stream_that_is_given_up_has_no_receipt_and_takes_no_serial(library: Library, tmp_path: Path) -> None:
+    with library.running.session() as session:
+        first = session.generate("poet", PROMPT, max_new_tokens=3, receipt=True)
+        first.read()
+        with session.generate("poet", PROMPT, max_new_tokens=50, receipt=tmp_path / "b.receipt") as given_up:
+            next(given_up)
+        last = session.generate("poet", PROMPT, max_new_tokens=3, receipt=True)
+        last.read()
+    assert given_up.receipt is None
+    assert not (tmp_path / "b.receipt").exists()
+    assert first.receipt is not None
+    assert last.receipt is not None
+    assert last.receipt.signed().receipt.serial == first.receipt.signed().receipt.serial + 1
+
+
+def test_an_owner_may_have_every_generated_answer_receipted(library: Library) -> None:
+    with library.running.session() as session:
+        answer = session.generate("noted", list(PROMPT.encode()), max_new_tokens=4)
+        answer.read()
+        plain = session.generate("poet", PROMPT, max_new_tokens=4)
+        plain.read()
+    assert plain.receipt is None
+    assert answer.receipt is not None
+    assert examined(library, answer.receipt) == set()
+    given = answer.receipt.openings[Direction.INPUT]
+    assert [each.spec.name for each in given if each.spec is not None] == ["tokens", "settings"]
+
+
+def test_the_asynchronous_client_gets_receipts_of_streams_too(library: Library) -> None:
+    async def read() -> ReceiptBundle | None:
+        terms = {"policy": library.running.policy_path, "collateral": library.running.collateral_dir}
+        async with AsyncSession.connect(library.running.address, **terms) as session:
+            answer = await session.generate("poet", PROMPT, max_new_tokens=4, receipt=True)
+            await answer.read()
+            return answer.receipt
+
+    bundle = asyncio.run(read())
+    assert bundle is not None
+    assert examined(library, bundle) == set()
+
+
 # --------------------------------------------------------------------------------------------- recurrent models
 
 
@@ -235,8 +356,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "generation.md").read_text(encoding
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def test_what_the_page_shows_runs(library: Library) -> None:
-    assert len(BLOCKS) == 2
+def test_what_the_page_shows_runs(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(BLOCKS) == 3
     for block in BLOCKS:
         with library.running.session() as session:
             exec(compile(block, "docs/generation.md", "exec"), {"session": session, "np": np})  # noqa: S102 - it is ours

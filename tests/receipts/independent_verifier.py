@@ -25,7 +25,7 @@ SIZES = {
     "input": 64,
     "output": 64,
 }
-FORMS = {0: {"scores", "rounded", "label-only"}, 1: {"rounded"}, 2: {"label-only"}}
+FORMS = {0: {"scores", "rounded", "label-only", "text"}, 1: {"rounded"}, 2: {"label-only"}}
 NUMBERS = ("version", "serial", "request", "epoch", "broker_time", "broker_epoch")
 SGX_REPORT_DATA = slice(48 + 320, 48 + 384)
 
