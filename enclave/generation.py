@@ -18,6 +18,7 @@ import numpy as np
 from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.prompts import Ask, Words, read_ask
+from enclave.promptwatch import PromptGuard
 from enclave.slots import Slots
 from enclave.streams import Piece, Source
 from enclave.values import Array
@@ -25,6 +26,7 @@ from manifests import canonical
 from manifests.generation import Generation
 from manifests.model import ModelManifest
 from manifests.tensors import Axis, TensorField
+from manifests.watch import CONTEXT
 
 Run: TypeAlias = Callable[[Sequence[str], dict[str, Array], float], list[Array]]
 """Runs the graph: names of outputs, inputs, seconds that are left."""
@@ -41,16 +43,17 @@ class GenerationPlan:
     words: Words
     inputs: dict[str, TensorField]
     slots: Slots = field(repr=False)
+    guard: PromptGuard | None = field(default=None, repr=False)
 
     @classmethod
-    def compile(cls, manifest: ModelManifest) -> GenerationPlan | None:
+    def compile(cls, manifest: ModelManifest, guard: PromptGuard | None = None) -> GenerationPlan | None:
         """Compile the table, or return None where there is none."""
         table = manifest.serving.generation
         if table is None:
             return None
         size = table.vocabulary_size({tensor.name: tensor for tensor in manifest.outputs})
         inputs = {tensor.name: tensor for tensor in manifest.inputs}
-        return cls(manifest, table, Words(manifest, size), inputs, Slots(table.streams, "caches"))
+        return cls(manifest, table, Words(manifest, size), inputs, Slots(table.streams, "caches"), guard)
 
     def read(self, body: Body) -> Ask:
         """Read a request; raises ManifestError or EnclaveError."""
@@ -62,29 +65,33 @@ class GenerationPlan:
         for _ in range(min(2, self.table.context - 1)):
             stepper.step((0,))
 
-    def generate(self, ask: Ask, run: Run, spend: Spend) -> Source:
+    def generate(self, ask: Ask, run: Run, spend: Spend, principal: bytes = b"") -> Source:
         """Give the answer's pieces, one step of the graph for each; a step that shows nothing yet gives None."""
+        if self.guard is not None:
+            self.guard.admit(principal)
         self.slots.take()
         try:
-            yield from self._pieces(ask, Stepper(self, run), spend)
+            yield from self._pieces(ask, Stepper(self, run), spend, principal)
         finally:
             self.slots.give()
 
-    def _pieces(self, ask: Ask, stepper: Stepper, spend: Spend) -> Source:
+    def _pieces(self, ask: Ask, stepper: Stepper, spend: Spend, principal: bytes) -> Source:
         answer = Answer(ask.stops, self.manifest.limits.max_response_bytes)
         most = min(ask.max_new_tokens, self.table.context - len(ask.tokens))
-        fed = ask.tokens
+        fed, context = ask.tokens, ask.tokens[-CONTEXT:]
         charged = False
         for count in range(1, most + 1):
             charged |= spend()
             token = ask.sampler.pick(stepper.step(fed), count - 1)
+            if self.guard is not None:
+                self.guard.see(principal, len(fed), context)
             reason = self._reason(answer, token, count, ask.max_new_tokens if count == most else 0)
             piece = answer.take(final=reason is not None)
             if reason is not None:
                 yield Piece({**piece, "reason": reason, **ask.sampler.told()}, final=True, charged=charged)
                 return
             yield Piece(piece) if piece["tokens"] else None
-            fed = (token,)
+            fed, context = (token,), (*context, token)[-CONTEXT:]
 
     def _reason(self, answer: Answer, token: int, count: int, most: int) -> str | None:
         """Add a token to the answer, and return why it ends with it, if it does."""

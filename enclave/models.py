@@ -31,6 +31,7 @@ from enclave.memory import bound_memory
 from enclave.metrics import Metrics
 from enclave.privacy import Accountant, accountant
 from enclave.process import check_components, compile_post, compile_pre, run_steps
+from enclave.promptwatch import PromptGuard
 from enclave.state import Held, StatePlan
 from enclave.streams import Source
 from enclave.validate import RequestPlan, Tensors
@@ -149,7 +150,8 @@ class LoadedModel:
         if self.generation is None:
             raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model answers requests, and generates nothing")
         ask = self.generation.read(body)
-        return self.generation.generate(ask, self._run_for, partial(self.budget.spend, principal, self.lease))
+        spend = partial(self.budget.spend, principal, self.lease)
+        return self.generation.generate(ask, self._run_for, spend, principal)
 
     def try_out(self) -> None:
         """Take the first steps of a model that generates; raises EnclaveError `model-unusable` where they go wrong."""
@@ -247,7 +249,7 @@ class ModelLoader:
             privacy=accountant(manifest.post),
             post=compile_post(manifest, self._components),
             guard=guard,
-            generation=GenerationPlan.compile(manifest),
+            generation=GenerationPlan.compile(manifest, PromptGuard.load(manifest, self._secret, reader.digest)),
             state=StatePlan.compile(manifest),
             batcher=None if manifest.serving.batching is None else Batcher(manifest.serving.batching),
         )

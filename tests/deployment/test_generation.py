@@ -43,6 +43,7 @@ pytestmark = pytest.mark.xdist_group("deployment")
 
 SHAPE = Shape(width=32, heads=2, layers=1, inner=64, context=64)
 PROMPT = "Return the "
+WATCH = {"tokens": 40, "ladder": [{"action": "log"}, {"action": "refuse", "after": 0, "detectors": 1}]}
 BATCHED = {"batching": {"max_rows": 4, "max_wait_us": 20_000}}
 
 
@@ -65,6 +66,7 @@ def library() -> Iterator[Library]:
     models = [
         ModelToSeal("poet", poet, review=review(SHAPE)),
         ModelToSeal("noted", poet, review={**review(SHAPE), "receipts": "always"}),
+        ModelToSeal("watched", poet, review={**review(SHAPE), "watch": WATCH}),
         ModelToSeal("sensor", sensor.onnx, review=sensor.review),
         ModelToSeal("joined", linear(), review=BATCHED),
     ]
@@ -116,6 +118,16 @@ def test_an_answer_is_given_up_and_its_cache_is_free_for_the_next(library: Libra
             answer.read()
         assert truncated.value.code is ClientCode.ANSWER_TRUNCATED
         assert len(session.generate("poet", PROMPT, max_new_tokens=3).read()) > 0
+
+
+def test_who_takes_more_than_the_owner_admits_is_refused_and_reconnecting_does_not_help(library: Library) -> None:
+    with library.running.session() as session:
+        before = session.generate("watched", PROMPT, max_new_tokens=50)
+        assert len(before.read().encode()) == 50, "what has begun is finished"
+    for _ in range(2):
+        with library.running.session() as session, pytest.raises(RemoteError) as refusal:
+            session.generate("watched", PROMPT, max_new_tokens=1).read()
+        assert refusal.value.remote_code == "abuse-refused"
 
 
 def begun(session: Session, prompt: str) -> Generation:
