@@ -30,8 +30,9 @@ from enclave.lease import Lease
 from enclave.memory import bound_memory
 from enclave.metrics import Metrics
 from enclave.privacy import Accountant, accountant
-from enclave.process import check_components, compile_post, compile_pre, run_steps
+from enclave.process import check_components, compile_post, compile_pre, compile_words, run_steps
 from enclave.promptwatch import PromptGuard
+from enclave.spelling import Words
 from enclave.state import Held, StatePlan
 from enclave.streams import Source
 from enclave.validate import RequestPlan, Tensors
@@ -230,7 +231,7 @@ class ModelLoader:
                 manifest = reader.read_manifest()
                 held = manifest.serving.reserved(manifest.inputs)
                 self._check_room(reader.core.plaintext_size + held, loaded)
-                session, pre, guard = self._open(reader, grant, manifest)
+                session, pre, guard, words = self._open(reader, grant, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -249,7 +250,7 @@ class ModelLoader:
             privacy=accountant(manifest.post),
             post=compile_post(manifest, self._components),
             guard=guard,
-            generation=GenerationPlan.compile(manifest, PromptGuard.load(manifest, self._secret, reader.digest)),
+            generation=GenerationPlan.compile(manifest, PromptGuard.load(manifest, self._secret, reader.digest), words),
             state=StatePlan.compile(manifest),
             batcher=None if manifest.serving.batching is None else Batcher(manifest.serving.batching),
         )
@@ -270,7 +271,7 @@ class ModelLoader:
 
     def _open(
         self, reader: SealedReader, grant: Grant, manifest: ModelManifest
-    ) -> tuple[Any, tuple[Step, ...], Guard | None]:
+    ) -> tuple[Any, tuple[Step, ...], Guard | None, Words | None]:
         """Decrypt the parts, give graph and external data to the runtime, and what the manifest names to its users.
 
         Each copies what it keeps.  A part that the manifest names is none of the graph's external data, whatever that
@@ -282,6 +283,7 @@ class ModelLoader:
         try:
             named = {name: parts[name] for name in own & parts.keys()}
             pre = compile_pre(manifest, self._components, named)
+            words = compile_words(manifest, self._components, named)
             watched = {
                 name: bytes(part) for name, part in named.items() if manifest.abuse and name == manifest.abuse.profile
             }
@@ -290,7 +292,7 @@ class ModelLoader:
             check_parts(graph, manifest)
             memory = [bound for bound in (manifest.limits.max_memory_bytes, self._limits.run_memory) if bound]
             with self._watchdog.limit(LOAD_SECONDS, grant.owner, grant.model):
-                return open_session(graph, self._limits.intra_op_threads, min(memory, default=0)), pre, guard
+                return open_session(graph, self._limits.intra_op_threads, min(memory, default=0)), pre, guard, words
         finally:
             for part in parts.values():
                 wipe(part)

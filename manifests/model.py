@@ -148,13 +148,14 @@ class ModelManifest:
         return self._after(self.answered_outputs(), self.post)
 
     def components(self) -> tuple[str, ...]:
-        """Return the optional components of an enclave that the steps need, each once."""
-        needed = (step.component for step in (*self.pre, *self.post) if isinstance(step, ComponentStep))
-        return tuple(dict.fromkeys(needed))
+        """Return the optional components of an enclave that steps and vocabulary need, each once."""
+        needed = [step.component for step in (*self.pre, *self.post) if isinstance(step, ComponentStep)]
+        return tuple(dict.fromkeys([*needed, *(["text"] if self.serving.own_parts else [])]))
 
     def own_parts(self) -> frozenset[str]:
         """Return the names of the sealed parts that are this manifest's, and none of the graph's external data."""
-        return part_names(self.pre) | (frozenset() if self.abuse is None else frozenset({self.abuse.profile}))
+        watched = frozenset() if self.abuse is None else frozenset({self.abuse.profile})
+        return part_names(self.pre) | watched | self.serving.own_parts
 
     def _after(self, tensors: Iterable[TensorField], steps: Iterable[PreStep | PostStep]) -> tuple[TensorField, ...]:
         tensors_now = {tensor.name: tensor for tensor in tensors}

@@ -70,6 +70,11 @@ class Serving:
             return ()
         return outputs if self.state is None else tuple(t for t in outputs if t.name not in self.state.hidden)
 
+    @property
+    def own_parts(self) -> frozenset[str]:
+        """Names of the sealed parts that the tables read."""
+        return frozenset() if self.generation is None else self.generation.own_parts
+
     def reserved(self, inputs: tuple[TensorField, ...]) -> int:
         """Return the bytes that requests and sessions of the model may hold together, besides its own."""
         taken = {tensor.name: tensor for tensor in inputs}

@@ -1,4 +1,4 @@
-"""What `strongroom infer` prints: tables for people, and data for programs."""
+"""What `strongroom infer` and `generate` print: tables for people, and data for programs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from attestation.client.content import Label
 from attestation.client.display import SIMULATED
+from attestation.client.generation import Generation
 from attestation.client.models import ModelInfo, Prediction
 from manifests.plain import printable, printable_lines
 
@@ -60,6 +61,34 @@ def print_answer(
         click.echo(f"{printable(label.name)}{score}")
     if output:
         click.echo(f"written to {printable(str(output))}")
+
+
+def print_generated(enclave: Mapping[str, Any], answer: Generation, receipt: Path | None) -> None:
+    """Print a whole generated answer as data for programs."""
+    _print_json(
+        {
+            "enclave": enclave,
+            "text": answer.text,
+            "tokens": list(answer.tokens),
+            "reason": answer.reason,
+            "seed": answer.seed,
+            "receipt": str(receipt) if receipt else None,
+        }
+    )
+
+
+def stream_generated(enclave: Mapping[str, Any], answer: Generation) -> None:
+    """Print a generated answer as it comes, and on standard error why it ended.
+
+    What a terminal would do rather than show is spelt out; a file or a pipe gets the text as it is.
+    """
+    _print_enclave(enclave)
+    on_terminal = click.get_text_stream("stdout").isatty()
+    for piece in answer:
+        click.echo(printable_lines(piece.text) if on_terminal else piece.text, nl=False)
+    click.echo()
+    seed = "" if answer.seed is None else f", seed {answer.seed}"
+    click.echo(f"[{len(answer.tokens)} tokens, {answer.reason}{seed}]", err=True)
 
 
 def _print_tensors(answer: Prediction) -> None:
