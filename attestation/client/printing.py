@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def stream_generated(enclave: Mapping[str, Any], answer: Generation) -> None:
     What a terminal would do rather than show is spelt out; a file or a pipe gets the text as it is.
     """
     _print_enclave(enclave)
-    on_terminal = click.get_text_stream("stdout").isatty()
+    on_terminal = sys.stdout.isatty()
     for piece in answer:
         click.echo(printable_lines(piece.text) if on_terminal else piece.text, nl=False)
     click.echo()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
+import shlex
 import socket
 import threading
 import time
@@ -18,6 +20,7 @@ import msgpack
 import numpy as np
 import onnxruntime as ort
 import pytest
+from tokenizers import Tokenizer
 
 from attestation.client import AsyncSession, Generation, RemoteError, Session
 from attestation.client.errors import ClientCode, ClientError
@@ -32,11 +35,12 @@ from evaluation.examples import language, recurrent
 from evaluation.examples.export import export, review
 from evaluation.examples.language import SHAPE as LANGUAGE
 from evaluation.examples.language import trained
-from evaluation.examples.transformer import Shape
+from evaluation.examples.transformer import Shape, initial
 from tests.deployment.small import linear
 from tests.enclave.poet import stepped
 from tests.receipts.independent_verifier import RefusedError
 from tests.receipts.independent_verifier import verify as verify_independently
+from tests.testkit.files import trained_bytes
 from tests.wire.independent_client import Client
 
 pytestmark = pytest.mark.xdist_group("deployment")
@@ -45,6 +49,16 @@ SHAPE = Shape(width=32, heads=2, layers=1, inner=64, context=64)
 PROMPT = "Return the "
 WATCH = {"tokens": 40, "ladder": [{"action": "log"}, {"action": "refuse", "after": 0, "detectors": 1}]}
 BATCHED = {"batching": {"max_rows": 4, "max_wait_us": 20_000}}
+
+
+TOKENIZER = trained_bytes(["Return the sea. Ça va, naïve cœur? Ελλάδα 東京"] * 4)
+SPOKEN_SHAPE = Shape(vocabulary=320, width=16, heads=2, layers=1, inner=16, context=64)
+SPOKEN = review(SPOKEN_SHAPE, vocabulary="tokenizer", tokenizer="tokenizer.json")
+
+
+def spoken() -> bytes:
+    """A model that nobody trained, whose tokens are those of a tokenizer."""
+    return export(initial(SPOKEN_SHAPE, np.random.default_rng(5)), SPOKEN_SHAPE)
 
 
 @dataclass
@@ -67,10 +81,11 @@ def library() -> Iterator[Library]:
         ModelToSeal("poet", poet, review=review(SHAPE)),
         ModelToSeal("noted", poet, review={**review(SHAPE), "receipts": "always"}),
         ModelToSeal("watched", poet, review={**review(SHAPE), "watch": WATCH}),
+        ModelToSeal("spoken", spoken(), review=SPOKEN, parts={"tokenizer.json": TOKENIZER}),
         ModelToSeal("sensor", sensor.onnx, review=sensor.review),
         ModelToSeal("joined", linear(), review=BATCHED),
     ]
-    with temporary_home() as home, Deployment(home, models) as running:
+    with temporary_home() as home, Deployment(home, models, components=("text",)) as running:
         yield Library(running, poet, sensor.onnx, loss, frequencies)
 
 
@@ -198,6 +213,47 @@ def test_the_client_that_was_written_from_the_page_alone_reads_a_stream(library:
         parts = list(client.generate(asked))
     assert [token for part in parts for token in part["tokens"]] == stepped(library.poet, list(PROMPT.encode()), 20)
     assert parts[-1]["reason"] == "length"
+
+
+# ---------------------------------------------------------------------------------------------------------- text
+
+
+def test_a_model_with_a_tokenizer_takes_text_and_gives_whole_characters(library: Library) -> None:
+    tokenizer = Tokenizer.from_str(TOKENIZER.decode())
+    expected = stepped(spoken(), tokenizer.encode("Ça va 東").ids, 40)
+    with library.running.session() as session, session.generate("spoken", "Ça va 東", max_new_tokens=40) as answer:
+        for piece in answer:
+            assert piece.data.decode() == piece.text, "no part ends within a character"
+    assert list(answer.tokens) == expected
+    assert answer.text == tokenizer.decode(expected)
+
+
+def command(library: Library, model: str, *words: object) -> tuple[object, ...]:
+    running = library.running
+    terms = ("--policy", running.policy_path, "--collateral", running.collateral_dir)
+    return ("generate", running.address, model, *words, *terms)
+
+
+def test_the_command_streams_text_and_tells_programs_all_of_it(library: Library, tmp_path: Path) -> None:
+    words = ("--prompt", PROMPT, "--max-tokens", 20, "--state", tmp_path / "epochs.json")
+    drawn = ("--temperature", "0.8", "--top-k", 20, "--top-p", "0.9", "--stop", "\n\n", "--receipt", tmp_path / "r")
+    run = library.running.commands
+    told = json.loads(run.run(*command(library, "poet", *words, *drawn, "--json")))
+    assert told["enclave"]["platform"] == "SIMULATED"
+    assert told["receipt"] == str(tmp_path / "r")
+    assert examined(library, ReceiptBundle.load(tmp_path / "r")) == set()
+    again = run.run(*command(library, "poet", *words, *drawn[:-2], "--seed", told["seed"]))
+    assert told["text"] + "\n" in again
+    plain = run.run(*command(library, "poet", *words))
+    assert bytes(stepped(library.poet, list(PROMPT.encode()), 20)).decode() + "\n" in plain
+
+
+def test_the_command_ends_with_the_exit_status_of_a_refusal(library: Library) -> None:
+    run = library.running.commands
+    run.run(*command(library, "poet", "--prompt", PROMPT, "--max-tokens", 1000), expect=(30,))
+    run.run(*command(library, "sensor", "--prompt", PROMPT), expect=(20,))
+    run.run(*command(library, "poet", "--prompt", PROMPT, "--max-tokens", 9, "--temperature", "1000"), expect=(10,))
+    run.run(*command(library, "poet", "--prompt", PROMPT, "--credential", "x"), expect=(2,))
 
 
 # ------------------------------------------------------------------------------------------------------ receipts
@@ -374,6 +430,24 @@ def test_what_the_page_shows_runs(library: Library, tmp_path: Path, monkeypatch:
     for block in BLOCKS:
         with library.running.session() as session:
             exec(compile(block, "docs/generation.md", "exec"), {"session": session, "np": np})  # noqa: S102 - it is ours
+
+
+def test_the_commands_of_the_page_run_as_they_stand_there(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = next(text for text in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "strongroom generate" in text)
+    for word, name in {
+        "ADDRESS": library.running.address,
+        "policy.toml": str(library.running.policy_path),
+        "collateral/": str(library.running.collateral_dir),
+    }.items():
+        block = block.replace(word, name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lines = [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]
+    assert [words[:2] for words in lines] == [["strongroom", "generate"]] * 2
+    plain, drawn = [library.running.commands.run(*words[1:]) for words in lines]
+    assert bytes(stepped(library.poet, list(PROMPT.encode()), 40)).decode() in plain
+    assert json.loads(drawn)["seed"] == 7
 
 
 def test_the_pages_tables_are_those_of_the_example() -> None:
