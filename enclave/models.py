@@ -27,7 +27,7 @@ from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Gate
 from enclave.generation import GenerationPlan
 from enclave.lease import Lease
-from enclave.memory import bound_memory
+from enclave.memory import bound_memory, check_memory
 from enclave.metrics import Metrics
 from enclave.privacy import Accountant, accountant
 from enclave.process import check_components, compile_post, compile_pre, compile_words, run_steps
@@ -40,6 +40,7 @@ from manifests.gramine.settings import Limits
 from manifests.model import Limits as ModelLimits
 from manifests.model import ModelManifest
 from manifests.onnx.check import require_model
+from manifests.onnx.requests import RequestBounds
 from manifests.sealed.core import GRAPH_PART
 from manifests.sealed.reader import SealedReader
 from manifests.sealed.source import ByteSource
@@ -87,6 +88,7 @@ class LoadedModel:
     generation: GenerationPlan | None = field(default=None, repr=False)
     state: StatePlan | None = field(default=None, repr=False)
     batcher: Batcher | None = field(default=None, repr=False)
+    requests: RequestBounds | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -110,6 +112,8 @@ class LoadedModel:
         of a model that has one.
         """
         inputs = self.plan.check(body)
+        if not self.pre:
+            check_memory(self.requests, inputs)
         if held is not None:
             held.take_place()
         if self.privacy is not None:
@@ -141,7 +145,10 @@ class LoadedModel:
         return guard.settle(seen, raw, run_steps(self.post, raw), squeezed)
 
     def _graph(self, inputs: Tensors, held: Held | None) -> Tensors:
-        return self._infer(run_steps(self.pre, inputs), held)
+        made = run_steps(self.pre, inputs)
+        if self.pre:
+            check_memory(self.requests, made)
+        return self._infer(made, held)
 
     def generate(self, body: Body, principal: bytes) -> Source:
         """Validate a request and return what gives its answer, whose steps are spent of budget and lease.
@@ -231,7 +238,7 @@ class ModelLoader:
                 manifest = reader.read_manifest()
                 held = manifest.serving.reserved(manifest.inputs)
                 self._check_room(reader.core.plaintext_size + held, loaded)
-                session, pre, guard, words = self._open(reader, grant, manifest)
+                session, pre, guard, words, requests = self._open(reader, grant, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -252,6 +259,7 @@ class ModelLoader:
             guard=guard,
             generation=GenerationPlan.compile(manifest, PromptGuard.load(manifest, self._secret, reader.digest), words),
             state=StatePlan.compile(manifest),
+            requests=requests,
             batcher=None if manifest.serving.batching is None else Batcher(manifest.serving.batching),
         )
         model.try_out()
@@ -271,7 +279,7 @@ class ModelLoader:
 
     def _open(
         self, reader: SealedReader, grant: Grant, manifest: ModelManifest
-    ) -> tuple[Any, tuple[Step, ...], Guard | None, Words | None]:
+    ) -> tuple[Any, tuple[Step, ...], Guard | None, Words | None, RequestBounds | None]:
         """Decrypt the parts, give graph and external data to the runtime, and what the manifest names to its users.
 
         Each copies what it keeps.  A part that the manifest names is none of the graph's external data, whatever that
@@ -289,10 +297,16 @@ class ModelLoader:
             }
             guard = Guard.load(manifest, watched, self._secret, reader.digest)
             graph = {name: data for name, data in parts.items() if name not in own}
-            check_parts(graph, manifest)
+            requests = check_parts(graph, manifest)
             memory = [bound for bound in (manifest.limits.max_memory_bytes, self._limits.run_memory) if bound]
             with self._watchdog.limit(LOAD_SECONDS, grant.owner, grant.model):
-                return open_session(graph, self._limits.intra_op_threads, min(memory, default=0)), pre, guard, words
+                return (
+                    open_session(graph, self._limits.intra_op_threads, min(memory, default=0)),
+                    pre,
+                    guard,
+                    words,
+                    requests,
+                )
         finally:
             for part in parts.values():
                 wipe(part)
@@ -304,11 +318,12 @@ def _gate(limits: ModelLimits) -> Gate | None:
     return Gate(limits.max_concurrent or 0, limits.max_concurrent_per_client or 0)
 
 
-def check_parts(parts: dict[str, bytearray], manifest: ModelManifest) -> None:
+def check_parts(parts: dict[str, bytearray], manifest: ModelManifest) -> RequestBounds | None:
     """Check a graph before the runtime sees it; raises OnnxError without a word of the model's own."""
-    if GRAPH_PART in parts:
-        sizes = {name: len(data) for name, data in parts.items() if name != GRAPH_PART}
-        require_model(parts[GRAPH_PART], manifest, sizes, named=False)
+    if GRAPH_PART not in parts:
+        return None
+    sizes = {name: len(data) for name, data in parts.items() if name != GRAPH_PART}
+    return require_model(parts[GRAPH_PART], manifest, sizes, named=False).requests
 
 
 def open_session(parts: dict[str, bytearray], threads: int, memory: int = 0) -> Any:

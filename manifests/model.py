@@ -57,6 +57,8 @@ class Limits:
     """Milliseconds of inference; best effort, because the clock is the host's."""
     max_memory_bytes: int | None = None
     """Bytes that the runtime may take for all requests of the model at once; None for what the enclave admits."""
+    max_request_memory: int | None = None
+    """Bytes that one request may take by the static bound of its shapes; None for no limit."""
     max_concurrent: int | None = None
     """Requests of the model that run at once; None for as many as the enclave has threads."""
     max_concurrent_per_client: int | None = None
@@ -70,6 +72,7 @@ class Limits:
             "max_response_bytes": MAX_BYTES,
             "timeout_ms": MAX_TIMEOUT_MS,
             "max_memory_bytes": MAX_BYTES,
+            "max_request_memory": MAX_BYTES,
             "max_concurrent": MAX_CONCURRENT,
             "max_concurrent_per_client": MAX_CONCURRENT,
         }
@@ -126,6 +129,8 @@ class ModelManifest:
         """Refuse tables that would not hold beside each other."""
         if self.serving.generation is not None and self.abuse is not None:
             raise invalid("detectors see nothing in tokens: leave out [abuse], and bound prompts by [watch]")
+        if self.serving.generation is not None and self.limits.max_request_memory is not None:
+            raise invalid("what generates grows by tokens: leave out max_request_memory, and bound `context`")
         if self.serving.batching is not None and (self.limits.max_concurrent or self.limits.max_concurrent_per_client):
             raise invalid("requests that are joined do not wait for turns: leave out batching, or max_concurrent")
 

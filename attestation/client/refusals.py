@@ -87,6 +87,7 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "model-full": _LATER,
     "lease-exhausted": "ask the model's owner to have its broker renew the lease, and try again",
     "privacy-exhausted": "ask the model's owner: a larger budget takes another release of the model",
+    "request-memory": "send less at once, or ask the model's owner for a higher max_request_memory",
     "budget-exhausted": "wait for the next period, or ask the model's owner for a larger budget",
     "budget-pending": _LATER,
     "rate-exceeded": "ask less often",
