@@ -40,6 +40,7 @@ _COMMANDS = {
     "broker": ("attestation.broker.cli:broker", "Hold model keys and release them to attested enclaves."),
     "collateral": ("attestation.collateral.cli:collateral", "Fetch, import and inspect the vendors' collateral."),
     "demo": ("evaluation.demo.cli:demo", "Seal two models, attest, infer, and watch attacks fail."),
+    "generate": ("attestation.client.generate_cli:generate", "Have an attested language model go on with a text."),
     "host": ("host.cli:host", "Check this machine; bring enclaves up, watch them, and take them down."),
     "infer": ("attestation.client.cli:infer", "Send tensors to an attested enclave."),
     "inspect": ("manifests.cli:inspect", "Show a sealed model and verify its signature; needs no key."),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from attestation.types import Allotment, BudgetState, BudgetTerms, Delegation, Grant
@@ -78,22 +78,22 @@ class Account:
 
     # ------------------------------------------------------------------------------------ requests
 
-    def spend(self, principal: bytes, lease: Lease) -> None:
-        """Take one request of an identity and of the lease, or neither.
+    def spend(self, principal: bytes, lease: Lease) -> bool:
+        """Take one request of an identity and of the lease, or neither; tells and raises as `taking`."""
+        with self.taking(principal, lease) as charged:
+            return charged
+
+    @contextmanager
+    def taking(self, principal: bytes, lease: Lease) -> Iterator[bool]:
+        """Take both when the block ends without an error; tells whether the identity has a budget.
 
         Raises EnclaveError `rate-exceeded`, `budget-pending`, `budget-exhausted` or `lease-exhausted`.
         """
-        with self.taking(principal, lease):
-            pass
-
-    @contextmanager
-    def taking(self, principal: bytes, lease: Lease) -> Iterator[None]:
-        """Take both when the block ends without an error; raises as `spend`."""
         with self._lock:
             terms = self._terms
             if terms is None:
                 with lease.taking():
-                    yield
+                    yield False
                 return
             identity = identity_of(principal)
             share = self._share(identity, terms)
@@ -101,7 +101,7 @@ class Account:
             budget = terms.budget(identity)
             from_pool = budget is not None and self._is_newcomer(identity, share, terms, budget)
             with lease.taking():
-                yield
+                yield budget is not None
             share.tokens -= 1
             if budget is not None:
                 self._take(identity, share, terms, from_pool=from_pool)
@@ -209,17 +209,23 @@ class Budget:
         """Share the account of the model's name."""
         self._account = account
 
-    def spend(self, principal: bytes, lease: Lease) -> None:
-        """Take one request of an identity and of the lease, or neither; raises as `Account.spend`."""
-        with self.taking(principal, lease):
-            pass
+    def spend(self, principal: bytes, lease: Lease) -> bool:
+        """Take one request of an identity and of the lease, or neither; tells and raises as `taking`."""
+        with self.taking(principal, lease) as charged:
+            return charged
 
-    def taking(self, principal: bytes, lease: Lease) -> AbstractContextManager[None]:
-        """Take both when the block ends without an error; raises as `Account.spend`.
+    @contextmanager
+    def taking(self, principal: bytes, lease: Lease) -> Iterator[bool]:
+        """Take both when the block ends without an error; tells and raises as `Account.taking`.
 
         principal: the client's key (32 bytes), or b"" for all anonymous sessions.
         """
-        return lease.taking() if self._account is None else self._account.taking(principal, lease)
+        if self._account is None:
+            with lease.taking():
+                yield False
+            return
+        with self._account.taking(principal, lease) as charged:
+            yield charged
 
 
 class Accounts:

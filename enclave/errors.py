@@ -111,6 +111,11 @@ class EnclaveCode(ErrorCode):
     REQUEST_TOO_LARGE = "request-too-large", Fault.REFUSED, "the request is larger than the model admits"
     RESPONSE_TOO_LARGE = "response-too-large", Fault.REFUSED, "the answer would be larger than the model admits"
     INFERENCE_FAILED = "inference-failed", Fault.REFUSED, "the model cannot be run on this input"
+    REQUEST_MEMORY = (
+        "request-memory",
+        Fault.REFUSED,
+        "a request of these shapes may need more memory than the model admits",
+    )
     INFERENCE_MEMORY = "inference-memory", Fault.REFUSED, "the request needs more memory than the model may take"
     INFERENCE_TIMEOUT = "inference-timeout", Fault.REFUSED, "the request took longer than the model admits"
 

@@ -17,18 +17,22 @@ import numpy as np
 
 from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.prompts import Ask, Words, read_ask
+from enclave.prompts import Ask, read_ask
+from enclave.promptwatch import PromptGuard
 from enclave.slots import Slots
+from enclave.spelling import Speller, TableWords, Words
 from enclave.streams import Piece, Source
 from enclave.values import Array
 from manifests import canonical
 from manifests.generation import Generation
 from manifests.model import ModelManifest
 from manifests.tensors import Axis, TensorField
+from manifests.watch import CONTEXT
 
 Run: TypeAlias = Callable[[Sequence[str], dict[str, Array], float], list[Array]]
 """Runs the graph: names of outputs, inputs, seconds that are left."""
-Spend: TypeAlias = Callable[[], None]
+Spend: TypeAlias = Callable[[], bool]
+"""Takes one of budget and lease; tells whether the identity has a budget."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,19 @@ class GenerationPlan:
     words: Words
     inputs: dict[str, TensorField]
     slots: Slots = field(repr=False)
+    guard: PromptGuard | None = field(default=None, repr=False)
 
     @classmethod
-    def compile(cls, manifest: ModelManifest) -> GenerationPlan | None:
-        """Compile the table, or return None where there is none."""
+    def compile(
+        cls, manifest: ModelManifest, guard: PromptGuard | None = None, words: Words | None = None
+    ) -> GenerationPlan | None:
+        """Compile the table, or return None where there is none; words: of a tokenizer, where the table names one."""
         table = manifest.serving.generation
         if table is None:
             return None
         size = table.vocabulary_size({tensor.name: tensor for tensor in manifest.outputs})
         inputs = {tensor.name: tensor for tensor in manifest.inputs}
-        return cls(manifest, table, Words(manifest, size), inputs, Slots(table.streams, "caches"))
+        return cls(manifest, table, words or TableWords(manifest, size), inputs, Slots(table.streams, "caches"), guard)
 
     def read(self, body: Body) -> Ask:
         """Read a request; raises ManifestError or EnclaveError."""
@@ -61,38 +68,45 @@ class GenerationPlan:
         for _ in range(min(2, self.table.context - 1)):
             stepper.step((0,))
 
-    def generate(self, ask: Ask, run: Run, spend: Spend) -> Source:
+    def generate(self, ask: Ask, run: Run, spend: Spend, principal: bytes = b"") -> Source:
         """Give the answer's pieces, one step of the graph for each; a step that shows nothing yet gives None."""
+        if self.guard is not None:
+            self.guard.admit(principal)
         self.slots.take()
         try:
-            yield from self._pieces(ask, Stepper(self, run), spend)
+            yield from self._pieces(ask, Stepper(self, run), spend, principal)
         finally:
             self.slots.give()
 
-    def _pieces(self, ask: Ask, stepper: Stepper, spend: Spend) -> Source:
+    def _pieces(self, ask: Ask, stepper: Stepper, spend: Spend, principal: bytes) -> Source:
+        speller = self.words.speller()
         answer = Answer(ask.stops, self.manifest.limits.max_response_bytes)
         most = min(ask.max_new_tokens, self.table.context - len(ask.tokens))
-        fed = ask.tokens
+        fed, context = ask.tokens, ask.tokens[-CONTEXT:]
+        charged = False
         for count in range(1, most + 1):
-            spend()
+            charged |= spend()
             token = ask.sampler.pick(stepper.step(fed), count - 1)
-            reason = self._reason(answer, token, count, ask.max_new_tokens if count == most else 0)
+            if self.guard is not None:
+                self.guard.see(principal, len(fed), context)
+            reason = self._reason(answer, speller, token, count, ask.max_new_tokens if count == most else 0)
             piece = answer.take(final=reason is not None)
             if reason is not None:
-                yield Piece({**piece, "reason": reason, **ask.sampler.told()}, final=True)
+                yield Piece({**piece, "reason": reason, **ask.sampler.told()}, final=True, charged=charged)
                 return
-            yield Piece(piece) if piece["tokens"] else None
-            fed = (token,)
+            yield Piece(piece) if piece["tokens"] or piece["text"] else None
+            fed, context = (token,), (*context, token)[-CONTEXT:]
 
-    def _reason(self, answer: Answer, token: int, count: int, most: int) -> str | None:
+    def _reason(self, answer: Answer, speller: Speller, token: int, count: int, most: int) -> str | None:
         """Add a token to the answer, and return why it ends with it, if it does."""
-        if token in self.table.stop_tokens:
-            return "stop-token"
-        if answer.add(token, self.words.pieces[token]):
+        reason = "stop-token" if token in self.table.stop_tokens else None
+        if reason is None and answer.add(token, speller.add(token)):
             return "stop"
-        if most:
-            return "length" if count == most else "context"
-        return None
+        if reason is None and most:
+            reason = "length" if count == most else "context"
+        if reason is not None:
+            answer.close(speller.end())
+        return reason
 
 
 class Stepper:
@@ -158,8 +172,7 @@ class Answer:
         Raises EnclaveError `response-too-large`.
         """
         self._room -= len(text) + 8
-        if self._room < 0:
-            raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, "the answer would be longer than the model admits")
+        self._check_room()
         self._text += text
         self._tokens.append((token, len(self._text)))
         found = [place for stop in self._stops if (place := self._text.find(stop)) >= 0]
@@ -167,6 +180,16 @@ class Answer:
             self._text = self._text[: min(found)]
             self._tokens = [(token, end) for token, end in self._tokens if end <= len(self._text)]
         return bool(found)
+
+    def close(self, text: bytes) -> None:
+        """Add what the speller has kept; raises EnclaveError `response-too-large`."""
+        self._room -= len(text)
+        self._check_room()
+        self._text += text
+
+    def _check_room(self) -> None:
+        if self._room < 0:
+            raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, "the answer would be longer than the model admits")
 
     def take(self, *, final: bool) -> dict[str, canonical.Value]:
         """Return what can be given: all at the end, else what no stop string can begin in."""

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 from manifests.abuse.policy import AbusePolicy, Action
-from manifests.abuse.state import BUDGET, CADENCE, Looks, Watch
+from manifests.abuse.state import BUDGET, CADENCE
 
 _THOUSAND = 1000
+
+
+class Watching(Protocol):
+    """One identity's state, as the ladder needs it.  unique, coverage: what a policy's budget may bound."""
+
+    unique: int
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def coverage(self) -> float: ...
+
+    def see(self, looks: Any, row: int) -> None: ...
+    def alarms(self, factor: float = 1.0) -> int: ...
+    def absorb(self, other: Any) -> None: ...
+    def calm(self) -> None: ...
 
 
 class Standing:
@@ -15,7 +34,7 @@ class Standing:
     answer is due under `slow`, by the guard's clock.
     """
 
-    def __init__(self, policy: AbusePolicy, watch: Watch, factor: float = 1.0) -> None:
+    def __init__(self, policy: AbusePolicy, watch: Watching, factor: float = 1.0) -> None:
         """Start on no rung; alarms are those beyond `factor` times the profile's limits."""
         self.watch = watch
         self.action = Action.SERVE
@@ -28,7 +47,7 @@ class Standing:
         self._quiet = 0
         self._spoke = False
 
-    def see(self, looks: Looks, row: int) -> None:
+    def see(self, looks: Any, row: int) -> None:
         """Take a query that is answered."""
         self.watch.see(looks, row)
         alarms = self.watch.alarms(self._factor) | self._budget()

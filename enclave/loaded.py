@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -12,12 +12,14 @@ from attestation.wire.messages import Body
 from enclave.abuse import Guard
 from enclave.batching import Batcher
 from enclave.budget import Budget
+from enclave.coarsening import Answered
 from enclave.components import Step
 from enclave.deadline import Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Gate
 from enclave.generation import GenerationPlan
 from enclave.lease import Lease
+from enclave.memory import check_memory
 from enclave.metrics import Metrics
 from enclave.pipeline import Pipeline
 from enclave.privacy import Accountant
@@ -26,6 +28,7 @@ from enclave.state import Held, StatePlan
 from enclave.streams import Source
 from enclave.validate import RequestPlan, Tensors
 from manifests.model import ModelManifest
+from manifests.onnx.requests import RequestBounds
 
 NO_MEMORY = "the request needs more memory than the model may take"
 _NO_MEMORY = ("Available memory of", "Failed to allocate memory", "bad_alloc", "bad allocation")
@@ -58,6 +61,7 @@ class LoadedModel:
     generation: GenerationPlan | None = field(default=None, repr=False)
     state: StatePlan | None = field(default=None, repr=False)
     batcher: Batcher | None = field(default=None, repr=False)
+    requests: RequestBounds | None = field(default=None, repr=False)
     pipeline: Pipeline | None = field(default=None, repr=False)
     """Further models that read what this one finds; such a model is asked through it, and not by `answer`."""
 
@@ -76,49 +80,55 @@ class LoadedModel:
         """The owner's public key."""
         return self.manifest.owner
 
-    def answer(self, body: Body, principal: bytes, held: Held | None = None) -> Tensors:
-        """Validate a request, spend one of budget and lease, and return the outputs; raises EnclaveError or WireError.
+    def answer(self, body: Body, principal: bytes, held: Held | None = None) -> Answered:
+        """Validate a request, spend one of budget and lease, and return the answer; raises EnclaveError or WireError.
 
         principal: the client's key, 32 bytes, or empty for all anonymous sessions together.  held: the session's state,
         of a model that has one.
         """
         inputs = self.plan.check(body)
-        with self.spending(principal, held):
+        self._check_memory(inputs, prepared=False)
+        with self.spending(principal, held) as charged:
             pass
-        outputs = self.serve(principal, inputs, partial(self._graph, held=held))
-        self.bound(outputs)
-        return outputs
+        answered = self.serve(principal, inputs, partial(self._graph, held=held))
+        self.bound(answered.outputs)
+        return replace(answered, charged=charged)
 
     @contextmanager
-    def spending(self, principal: bytes, held: Held | None = None) -> Iterator[None]:
+    def spending(self, principal: bytes, held: Held | None = None) -> Iterator[bool]:
         """Hold one request of privacy, budget and lease ready, which is taken when the block ends without an error.
 
-        So one request can be spent of several models, or of none: whoever holds several begins with the least name.
-        Raises EnclaveError for what is used up.
+        Tells whether a budget of the client's identity is charged.  So one request can be spent of several models, or
+        of none: whoever holds several begins with the least name.  Raises EnclaveError for what is used up.
         """
         if held is not None:
             held.take_place()
         with ExitStack() as ready:
             if self.privacy is not None:
                 ready.enter_context(self.privacy.taking(principal))
-            ready.enter_context(self.budget.taking(principal, self.lease))
-            yield
+            yield ready.enter_context(self.budget.taking(principal, self.lease))
 
-    def serve(self, principal: bytes, inputs: Tensors, graph: Graph) -> Tensors:
+    def serve(self, principal: bytes, inputs: Tensors, graph: Graph) -> Answered:
         """Watch a request that was checked and spent, run it, and settle it; raises EnclaveError.
 
         graph: does what lies between inputs and post-processing.
         """
         try:
             if self.guard is None:
-                return run_steps(self.post, graph(inputs))
+                return Answered(run_steps(self.post, graph(inputs)))
             return self._watched(self.guard, principal, inputs, graph)
         except MemoryError:
             raise EnclaveError(EnclaveCode.INFERENCE_MEMORY, NO_MEMORY) from None
 
     def run(self, prepared: Tensors) -> Tensors:
         """Run the graph on what pre-processing has left, joined with no other request; raises EnclaveError."""
+        self._check_memory(prepared, prepared=True)
         return self._run(self.outputs, prepared)
+
+    def _check_memory(self, tensors: Tensors, *, prepared: bool) -> None:
+        """Refuse what the graph would need too much memory for: of a model with steps, when they are done."""
+        if prepared == bool(self.pre):
+            check_memory(self.requests, tensors)
 
     def bound(self, outputs: Tensors) -> None:
         """Refuse an answer that is larger than the manifest admits; raises EnclaveError `response-too-large`."""
@@ -128,7 +138,7 @@ class LoadedModel:
             limit = self.manifest.limits.max_response_bytes
             raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, f"an answer must have at most {limit} bytes")
 
-    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors, graph: Graph) -> Tensors:
+    def _watched(self, guard: Guard, principal: bytes, inputs: Tensors, graph: Graph) -> Answered:
         """Answer under the eyes of the detectors; what they do costs the same whether they are alarmed or not."""
         seen = guard.observe(principal, inputs)
         raw = graph(inputs)
@@ -137,7 +147,9 @@ class LoadedModel:
         return guard.settle(seen, raw, run_steps(self.post, raw), squeezed)
 
     def _graph(self, inputs: Tensors, held: Held | None) -> Tensors:
-        return self._infer(run_steps(self.pre, inputs), held)
+        made = run_steps(self.pre, inputs)
+        self._check_memory(made, prepared=True)
+        return self._infer(made, held)
 
     def generate(self, body: Body, principal: bytes) -> Source:
         """Validate a request and return what gives its answer, whose steps are spent of budget and lease.
@@ -147,7 +159,8 @@ class LoadedModel:
         if self.generation is None:
             raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model answers requests, and generates nothing")
         ask = self.generation.read(body)
-        return self.generation.generate(ask, self._run_for, partial(self.budget.spend, principal, self.lease))
+        spend = partial(self.budget.spend, principal, self.lease)
+        return self.generation.generate(ask, self._run_for, spend, principal)
 
     def try_out(self) -> None:
         """Take the first steps of a model that generates; raises EnclaveError `model-unusable` where they go wrong."""

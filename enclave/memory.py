@@ -16,6 +16,10 @@ from typing import Any
 
 import onnxruntime as ort
 
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.validate import Tensors
+from manifests.onnx.requests import RequestBounds
+
 _SAME_AS_REQUESTED = 1
 """Extend by what is asked for: doubling would use a bound up with half of it in use."""
 _FIRST_CHUNK = 1 << 20
@@ -40,6 +44,16 @@ def bound_memory(options: Any, size: int) -> None:
 def release_memory(options: Any) -> None:
     """Have a run give back to the system what its arena has taken, when it is over."""
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+
+def check_memory(bounds: RequestBounds | None, inputs: Tensors) -> None:
+    """Refuse, before anything runs, what the graph may need too much memory for by its shapes.
+
+    Raises EnclaveError `request-memory`.  bounds: None where the manifest states no limit.
+    """
+    if bounds is not None and bounds.of({name: array.shape for name, array in inputs.items()}) > bounds.limit:
+        rule = f"may need more memory than the {bounds.limit} bytes that the model admits to one request"
+        raise EnclaveError(EnclaveCode.REQUEST_MEMORY, f"a request of these shapes {rule}")
 
 
 def bound_address_space(size: int) -> None:

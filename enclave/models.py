@@ -27,13 +27,16 @@ from enclave.memory import bound_memory
 from enclave.metrics import Metrics
 from enclave.pipeline import Pipeline
 from enclave.privacy import accountant
-from enclave.process import check_components, compile_post, compile_pre
+from enclave.process import check_components, compile_post, compile_pre, compile_words
+from enclave.promptwatch import PromptGuard
+from enclave.spelling import Words
 from enclave.state import StatePlan
 from enclave.validate import RequestPlan
 from manifests.gramine.settings import Limits
 from manifests.model import Limits as ModelLimits
 from manifests.model import ModelManifest
 from manifests.onnx.check import require_model
+from manifests.onnx.requests import RequestBounds
 from manifests.sealed.core import GRAPH_PART
 from manifests.sealed.reader import SealedReader
 from manifests.sealed.source import ByteSource
@@ -93,7 +96,7 @@ class ModelLoader:
                 manifest = reader.read_manifest()
                 held = manifest.serving.reserved(manifest.inputs)
                 self._check_room(reader.core.plaintext_size + held, loaded)
-                session, pre, guard = self._open(reader, grant, manifest)
+                session, pre, guard, words, requests = self._open(reader, grant, manifest)
             finally:
                 reader.close()
         check_interface(session, manifest)
@@ -112,9 +115,10 @@ class ModelLoader:
             privacy=accountant(manifest.post),
             post=compile_post(manifest, self._components),
             guard=guard,
-            generation=GenerationPlan.compile(manifest),
+            generation=GenerationPlan.compile(manifest, PromptGuard.load(manifest, self._secret, reader.digest), words),
             state=StatePlan.compile(manifest),
             pipeline=Pipeline.compile(manifest, self._components),
+            requests=requests,
             batcher=None if manifest.serving.batching is None else Batcher(manifest.serving.batching),
         )
         model.try_out()
@@ -134,7 +138,7 @@ class ModelLoader:
 
     def _open(
         self, reader: SealedReader, grant: Grant, manifest: ModelManifest
-    ) -> tuple[Any, tuple[Step, ...], Guard | None]:
+    ) -> tuple[Any, tuple[Step, ...], Guard | None, Words | None, RequestBounds | None]:
         """Decrypt the parts, give graph and external data to the runtime, and what the manifest names to its users.
 
         Each copies what it keeps.  A part that the manifest names is none of the graph's external data, whatever that
@@ -146,15 +150,22 @@ class ModelLoader:
         try:
             named = {name: parts[name] for name in own & parts.keys()}
             pre = compile_pre(manifest, self._components, named)
+            words = compile_words(manifest, self._components, named)
             watched = {
                 name: bytes(part) for name, part in named.items() if manifest.abuse and name == manifest.abuse.profile
             }
             guard = Guard.load(manifest, watched, self._secret, reader.digest)
             graph = {name: data for name, data in parts.items() if name not in own}
-            check_parts(graph, manifest)
+            requests = check_parts(graph, manifest)
             memory = [bound for bound in (manifest.limits.max_memory_bytes, self._limits.run_memory) if bound]
             with self._watchdog.limit(LOAD_SECONDS, grant.owner, grant.model):
-                return open_session(graph, self._limits.intra_op_threads, min(memory, default=0)), pre, guard
+                return (
+                    open_session(graph, self._limits.intra_op_threads, min(memory, default=0)),
+                    pre,
+                    guard,
+                    words,
+                    requests,
+                )
         finally:
             for part in parts.values():
                 wipe(part)
@@ -166,11 +177,12 @@ def _gate(limits: ModelLimits) -> Gate | None:
     return Gate(limits.max_concurrent or 0, limits.max_concurrent_per_client or 0)
 
 
-def check_parts(parts: dict[str, bytearray], manifest: ModelManifest) -> None:
+def check_parts(parts: dict[str, bytearray], manifest: ModelManifest) -> RequestBounds | None:
     """Check a graph before the runtime sees it; raises OnnxError without a word of the model's own."""
-    if GRAPH_PART in parts:
-        sizes = {name: len(data) for name, data in parts.items() if name != GRAPH_PART}
-        require_model(parts[GRAPH_PART], manifest, sizes, named=False)
+    if GRAPH_PART not in parts:
+        return None
+    sizes = {name: len(data) for name, data in parts.items() if name != GRAPH_PART}
+    return require_model(parts[GRAPH_PART], manifest, sizes, named=False).requests
 
 
 def open_session(parts: dict[str, bytearray], threads: int, memory: int = 0) -> Any:

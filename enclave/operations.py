@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from attestation.wire.commitments import received, sent
 from attestation.wire.messages import Body
+from enclave.coarsening import Answered
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Turn, crowded
 from enclave.identity import Identity
@@ -25,7 +27,7 @@ from enclave.receipts import verdict_of
 from enclave.service import Service, listing
 from enclave.state import Held, Memory
 from enclave.streams import MAX_WINDOW, Piece, Source, Stream, Streams
-from enclave.validate import Tensors
+from enclave.told import Told
 from manifests import canonical, fields
 from manifests.receipts import Receipts
 
@@ -145,33 +147,35 @@ class Operations:
         self._service.condemned.check()
         began = time.perf_counter()
         readers = () if model.pipeline is None else model.pipeline.readers(self._service.owners, model)
-        tensors = self._answer(caller, model, readers, body, held)
+        used = (model, *readers)
+        answered = self._answer(caller, model, readers, body, held)
         self._service.metrics.observe("request_seconds", time.perf_counter() - began)
         if self._service.settings.limits.telemetry_models:
-            for used in (model, *readers):
-                self._service.metrics.count_model("model_requests", used.digest)
-        header = self._named(model, *readers)
+            for each in used:
+                self._service.metrics.count_model("model_requests", each.digest)
+        header = self._named(*used)
         if held is not None:
             header["steps"] = held.steps
-        always = any(used.manifest.receipts is Receipts.ALWAYS for used in (model, *readers))
-        if body.header.get("receipt", False) or always:
-            header["receipt"] = self._receipt(caller, (model, *readers), body, tensors, header["beat"])
-        return Reply(header, tensors)
+        if body.header.get("receipt", False) or any(each.manifest.receipts is Receipts.ALWAYS for each in used):
+            facts = self._facts(caller, used, body, header["beat"])
+            verdict = verdict_of(answered, *(each.manifest for each in used))
+            header["receipt"] = self._service.receipts.issue(facts, verdict, received(body), sent(answered.outputs))
+        return Reply(header, answered.outputs)
 
     @staticmethod
     def _answer(
         caller: Caller, model: LoadedModel, readers: Sequence[LoadedModel], body: Body, held: Held | None
-    ) -> Tensors:
+    ) -> Answered:
         principal = caller.principal(model.owner)
         if model.pipeline is None:
             return model.answer(body, principal, held)
         return model.pipeline.answer(model, readers, body, principal)
 
-    def _receipt(
-        self, caller: Caller, models: Sequence[LoadedModel], body: Body, tensors: Tensors, beat: Any
-    ) -> canonical.Value:
+    @staticmethod
+    def _facts(caller: Caller, models: Sequence[LoadedModel], body: Body, beat: Any) -> dict[str, Any]:
+        """Return what a receipt says of session, request and models."""
         model, *readers = models
-        facts = {
+        return {
             "evidence": caller.evidence_digest,
             "session": caller.control.handshake_hash,
             "origin": caller.origin,
@@ -183,20 +187,29 @@ class Operations:
             "broker_epoch": beat[1],
             "stages": tuple(reader.digest for reader in readers),
         }
-        return self._service.receipts.issue(facts, verdict_of(*(used.manifest for used in models)), body, tensors)
 
     def _generate(self, caller: Caller, body: Body) -> Stream:
         caller.streams.check_room()
         model = self._resolve(caller, body.header.get("model"))
         self._service.condemned.check()
         source = model.generate(body, caller.principal(model.owner))
-        return Stream(self._pieces(model, source), body.header["window"])
+        told = Told() if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS else None
+        return Stream(self._pieces(caller, model, body, source, told), body.header["window"])
 
-    def _pieces(self, model: LoadedModel, source: Source) -> Source:
-        """Say in each part which model it comes from, and give the newest sign of its broker."""
+    def _pieces(self, caller: Caller, model: LoadedModel, body: Body, source: Source, told: Told | None) -> Source:
+        """Say in each part which model it comes from, give the newest sign of its broker, and a receipt at the end."""
         with contextlib.closing(source):
             for piece in source:
-                yield piece if piece is None else Piece({**self._named(model), **piece.header}, piece.final)
+                if piece is None:
+                    yield None
+                    continue
+                header = {**self._named(model), **piece.header}
+                if told is not None and told.add(piece):
+                    facts = self._facts(caller, (model,), body, header["beat"])
+                    header["receipt"] = self._service.receipts.issue(
+                        facts, told.verdict(), told.request(body), told.answer()
+                    )
+                yield Piece(header, piece.final)
 
     def _resolve(self, caller: Caller, reference: object) -> LoadedModel:
         model = self._service.resolve(reference)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from attestation.wire.messages import MAX_TENSOR_NAME, Body
 from enclave.boxes import Selection
+from enclave.coarsening import Answered, Coarsening
 from enclave.components import BOXES, PIECES, WHOLE, Component, Step
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import LEAST_RETRY, crowded
@@ -65,29 +66,32 @@ class Pipeline:
             _check_fit(reader, reading.stage)
         return found
 
-    def answer(self, finder: LoadedModel, readers: Sequence[LoadedModel], body: Body, principal: bytes) -> Tensors:
+    def answer(self, finder: LoadedModel, readers: Sequence[LoadedModel], body: Body, principal: bytes) -> Answered:
         """Answer a request by all models together; raises EnclaveError or WireError, and then nothing is answered."""
         inputs = finder.plan.check(body)
         with _turns(readers, principal):
-            _spend((finder, *readers), finder, principal)
+            charged = _spend((finder, *readers), finder, principal)
             try:
-                outputs = self._outputs(finder, readers, principal, inputs)
+                answered = self._answered(finder, readers, principal, inputs)
             except MemoryError:
                 raise EnclaveError(
                     EnclaveCode.INFERENCE_MEMORY, "the request needs more memory than there is"
                 ) from None
-        finder.bound(outputs)
-        return outputs
+        finder.bound(answered.outputs)
+        return replace(answered, charged=charged)
 
-    def _outputs(
+    def _answered(
         self, finder: LoadedModel, readers: Sequence[LoadedModel], principal: bytes, inputs: Tensors
-    ) -> Tensors:
+    ) -> Answered:
         found, whole = _found(finder, principal, inputs)
-        boxes, outputs = self.selection.choose(found, whole.shape)
+        boxes, outputs = self.selection.choose(found.outputs, whole.shape)
+        levels: list[Coarsening] = []
         for reader, reading in zip(readers, self.readings, strict=True):
             with _naming(reader, finder):
-                outputs |= _read(reader, reading, principal, whole, boxes)
-        return outputs
+                read = _read(reader, reading, principal, whole, boxes)
+            outputs |= read.outputs
+            levels.append(read.coarsening)
+        return replace(found, outputs=outputs, readers=tuple(levels))
 
 
 def _find(owners: Owners, finder: LoadedModel, stage: Stage) -> LoadedModel:
@@ -158,16 +162,21 @@ def _turns(readers: Sequence[LoadedModel], principal: bytes) -> Iterator[None]:
         yield
 
 
-def _spend(models: Sequence[LoadedModel], finder: LoadedModel, principal: bytes) -> None:
-    """Spend one request of each model, or none of any; in one order for all requests, for each is held meanwhile."""
+def _spend(models: Sequence[LoadedModel], finder: LoadedModel, principal: bytes) -> bool:
+    """Spend one request of each model, or none of any; tell whether a budget was charged for any of them.
+
+    In one order for all requests, for each is held meanwhile.
+    """
+    charged = False
     with ExitStack() as ready:
         for model in sorted(models, key=lambda model: model.name):
             with _naming(model, finder):
-                ready.enter_context(model.spending(principal))
+                charged |= ready.enter_context(model.spending(principal))
+    return charged
 
 
-def _found(finder: LoadedModel, principal: bytes, inputs: Tensors) -> tuple[Tensors, Array]:
-    """Return the finder's outputs, and the whole picture that it was given."""
+def _found(finder: LoadedModel, principal: bytes, inputs: Tensors) -> tuple[Answered, Array]:
+    """Return the finder's answer, and the whole picture that it was given."""
     pictures: list[Array] = []
 
     def graph(given: Tensors) -> Tensors:
@@ -178,20 +187,20 @@ def _found(finder: LoadedModel, principal: bytes, inputs: Tensors) -> tuple[Tens
     return finder.serve(principal, inputs, graph), pictures[0]
 
 
-def _read(reader: LoadedModel, reading: _Reading, principal: bytes, whole: Array, boxes: Array) -> Tensors:
-    """Return a reader's outputs for all boxes, by the names that they have in the answer."""
-    answers = _empty(reader) if not len(boxes) else _pieces_read(reader, reading, principal, whole, boxes)
-    if any(array.shape[:1] != (len(boxes),) for array in answers.values()):
+def _read(reader: LoadedModel, reading: _Reading, principal: bytes, whole: Array, boxes: Array) -> Answered:
+    """Return a reader's answer for all boxes, its outputs by the names that they have in the whole answer."""
+    read = Answered(_empty(reader)) if not len(boxes) else _pieces_read(reader, reading, principal, whole, boxes)
+    if any(array.shape[:1] != (len(boxes),) for array in read.outputs.values()):
         raise EnclaveError(EnclaveCode.INFERENCE_FAILED, "the model did not answer row by row")
-    return {answers_of(reading.stage, name): array for name, array in answers.items()}
+    return replace(read, outputs={answers_of(reading.stage, name): array for name, array in read.outputs.items()})
 
 
-def _pieces_read(reader: LoadedModel, reading: _Reading, principal: bytes, whole: Array, boxes: Array) -> Tensors:
+def _pieces_read(reader: LoadedModel, reading: _Reading, principal: bytes, whole: Array, boxes: Array) -> Answered:
     pieces = run_steps([reading.cut], {WHOLE: whole, BOXES: boxes})[PIECES]
     inputs = reader.plan.check_arrays({reading.stage.input: pieces})
-    outputs = reader.serve(principal, inputs, lambda given: reader.run(run_steps(reader.pre, given)))
-    reader.bound(outputs)
-    return outputs
+    read = reader.serve(principal, inputs, lambda given: reader.run(run_steps(reader.pre, given)))
+    reader.bound(read.outputs)
+    return read
 
 
 def _empty(reader: LoadedModel) -> Tensors:

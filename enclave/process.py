@@ -11,13 +11,13 @@ import numpy as np
 
 from enclave.components import Component, Parts, Step
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.spelling import TableWords, Words
 from enclave.validate import Tensors
 from enclave.values import Array
 from manifests.model import ModelManifest
 from manifests.steps import (
     ArgMax,
     Cast,
-    ComponentStep,
     Crop,
     Image,
     Label,
@@ -50,7 +50,7 @@ def compile_pre(
 
 def compile_crop(crop: Crop, components: Mapping[str, Component]) -> Step:
     """Return what cuts boxes out of a picture; raises EnclaveError `component-missing`."""
-    return need_component(crop, components).compile(crop, {})
+    return need_component(crop.component, components).compile(crop, {})
 
 
 def compile_post(manifest: ModelManifest, components: Mapping[str, Component] | None = None) -> tuple[Step, ...]:
@@ -100,19 +100,31 @@ def _pre(step: PreStep | Whole, components: Mapping[str, Component], parts: Part
         case Cast(name, dtype):
             return _on(name, lambda x: x.astype(dtype))
         case _:
-            return need_component(step, components).compile(step, parts)
+            return need_component(step.component, components).compile(step, parts)
 
 
 def check_components(manifest: ModelManifest, components: Mapping[str, Component]) -> None:
     """Refuse a model that needs what this enclave does not have; raises EnclaveError `component-missing`."""
-    for step in (*manifest.pre, *manifest.post):
-        if isinstance(step, ComponentStep):
-            need_component(step, components)
+    for name in manifest.components():
+        need_component(name, components)
 
 
-def need_component(step: ComponentStep, components: Mapping[str, Component]) -> Component:
-    """Return the component that a step needs; raises EnclaveError `component-missing`."""
-    name = step.component
+def compile_words(manifest: ModelManifest, components: Mapping[str, Component], parts: Parts) -> Words | None:
+    """Return what the tokens of a model that generates stand for, or None for a model that does not.
+
+    Raises EnclaveError `component-missing`, and `model-unusable` for a tokenizer that is missing or cannot be used.
+    """
+    generation = manifest.serving.generation
+    if generation is None:
+        return None
+    size = generation.vocabulary_size({tensor.name: tensor for tensor in manifest.outputs})
+    if generation.tokenizer is None:
+        return TableWords(manifest, size)
+    return need_component("text", components).words(generation.tokenizer, parts, size)
+
+
+def need_component(name: str, components: Mapping[str, Component]) -> Component:
+    """Return a component that a model needs; raises EnclaveError `component-missing`."""
     if name in components:
         return components[name]
     raise EnclaveError(
@@ -143,7 +155,7 @@ def _post(step: PostStep, labels: Array, components: Mapping[str, Component]) ->
         case LabelOnly(name):
             return lambda tensors: {"label": _label_only(tensors[name], labels)}
         case _:
-            return need_component(step, components).compile(step, {})
+            return need_component(step.component, components).compile(step, {})
 
 
 def _on(name: str, function: Callable[[Array], Array]) -> Step:

@@ -11,9 +11,10 @@ from typing import Any
 from attestation.wire.messages import Body
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.sampling import MAX_SEED, Sampler
+from enclave.spelling import Words
 from enclave.streams import MAX_WINDOW
 from manifests import fields
-from manifests.generation import BYTES, Sampling, Vocabulary
+from manifests.generation import Sampling
 from manifests.model import ModelManifest
 
 MAX_STOPS = 8
@@ -26,7 +27,7 @@ TOKENS = "tokens"
 """Name of the tensor that a prompt in tokens comes as."""
 
 _REQUIRED = ("op", "id", "model", "max_new_tokens", "window")
-_OPTIONAL = ("prompt", "stop", "temperature", "top_k", "top_p", "seed")
+_OPTIONAL = ("prompt", "stop", "temperature", "top_k", "top_p", "seed", "receipt")
 
 
 @dataclass(frozen=True)
@@ -40,36 +41,10 @@ class Ask:
     window: int
 
 
-class Words:
-    """What tokens stand for: their bytes by number, and the tokens of a text."""
-
-    def __init__(self, manifest: ModelManifest, size: int) -> None:
-        """Read the manifest's vocabulary of `size` tokens."""
-        generation = manifest.serving.generation
-        self.is_bytes = generation is not None and generation.vocabulary is Vocabulary.BYTES
-        labels = [bytes((n,)) for n in range(BYTES)] if self.is_bytes else [text.encode() for text in manifest.labels]
-        self.pieces: tuple[bytes, ...] = tuple(labels) + (b"",) * (size - len(labels))
-        self._numbers = {piece: number for number, piece in reversed([*enumerate(labels)])}
-        self._longest = max(map(len, labels), default=0)
-
-    def encode(self, text: bytes) -> list[int]:
-        """Return the tokens of a text: at each place the longest that fits; raises EnclaveError `prompt-refused`."""
-        if self.is_bytes:
-            return list(text)
-        tokens, at = [], 0
-        while at < len(text):
-            lengths = range(min(self._longest, len(text) - at), 0, -1)
-            length = next((n for n in lengths if text[at : at + n] in self._numbers), None)
-            if length is None:
-                raise _refuse("prompt", "holds a text that the model has no tokens for")
-            tokens.append(self._numbers[text[at : at + length]])
-            at += length
-        return tokens
-
-
 def read_ask(body: Body, manifest: ModelManifest, words: Words) -> Ask:
     """Read a request; raises ManifestError `field-invalid` or EnclaveError `prompt-refused`, `sampling-refused`."""
     header = fields.closed_map(body.header, "request", _REQUIRED, _OPTIONAL)
+    fields.of_type(header.get("receipt", False), "receipt", bool)
     generation = manifest.serving.generation
     if generation is None:
         raise EnclaveError(EnclaveCode.OPERATION_UNFIT, "the model answers requests, and generates nothing")
@@ -90,7 +65,7 @@ def _tokens(body: Body, header: Mapping[str, Any], manifest: ModelManifest, word
     if ("prompt" in header) == bool(body.specs):
         raise EnclaveError(EnclaveCode.REQUEST_MALFORMED, "a prompt is either text or tokens", field="prompt")
     if body.specs:
-        return _given(body, manifest, len(words.pieces))
+        return _given(body, manifest, words.size)
     text = _utf8(header["prompt"], "prompt")
     if len(text) > min(MAX_PROMPT, manifest.limits.max_request_bytes):
         raise EnclaveError(EnclaveCode.REQUEST_TOO_LARGE, "the prompt is longer than the model admits", field="prompt")

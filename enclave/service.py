@@ -165,7 +165,8 @@ class Service:
         """Return the coarse counters of all models that are watched, the greatest of each."""
         found: dict[str, int] = {}
         for model in self.owners.models():
-            for name, count in ({} if model.guard is None else model.guard.counts()).items():
+            guard = model.guard if model.generation is None else model.generation.guard
+            for name, count in ({} if guard is None else guard.counts()).items():
                 found[name] = max(count, found.get(name, 0))
         return found
 

@@ -30,11 +30,15 @@ MAX_WINDOW = 1024
 
 @dataclass(frozen=True)
 class Piece:
-    """One part of an answer: header fields besides `id`, `part` and `final`, and tensors where there are any."""
+    """One part of an answer: header fields besides `id`, `part` and `final`, and tensors where there are any.
+
+    charged: of a final part, whether a budget of the client's identity paid for any of the answer.
+    """
 
     header: Mapping[str, canonical.Value] = field(repr=False)
     final: bool = False
     tensors: Mapping[str, npt.NDArray[Any]] | None = field(default=None, repr=False)
+    charged: bool = False
 
 
 Source: TypeAlias = Generator[Piece | None, None, None]

@@ -26,9 +26,9 @@ BYTES = 256
 """Tokens of the vocabulary "bytes" that stand for one; those above stand for no text."""
 
 _TOKEN_TYPES = frozenset({"int32", "int64"})
-_NAMES = ("tokens", "logits", "positions", "mask")
+_NAMES = ("tokens", "logits", "positions", "mask", "tokenizer")
 _REQUIRED = ("tokens", "logits", "cache", "context", "max_new_tokens", "vocabulary")
-_OPTIONAL = ("positions", "mask", "stop_tokens", "sampling", "streams")
+_OPTIONAL = ("positions", "mask", "stop_tokens", "sampling", "streams", "tokenizer")
 
 
 class Vocabulary(StrEnum):
@@ -38,6 +38,8 @@ class Vocabulary(StrEnum):
     """Tokens 0 to 255 are bytes of UTF-8; any above have no text."""
     LABELS = "labels"
     """The manifest's label of that number."""
+    TOKENIZER = "tokenizer"
+    """What the sealed part `tokenizer` says, a `tokenizer.json`; it takes the enclave's component `text`."""
 
 
 class Sampling(StrEnum):
@@ -71,6 +73,8 @@ class Generation:
     sampling: frozenset[Sampling] = frozenset()
     streams: int = 4
     """Requests that may hold a cache at once."""
+    tokenizer: str | None = None
+    """Name of the sealed part that holds the vocabulary, where that is "tokenizer"."""
 
     @classmethod
     def from_map(cls, value: object) -> Generation:
@@ -118,13 +122,26 @@ class Generation:
             self._check_pair(inputs, outputs, pair)
         if inputs.keys() != {pair.input for pair in self.cache} | set(filter(None, self._fed)):
             raise unfit("a model that generates has inputs of tokens, positions, mask and cache, and no others")
+        if (self.tokenizer is None) == (self.vocabulary is Vocabulary.TOKENIZER):
+            raise unfit("`tokenizer` names the sealed part of the vocabulary 'tokenizer', and of no other")
         size = self.vocabulary_size(outputs)
-        if size != labels if self.vocabulary is Vocabulary.LABELS else size < BYTES:
+        if not self._spans(size, labels):
             raise unfit("the last axis of the logits is not as long as the vocabulary", labels or f"at least {BYTES}")
         if any(token >= size for token in self.stop_tokens):
             raise unfit("a stop token is not in the vocabulary", f"below {size}")
         if self.cache_bytes(inputs) > MAX_CACHE:
             raise unfit("a request's cache would be too large", f"at most {MAX_CACHE} bytes")
+
+    def _spans(self, size: int, labels: int) -> bool:
+        """Tell whether so many scores go with the vocabulary; a tokenizer is held against them when it is loaded."""
+        if self.vocabulary is Vocabulary.LABELS:
+            return size == labels
+        return self.vocabulary is Vocabulary.TOKENIZER or size >= BYTES
+
+    @property
+    def own_parts(self) -> frozenset[str]:
+        """Names of the sealed parts that the table reads."""
+        return frozenset() if self.tokenizer is None else frozenset({self.tokenizer})
 
     @property
     def _fed(self) -> tuple[str | None, ...]:

@@ -71,6 +71,8 @@ class Limits:
     """Milliseconds of inference; best effort, because the clock is the host's."""
     max_memory_bytes: int | None = None
     """Bytes that the runtime may take for all requests of the model at once; None for what the enclave admits."""
+    max_request_memory: int | None = None
+    """Bytes that one request may take by the static bound of its shapes; None for no limit."""
     max_concurrent: int | None = None
     """Requests of the model that run at once; None for as many as the enclave has threads."""
     max_concurrent_per_client: int | None = None
@@ -84,6 +86,7 @@ class Limits:
             "max_response_bytes": MAX_BYTES,
             "timeout_ms": MAX_TIMEOUT_MS,
             "max_memory_bytes": MAX_BYTES,
+            "max_request_memory": MAX_BYTES,
             "max_concurrent": MAX_CONCURRENT,
             "max_concurrent_per_client": MAX_CONCURRENT,
         }
@@ -142,8 +145,10 @@ class ModelManifest:
 
     def _check_together(self) -> None:
         """Refuse tables that would not hold beside each other."""
-        if self.serving.generation is not None and (self.abuse is not None or self.receipts is Receipts.ALWAYS):
-            raise invalid("what a model generates is neither watched by detectors nor receipted: leave out one table")
+        if self.serving.generation is not None and self.abuse is not None:
+            raise invalid("detectors see nothing in tokens: leave out [abuse], and bound prompts by [watch]")
+        if self.serving.generation is not None and self.limits.max_request_memory is not None:
+            raise invalid("what generates grows by tokens: leave out max_request_memory, and bound `context`")
         if self.serving.batching is not None and (self.limits.max_concurrent or self.limits.max_concurrent_per_client):
             raise invalid("requests that are joined do not wait for turns: leave out batching, or max_concurrent")
         if self.stages and self.serving != Serving():
@@ -168,13 +173,14 @@ class ModelManifest:
         return self._after(self.answered_outputs(), self.post)
 
     def components(self) -> tuple[str, ...]:
-        """Return the optional components of an enclave that the steps need, each once."""
-        needed = (step.component for step in (*self.pre, *self.post) if isinstance(step, ComponentStep))
-        return tuple(dict.fromkeys(needed))
+        """Return the optional components of an enclave that steps and vocabulary need, each once."""
+        needed = [step.component for step in (*self.pre, *self.post) if isinstance(step, ComponentStep)]
+        return tuple(dict.fromkeys([*needed, *(["text"] if self.serving.own_parts else [])]))
 
     def own_parts(self) -> frozenset[str]:
         """Return the names of the sealed parts that are this manifest's, and none of the graph's external data."""
-        return part_names(self.pre) | (frozenset() if self.abuse is None else frozenset({self.abuse.profile}))
+        watched = frozenset() if self.abuse is None else frozenset({self.abuse.profile})
+        return part_names(self.pre) | watched | self.serving.own_parts
 
     def _after(self, tensors: Iterable[TensorField], steps: Iterable[PreStep | PostStep]) -> tuple[TensorField, ...]:
         tensors_now = {tensor.name: tensor for tensor in tensors}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Generator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from attestation.appraise import SessionAppraisal
 from attestation.client.asynchronous import AsyncConnection
 from attestation.client.content import Content, Labels, answers_of, inputs_of, newest
-from attestation.client.generation import WINDOW, AsyncGeneration, Draw, Prompt, Transcript, question
+from attestation.client.generation import WINDOW, AsyncGeneration, Draw, Prompt, question
 from attestation.client.models import ModelInfo, Prediction, tensors_of
 from attestation.client.receipts import Exchange, Origin
 from attestation.client.resumption import SavedSession, save
@@ -164,17 +163,20 @@ class AsyncSession(SessionBase):
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
+        receipt: bool | Path | str = False,
     ) -> AsyncGeneration:
         """Ask a language model to go on with a prompt; the answer is read part by part.
 
         Arguments and errors are those of `Session.generate`.
         """
-        asked, tensors = question(prompt, max_new_tokens, stop, Draw(temperature, top_k, top_p, seed))
+        header, tensors = question(prompt, max_new_tokens, stop, Draw(temperature, top_k, top_p, seed))
+        wanted = await asyncio.to_thread(self._wants, receipt=receipt)
         async with self._turn:
             await self._prepare(model)
-            ask = self._service.generate_request(model)
-            number = await self._connection.stream({**ask.header, **asked}, tensors, WINDOW)
-        transcript = Transcript(partial(self._service.part, ask))
+            ask = self._service.generate_request(model, receipt=wanted)
+            number = await self._connection.stream({**ask.header, **header}, tensors, WINDOW)
+            request = self._connection.handshake_hash, number
+            transcript = self._transcript(ask, request, header, tensors, receipt=receipt)
         return AsyncGeneration(self._connection, self._turn, number, transcript)
 
     async def _prepare(self, model: str | bytes) -> None:

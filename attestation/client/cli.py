@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,15 +12,13 @@ from attestation.client.call import Timeouts
 from attestation.client.content import answers_of, find, inputs_of, newest
 from attestation.client.epochs import EpochMemory
 from attestation.client.files import needs_model, read_inputs, write_outputs
+from attestation.client.options import credential_of, signer, state_file
 from attestation.client.printing import print_answer, print_models
 from attestation.client.session import Session
 from manifests.command import Command
-from manifests.files import read_bounded, require_free, require_writable
-from manifests.keyfile import passphrase_option, read_key_file, read_passphrase
-from manifests.signing import Signer
+from manifests.files import require_free, require_writable
+from manifests.keyfile import passphrase_option
 
-MAX_CREDENTIAL = 4096
-"""A credential has some 300 bytes."""
 _FILE = click.Path(path_type=Path)
 
 
@@ -80,8 +77,7 @@ def infer(
         raise click.UsageError("give a model and its inputs, or --list")
     if len(contents) + bool(inputs) > 1:
         raise click.UsageError("give one of --input, --text, --image and --audio")
-    if credential and not client_key:
-        raise click.UsageError("--credential needs the --client-key that it names")
+    proof = credential_of(credential, client_key)
     if (receipt and listing) or (receipt_content and not receipt):
         raise click.UsageError("--receipt goes with a model, and --receipt-content with --receipt")
     files = _files(inputs)
@@ -94,9 +90,9 @@ def infer(
         policy=policy,
         collateral=collateral,
         route=route,
-        key=_signer(client_key, passphrase_file),
-        credential=read_bounded(credential, MAX_CREDENTIAL) if credential else b"",
-        memory=EpochMemory(state or _state_file()),
+        key=signer(client_key, passphrase_file),
+        credential=proof,
+        memory=EpochMemory(state or state_file()),
         timeouts=Timeouts(request=timeout),
     ) as session:
         enclave, asked = display.data(address, session.attested), None
@@ -119,12 +115,6 @@ def infer(
     print_answer(enclave, answer, output, labels, as_json=as_json)
 
 
-def _signer(client_key: Path | None, passphrase_file: Path | None) -> Signer | None:
-    if client_key is None:
-        return None
-    return Signer.from_seed(read_key_file(client_key, "client", read_passphrase(passphrase_file)))
-
-
 def _files(inputs: Sequence[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for name, path in map(_pair, inputs):
@@ -139,9 +129,3 @@ def _pair(text: str) -> tuple[str, Path]:
     if not separator or not name or not path:
         raise click.UsageError(f"--input takes NAME=FILE, not {text!r}")
     return name, Path(path)
-
-
-def _state_file() -> Path:
-    """Return where the user's programs keep state (XDG base directory specification)."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "strongroom" / "epochs.json"

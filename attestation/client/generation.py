@@ -10,10 +10,11 @@ An answer that does not come to its last part ends with an error, never as if it
 
 from __future__ import annotations
 
+import asyncio
 import codecs
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -22,6 +23,9 @@ import numpy.typing as npt
 
 from attestation.client.conversation import Answer
 from attestation.client.errors import ClientCode, ClientError
+from attestation.receipts.bundle import ReceiptBundle
+from attestation.wire.commitments import Tensor
+from attestation.wire.generated import answered
 from attestation.wire.messages import Body
 from manifests import canonical, fields
 from manifests.errors import ManifestError
@@ -74,12 +78,33 @@ def question(
     return header, {"tokens": tokens.astype(np.int64)}
 
 
-class Transcript:
-    """What has come of an answer, without I/O.  reason, seed: of its last part, None before that."""
+@dataclass(frozen=True)
+class Whole:
+    """A whole answer: all tokens and bytes in order, and its last part's fields."""
 
-    def __init__(self, check: Callable[[Body], dict[str, Any]]) -> None:
+    tokens: Sequence[int] = field(repr=False)
+    data: bytes = field(repr=False)
+    reason: str
+    seed: int | None
+    last: Mapping[str, Any] = field(repr=False)
+
+    def tensors(self) -> list[Tensor]:
+        """Return what a receipt of it commits to."""
+        return answered(self.tokens, self.data, self.reason, self.seed)
+
+
+Conclude = Callable[[Whole], ReceiptBundle | None]
+"""Takes the receipt of a whole answer, where it carries one; raises ReceiptError for one that is not of it."""
+
+
+class Transcript:
+    """What has come of an answer, without I/O.  reason, seed, receipt: of its last part, None before that."""
+
+    def __init__(self, check: Callable[[Body], dict[str, Any]], conclude: Conclude = lambda _whole: None) -> None:
         """`check` holds a part against what was asked, and returns its own fields; it raises ClientError."""
         self._check = check
+        self._conclude = conclude
+        self._model = b""
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._data = bytearray()
         self._text: list[str] = []
@@ -87,6 +112,7 @@ class Transcript:
         self.tokens: list[int] = []
         self.reason: str | None = None
         self.seed: int | None = None
+        self.receipt: ReceiptBundle | None = None
 
     @property
     def data(self) -> bytes:
@@ -99,14 +125,18 @@ class Transcript:
         return "".join(self._text)
 
     def take(self, answer: Answer) -> Piece:
-        """Take a part; raises ClientError."""
+        """Take a part; raises ClientError, and for the last one ReceiptError or ManifestError of its receipt."""
         value = self._check(answer.body)
+        if self._model not in {b"", value["model"]}:
+            raise ClientError(ClientCode.RESPONSE_UNEXPECTED, "the parts of one answer come from several models")
+        self._model = value["model"]
+        reason, seed = None, None
         try:
             data = fields.bounded_bytes(value["text"], "text", MAX_TEXT)
             tokens = [fields.number(item, "token", 0) for item in fields.list_of(value["tokens"], "tokens", MAX_TOKENS)]
             if answer.final:
-                self.reason = fields.text(value.get("reason"), "reason", 32)
-                self.seed = fields.number(value["seed"], "seed", 0) if "seed" in value else None
+                reason = fields.text(value.get("reason"), "reason", 32)
+                seed = fields.number(value["seed"], "seed", 0) if "seed" in value else None
         except ManifestError as error:
             raise ClientError(ClientCode.RESPONSE_UNEXPECTED, f"a part is malformed: {error.message}") from None
         text = self._decode(data, final=answer.final)
@@ -114,6 +144,9 @@ class Transcript:
         self._text.append(text)
         self.tokens += tokens
         self._taken += 1
+        if reason is not None:
+            self.receipt = self._conclude(Whole(self.tokens, self.data, reason, seed, value))
+            self.reason, self.seed = reason, seed
         return Piece(text, data, tuple(tokens))
 
     def owed(self) -> int:
@@ -178,6 +211,11 @@ class GenerationBase:
     def seed(self) -> int | None:
         """The seed of a drawn answer, told by its last part: the same request with it gives the same answer."""
         return self._transcript.seed
+
+    @property
+    def receipt(self) -> ReceiptBundle | None:
+        """The receipt of the whole answer, which its last part carries where it was asked for; checked."""
+        return self._transcript.receipt
 
     def __repr__(self) -> str:
         state = self.reason or ("given up" if self._over else "not at its end")
@@ -254,7 +292,9 @@ class AsyncGeneration(GenerationBase, AsyncIterator[Piece]):
             raise StopAsyncIteration
         try:
             async with self._turn:
-                piece = self._transcript.take(await self._connection.part(self._number))
+                answer = await self._connection.part(self._number)
+                take = self._transcript.take
+                piece = await asyncio.to_thread(take, answer) if answer.final else take(answer)
                 if owed := self._transcript.owed():
                     await self._connection.more(self._number, owed)
         except BaseException:

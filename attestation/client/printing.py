@@ -1,8 +1,9 @@
-"""What `strongroom infer` prints: tables for people, and data for programs."""
+"""What `strongroom infer` and `generate` print: tables for people, and data for programs."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from attestation.client.content import Found, Label, Labels
 from attestation.client.display import SIMULATED
+from attestation.client.generation import Generation
 from attestation.client.models import ModelInfo, Prediction
 from manifests.plain import printable, printable_lines
 
@@ -72,6 +74,34 @@ def _place(label: Label | Found) -> str:
         return ""
     left, top, right, bottom = (round(100 * edge) for edge in label.box)
     return f"  from {left}, {top} to {right}, {bottom} %"
+
+
+def print_generated(enclave: Mapping[str, Any], answer: Generation, receipt: Path | None) -> None:
+    """Print a whole generated answer as data for programs."""
+    _print_json(
+        {
+            "enclave": enclave,
+            "text": answer.text,
+            "tokens": list(answer.tokens),
+            "reason": answer.reason,
+            "seed": answer.seed,
+            "receipt": str(receipt) if receipt else None,
+        }
+    )
+
+
+def stream_generated(enclave: Mapping[str, Any], answer: Generation) -> None:
+    """Print a generated answer as it comes, and on standard error why it ended.
+
+    What a terminal would do rather than show is spelt out; a file or a pipe gets the text as it is.
+    """
+    _print_enclave(enclave)
+    on_terminal = sys.stdout.isatty()
+    for piece in answer:
+        click.echo(printable_lines(piece.text) if on_terminal else piece.text, nl=False)
+    click.echo()
+    seed = "" if answer.seed is None else f", seed {answer.seed}"
+    click.echo(f"[{len(answer.tokens)} tokens, {answer.reason}{seed}]", err=True)
 
 
 def _print_tensors(answer: Prediction) -> None:

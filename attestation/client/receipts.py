@@ -5,7 +5,7 @@ A receipt that does not say what was asked and answered is refused, and so is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,15 +15,16 @@ import numpy.typing as npt
 from attestation import evidence
 from attestation.appraise import SessionAppraisal
 from attestation.client.errors import ClientCode, ClientError
+from attestation.client.freshness import Beat
 from attestation.client.models import Prediction
 from attestation.collateral import Collateral, CollateralSource
 from attestation.receipts.bundle import ReceiptBundle, open_all
-from attestation.receipts.checks import compare, signature
+from attestation.receipts.checks import compare, formed, signature
 from attestation.receipts.verify import refused
 from attestation.types import EvidenceRecord
 from attestation.types.receipt import MAX_RECEIPT, Receipt, SignedReceipt
 from attestation.types.receipt_errors import ReceiptCode, ReceiptError
-from attestation.wire.commitments import SALT_SIZE, Direction, combine, received, sent
+from attestation.wire.commitments import SALT_SIZE, Direction, Tensor, combine, received, sent
 from attestation.wire.messages import Body
 from manifests import fields
 from manifests.errors import ManifestError, StrongroomError
@@ -54,6 +55,25 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a client saw of one request and its answer, and the receipt that came with it, if there is one.
+
+    session: its handshake hash (64 bytes).  number: of the request.  tensors: what was sent and answered, in the form
+    that a receipt commits to.  receipt: as the answer carries it.  The rest is what the answer says of its model.
+    """
+
+    session: bytes
+    number: int
+    tensors: Mapping[Direction, Sequence[Tensor]] = field(repr=False)
+    receipt: object = field(repr=False)
+    model: bytes
+    epoch: int
+    beat: Beat
+    stages: tuple[bytes, ...] = ()
+    """Digests of the further models of a pipeline."""
+
+
+@dataclass(frozen=True)
 class Exchange:
     """One request and its answer, as the client saw them.  session: its handshake hash.  number: of the request."""
 
@@ -63,26 +83,31 @@ class Exchange:
     body: Body = field(repr=False)
     prediction: Prediction = field(repr=False)
 
+    def seen(self) -> Seen:
+        """Return it as a receipt is held against it."""
+        tensors = {Direction.INPUT: sent(self.inputs), Direction.OUTPUT: received(self.body)}
+        answer, receipt = self.prediction, self.body.header.get("receipt")
+        stages = tuple(reader.digest for reader in answer.stages)
+        return Seen(self.session, self.number, tensors, receipt, answer.model, answer.epoch, answer.beat, stages)
+
 
 def take_receipt(
-    exchange: Exchange, origin: Origin, attested: SessionAppraisal, now: int, *, wanted: bool
+    seen: Seen, origin: Origin, attested: SessionAppraisal, now: int, *, wanted: bool
 ) -> ReceiptBundle | None:
     """Return the receipt that an answer carries, checked; None where it carries none and none was `wanted`.
 
     Raises ReceiptError `receipt-missing`, `receipt-refused` or as parsing does, and ClientError `response-unexpected`.
     """
-    value = exchange.body.header.get("receipt")
-    if value is None:
+    if seen.receipt is None:
         if wanted:
             raise ReceiptError(ReceiptCode.MISSING, ReceiptCode.MISSING.meaning)
         return None
-    data, salts = _read(value)
+    data, salts = _read(seen.receipt)
     signed = SignedReceipt.parse(data)
-    tensors = {Direction.INPUT: sent(exchange.inputs), Direction.OUTPUT: received(exchange.body)}
-    openings = {way: open_all(salts[way], tensors[way]) for way in Direction}
+    openings = {way: open_all(salts[way], seen.tensors[way]) for way in Direction}
     commitments = {str(way): combine(way, (each.leaf for each in openings[way])) for way in Direction}
-    noted = _noted(signed.receipt, exchange, origin, attested, commitments)
-    findings = [signature(signed, attested.claims), *compare(signed.receipt, noted)]
+    noted = _noted(signed.receipt, seen, origin, attested, commitments)
+    findings = [signature(signed, attested.claims), formed(signed.receipt), *compare(signed.receipt, noted)]
     if failed := [finding for finding in findings if not finding.passed]:
         raise refused(failed)
     collateral = origin.collateral if wanted else origin.collateral_if_held()
@@ -101,23 +126,22 @@ def _read(value: object) -> tuple[bytes, dict[Direction, bytes]]:
 
 
 def _noted(
-    receipt: Receipt, exchange: Exchange, origin: Origin, attested: SessionAppraisal, commitments: Mapping[str, bytes]
+    receipt: Receipt, seen: Seen, origin: Origin, attested: SessionAppraisal, commitments: Mapping[str, bytes]
 ) -> Receipt:
     """Return what the receipt must say; serial and verdict are the enclave's own to say."""
-    answer = exchange.prediction
     return Receipt(
         evidence=attested.evidence_digest,
-        session=exchange.session,
+        session=seen.session,
         origin=origin.handshake_hash,
         boot_id=attested.claims.boot_id,
         serial=receipt.serial,
-        request=exchange.number,
-        model=answer.model,
-        owner=answer.beat.owner,
-        epoch=answer.epoch,
-        broker_time=answer.beat.time,
-        broker_epoch=answer.beat.epoch,
+        request=seen.number,
+        model=seen.model,
+        owner=seen.beat.owner,
+        epoch=seen.epoch,
+        broker_time=seen.beat.time,
+        broker_epoch=seen.beat.epoch,
         verdict=receipt.verdict,
-        stages=tuple(reader.digest for reader in answer.stages),
+        stages=seen.stages,
         **commitments,
     )

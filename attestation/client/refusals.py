@@ -95,6 +95,7 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "stage-unfit": "ask the model's owner: the stage's `to` and `crop` must be what the named model's manifest takes",
     "boxes-invalid": "send a clearer picture; the model's owner can correct what its graph gives as boxes",
     "boxes-too-many": "send a part of the picture; the model's manifest bounds what is read in one",
+    "request-memory": "send less at once, or ask the model's owner for a higher max_request_memory",
     "budget-exhausted": "wait for the next period, or ask the model's owner for a larger budget",
     "budget-pending": _LATER,
     "rate-exceeded": "ask less often",

@@ -111,15 +111,16 @@ class Service:
         self.freshness.check_model(owner, reader.name, reader.epoch)
 
     def part(self, ask: Ask, body: Body) -> dict[str, Any]:
-        """Check one part of the answer to a `generate_request` and return its fields; raises ClientError."""
-        value = _fields(body, (*_NAMED, "text", "tokens"), ("reason", "seed"))
-        self._checked(ask, value)
-        return value
+        """Check one part of the answer to a `generate_request`; return its fields, `beat` read; raises ClientError."""
+        value = _fields(body, (*_NAMED, "text", "tokens"), ("reason", "seed", "receipt"))
+        model, epoch, beat = self._checked(ask, value)
+        return {**value, "model": model, "epoch": epoch, "beat": beat}
 
-    def generate_request(self, model: str | bytes) -> Ask:
+    def generate_request(self, model: str | bytes, *, receipt: bool = False) -> Ask:
         """Return the request to this language model, without what is asked of it; raises as `infer_request`."""
         ask = self._admitted(model)
-        return Ask({**ask.header, "op": "generate"}, ask.owner, ask.name)
+        wanted: dict[str, canonical.Value] = {"receipt": True} if receipt else {}
+        return Ask({**ask.header, "op": "generate", **wanted}, ask.owner, ask.name)
 
     def _checked(self, ask: Ask, value: dict[str, Any]) -> tuple[bytes, int, Beat]:
         """Return model, epoch and beat of an answer, if they are what was asked for and fresh."""

@@ -25,16 +25,20 @@ from attestation.appraise import SessionAppraisal
 from attestation.client import display
 from attestation.client.connection import Connection
 from attestation.client.content import Content, Labels, answers_of, inputs_of, newest
-from attestation.client.generation import WINDOW, Draw, Generation, Prompt, Transcript, question
+from attestation.client.generation import WINDOW, Draw, Generation, Prompt, Transcript, Whole, question
 from attestation.client.models import ModelInfo, Prediction, tensors_of
-from attestation.client.receipts import Exchange, Origin, take_receipt
+from attestation.client.receipts import Exchange, Origin, Seen, take_receipt
 from attestation.client.resumption import SavedSession, save
 from attestation.client.retries import Patience, is_lost
-from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Service, read_ticket
+from attestation.client.service import LISTING_REQUEST, TICKET_REQUEST, Ask, Service, read_ticket
 from attestation.client.terms import Options, Terms, make_terms
 from attestation.collateral import CollateralSource
 from attestation.errors import WireError
 from attestation.policy import Policy
+from attestation.receipts.bundle import ReceiptBundle
+from attestation.wire.commitments import Direction, sent
+from attestation.wire.generated import asked
+from manifests import canonical
 from manifests.errors import StrongroomError
 from manifests.files import require_free, require_writable
 
@@ -72,13 +76,37 @@ class SessionBase:
 
     def _receipted(self, exchange: Exchange, *, receipt: bool | Path | str) -> Prediction:
         """Return the answer with its receipt, which is checked, and saved where `receipt` is a path."""
+        exchange.prediction.receipt = self._take(exchange.seen(), self._origin, self._attested, receipt=receipt)
+        return exchange.prediction
+
+    def _take(
+        self, seen: Seen, origin: Origin, attested: SessionAppraisal, *, receipt: bool | Path | str
+    ) -> ReceiptBundle | None:
         now = int(self._terms.freshness.now())
-        wanted = receipt is not False
-        found = take_receipt(exchange, self._origin, self._attested, now, wanted=wanted)
-        exchange.prediction.receipt = found
+        found = take_receipt(seen, origin, attested, now, wanted=receipt is not False)
         if found is not None and not isinstance(receipt, bool):
             found.save(receipt)
-        return exchange.prediction
+        return found
+
+    def _transcript(
+        self,
+        ask: Ask,
+        request: tuple[bytes, int],
+        header: Mapping[str, canonical.Value],
+        tensors: Mapping[str, npt.NDArray[Any]] | None,
+        *,
+        receipt: bool | Path | str,
+    ) -> Transcript:
+        """Return what takes the parts of an answer; request: handshake hash of the session, and its number there."""
+        origin, attested = self._origin, self._attested
+        inputs = asked(header, sent(tensors or {}))
+
+        def conclude(whole: Whole) -> ReceiptBundle | None:
+            last, content = whole.last, {Direction.INPUT: inputs, Direction.OUTPUT: whole.tensors()}
+            seen = Seen(*request, content, last.get("receipt"), last["model"], last["epoch"], last["beat"])
+            return self._take(seen, origin, attested, receipt=receipt)
+
+        return Transcript(partial(self._service.part, ask), conclude)
 
     def __repr__(self) -> str:
         return display.text(type(self).__name__, self._terms.call.address, self._attested)
@@ -214,19 +242,23 @@ class Session(SessionBase):
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
+        receipt: bool | Path | str = False,
     ) -> Generation:
         """Ask a language model to go on with a prompt; the answer is read part by part.
 
         prompt: text, bytes, or token numbers.  stop: texts before which the answer ends.  Without a temperature the
-        answer is greedy; with one, the same seed gives the same answer.  docs/generation.md explains all of it.
+        answer is greedy; with one, the same seed gives the same answer.  receipt: as for `infer`, of the whole answer,
+        once its last part has come.  docs/generation.md explains all of it.
         Other requests may be made while the answer is open.  Raises as `infer`; refusals come with the first part.
         """
-        asked, tensors = question(prompt, max_new_tokens, stop, Draw(temperature, top_k, top_p, seed))
+        header, tensors = question(prompt, max_new_tokens, stop, Draw(temperature, top_k, top_p, seed))
+        wanted = self._wants(receipt=receipt)
         with self._turn:
             self._prepare(model)
-            ask = self._service.generate_request(model)
-            number = self._connection.stream({**ask.header, **asked}, tensors, WINDOW)
-        transcript = Transcript(partial(self._service.part, ask))
+            ask = self._service.generate_request(model, receipt=wanted)
+            number = self._connection.stream({**ask.header, **header}, tensors, WINDOW)
+            request = self._connection.handshake_hash, number
+            transcript = self._transcript(ask, request, header, tensors, receipt=receipt)
         return Generation(self._connection, self._turn, number, transcript)
 
     def _prepare(self, model: str | bytes) -> None:

@@ -15,7 +15,7 @@ from attestation.policy import Policy
 from attestation.receipts.bundle import Opening, ReceiptBundle
 from attestation.refused import refusals
 from attestation.types import Claims, EvidenceRecord
-from attestation.types.receipt import Receipt, SignedReceipt
+from attestation.types.receipt import FORMS, Receipt, SignedReceipt, Verdict
 from attestation.types.receipt_errors import ReceiptFinding
 from attestation.wire.commitments import Direction, Tensor, combine
 from manifests.errors import ManifestError
@@ -37,12 +37,13 @@ _CODES: Final[Mapping[str, ReceiptFinding]] = {
     "epoch": ReceiptFinding.EPOCH,
     "broker_time": ReceiptFinding.BROKER_TIME,
     "broker_epoch": ReceiptFinding.BROKER_EPOCH,
-    "verdict": ReceiptFinding.VERDICT,
+    "checks": ReceiptFinding.VERDICT,
+    "form": ReceiptFinding.FORM,
     "input": ReceiptFinding.INPUT,
     "output": ReceiptFinding.OUTPUT,
     "stages": ReceiptFinding.STAGES,
 }
-"""By field of a receipt, the code of a departure from what is expected there."""
+"""By field of a receipt, the code of a departure from what is expected there; a verdict has two."""
 
 _REMEDIES: Final[Mapping[ReceiptFinding, str]] = {
     ReceiptFinding.SIGNATURE: "believe nothing in it: it was changed, or another enclave process has signed it",
@@ -59,6 +60,7 @@ _REMEDIES: Final[Mapping[ReceiptFinding, str]] = {
     ReceiptFinding.BROKER_TIME: "verify as of a time that is not before the receipt",
     ReceiptFinding.BROKER_EPOCH: "treat it as forged: an owner's epoch never goes down",
     ReceiptFinding.VERDICT: "treat the answer as one that the enclave's checks did not pass",
+    ReceiptFinding.FORM: "treat the answer as coarser than the model's own: ask the client which answer it got",
     ReceiptFinding.INPUT: "compare the files: this is not what was sent",
     ReceiptFinding.OUTPUT: "compare the files: this is not what was answered",
     ReceiptFinding.ADMITS: "use an enclave whose manifest names its owners, or set allow_any_owner in the policy",
@@ -125,6 +127,7 @@ def checks(held: Held, policy: Policy, at: int, expected: Expected) -> Iterator[
     yield from _served(receipt, claims, policy, expected)
     yield from _lasting(receipt, claims, at)
     yield _passed(receipt)
+    yield formed(receipt)
     for way in Direction:
         yield from _opened(receipt, way, held.openings.get(way, ()), held.contents.get(way, ()))
 
@@ -139,7 +142,7 @@ def signature(signed: SignedReceipt, claims: Claims) -> Finding:
 
 def compare(receipt: Receipt, noted: Receipt) -> Iterator[Finding]:
     """Step 6: hold every field against what a client saw."""
-    return (_equal(name, getattr(noted, name), receipt) for name in _CODES)
+    return (_equal(name, _value(noted, name), receipt) for name in _CODES)
 
 
 def _wanted(receipt: Receipt, expected: Expected) -> Iterator[Finding]:
@@ -223,6 +226,17 @@ def _passed(receipt: Receipt) -> Finding:
     )
 
 
+def formed(receipt: Receipt) -> Finding:
+    """Step 9: the outputs left in a form that is known, and that goes with the level of the abuse policy's verdict."""
+    verdict = receipt.verdict
+    return _finding(
+        ReceiptFinding.FORM,
+        passed=verdict.agrees,
+        expected=f"one of {', '.join(FORMS.get(verdict.abuse, ())) or 'no form: the level is not known'}",
+        found=_form(verdict),
+    )
+
+
 def _opened(
     receipt: Receipt, way: Direction, openings: tuple[Opening, ...], contents: Sequence[Tensor]
 ) -> Iterator[Finding]:
@@ -239,16 +253,26 @@ def _opened(
 
 def _equal(name: str, value: Any, receipt: Receipt) -> Finding:
     """Hold a field of the receipt against what it must be; none of them is secret."""
-    found = getattr(receipt, name)
+    found = _value(receipt, name)
     return _finding(_CODES[name], passed=found == value, expected=_shown(value), found=_shown(found))
 
 
+def _value(receipt: Receipt, name: str) -> Any:
+    """Return a field as it is shown, or one of the two halves of the verdict as text."""
+    if name == "checks":
+        return ", ".join(receipt.verdict.checks)
+    return _form(receipt.verdict) if name == "form" else getattr(receipt, name)
+
+
+def _form(verdict: Verdict) -> str:
+    return f"{verdict.output}, level {verdict.abuse}"
+
+
 def _shown(value: Any) -> Any:
+    """Return a value as a finding has it: the digests of a pipeline's further models as one text."""
     if isinstance(value, tuple):
         return ", ".join(digest.hex() for digest in value) or "no further model"
-    return (
-        value if isinstance(value, bytes | int) else f"{', '.join(value.checks)}; {value.output}; abuse {value.abuse}"
-    )
+    return value
 
 
 def _finding(code: ReceiptFinding, *, passed: bool, expected: object, found: object) -> Finding:

@@ -8,7 +8,7 @@ docs/receipts.md specifies both, and says what a receipt proves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
@@ -27,6 +27,12 @@ MAX_CHECKS: Final = 16
 MAX_WORD: Final = 32
 """Characters of a check's name, and of the form of the outputs."""
 MAX_ABUSE: Final = 255
+FORMS: Final[Mapping[int, tuple[str, ...]]] = {
+    0: ("scores", "rounded", "label-only", "text"),
+    1: ("rounded",),
+    2: ("label-only",),
+}
+"""By the level of the abuse policy's verdict, the forms that outputs may have left in."""
 DIGEST_SIZE: Final = 64
 MAX_STAGES: Final = 16
 """Further models; a manifest of today admits four."""
@@ -39,13 +45,18 @@ _NUMBERS: Final = ("epoch", "broker_time", "broker_epoch")
 class Verdict:
     """What the enclave made of the request.
 
-    checks: names of those that it passed, in ascending order.  output: in which form the outputs left.  abuse: level of
-    the abuse detectors' verdict, 0 for none.
+    checks: names of those that it passed, in ascending order.  output: in which form the outputs left.  abuse: how far
+    the abuse policy made them coarser than the manifest does, 0 for not at all.
     """
 
     checks: tuple[str, ...]
     output: str
     abuse: int = 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether form and level are known, and go together."""
+        return self.output in FORMS.get(self.abuse, ())
 
     def to_map(self) -> dict[str, Any]:
         """Return the map that a receipt has."""

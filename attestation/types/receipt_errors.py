@@ -61,6 +61,11 @@ class ReceiptFinding(ErrorCode):
     BROKER_TIME = "receipt-broker-time", Fault.REFUSED, "the broker's sign of life is the one that is expected"
     BROKER_EPOCH = "receipt-broker-epoch", Fault.REFUSED, "the owner's epoch is the expected one, and none before it"
     VERDICT = "receipt-verdict", Fault.REFUSED, "the request passed the checks that are expected"
+    FORM = (
+        "receipt-form",
+        Fault.REFUSED,
+        "the answer left in the form that is expected, and the verdict agrees with itself",
+    )
     INPUT = "receipt-input", Fault.REFUSED, "the input is what the receipt commits to"
     OUTPUT = "receipt-output", Fault.REFUSED, "the output is what the receipt commits to"
     ADMITS = "receipt-admitted", Fault.REFUSED, "the enclave admits the owner, and no more than the policy accepts"

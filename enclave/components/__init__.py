@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, TypeAlias
 
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.spelling import Words
 from enclave.validate import Tensors
 from manifests.steps import ComponentStep
 
@@ -28,6 +29,12 @@ class Component(Protocol):
 
     def compile(self, step: ComponentStep, parts: Parts) -> Step:
         """Return the function for a step; raises EnclaveError `model-unusable` for a part that cannot be used."""
+
+    def words(self, name: str, parts: Parts, size: int) -> Words:
+        """Return the vocabulary that the part of this name holds, of at most `size` tokens; raises as `compile`.
+
+        Of the component `text` alone.
+        """
 
     def rehearse(self) -> None:
         """Do all that a request can ask for once, so that the library has loaded all that it loads."""

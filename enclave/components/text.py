@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from enclave.components import Parts, Step
+from enclave.components.spelling import TokenizerWords
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.spelling import Words
 from enclave.validate import Tensors
 from enclave.values import Array
 from manifests.steps import ComponentStep, Tokenize
@@ -36,7 +38,7 @@ _SMALL = (
 def compile(step: ComponentStep, parts: Parts) -> Step:  # noqa: A001 - what it does; the builtin is not used here
     """Return the function that replaces a request's texts by their tokens; raises EnclaveError `model-unusable`."""
     assert isinstance(step, Tokenize)  # noqa: S101 - tells the type checker what the registry of steps holds
-    tokenizer = _open(step, parts)
+    tokenizer = _open(step.tokenizer, parts, step.max_length if step.truncate else None)
 
     def run(tensors: Tensors) -> Tensors:
         others = {name: value for name, value in tensors.items() if name != step.input}
@@ -45,30 +47,46 @@ def compile(step: ComponentStep, parts: Parts) -> Step:  # noqa: A001 - what it 
     return run
 
 
+def words(name: str, parts: Parts, size: int) -> Words:
+    """Return the vocabulary of a language model; raises EnclaveError `model-unusable`.
+
+    Prompts get the special tokens that the tokenizer adds by itself.  size: scores that the graph gives.
+    """
+    tokenizer = _open(name, parts, None)
+    if not 0 < tokenizer.get_vocab_size(with_added_tokens=True) <= size:
+        raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"part {name!r} has other tokens than the graph has scores for")
+    return TokenizerWords(tokenizer, size)
+
+
 def rehearse() -> None:
-    """Tokenize once, with padding and truncation."""
+    """Tokenize once, with padding and truncation, and spell."""
+    vocabulary = words("part", {"part": bytearray(_SMALL)}, 3)
+    speller = vocabulary.speller()
+    for token in vocabulary.encode(b"ab a"):
+        speller.add(token)
+    speller.end()
     step = Tokenize("t", "part", 2, mask="mask", types="types", truncate=True)
     run = compile(step, {"part": bytearray(_SMALL)})
     run({"t": np.array(["ab a é", ""], dtype=object)})
 
 
-def _open(step: Tokenize, parts: Parts) -> Any:
-    """Read the sealed part; what it says of padding and truncation is the manifest's to say."""
-    part = parts.get(step.tokenizer)
+def _open(name: str, parts: Parts, most: int | None) -> Any:
+    """Read the sealed part; what it says of padding and truncation, to `most` tokens, is the manifest's to say."""
+    part = parts.get(name)
     if part is None or len(part) > MAX_TOKENIZER:
-        bound = f"a part {step.tokenizer!r} of at most {MAX_TOKENIZER} bytes"
+        bound = f"a part {name!r} of at most {MAX_TOKENIZER} bytes"
         raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"the model needs {bound}, with a tokenizer.json")
     try:
         tokenizer = Tokenizer.from_str(bytes(part).decode("utf-8"))
         tokenizer.no_padding()
-        if step.truncate:
-            tokenizer.enable_truncation(step.max_length)
-        else:
+        if most is None:
             tokenizer.no_truncation()
+        else:
+            tokenizer.enable_truncation(most)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: BLE001 - a panic of Rust is no Exception; all texts may hold content
-        raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"part {step.tokenizer!r} is no usable tokenizer.json") from None
+        raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"part {name!r} is no usable tokenizer.json") from None
     return tokenizer
 
 

@@ -7,7 +7,7 @@ Total: any bytes give a report.  Time and memory are bounded by the bounds of bo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from manifests.errors import Fault
@@ -21,6 +21,7 @@ from manifests.onnx.messages import Graph, Model
 from manifests.onnx.operators import plain_domain
 from manifests.onnx.permits import GraphPermits
 from manifests.onnx.reader import read_model
+from manifests.onnx.requests import RequestBounds, bound_requests
 from manifests.onnx.structure import Structure
 from manifests.onnx.tensors import Places
 from manifests.onnx.values import Value
@@ -43,6 +44,8 @@ class Report:
     tensors: int = 0
     cost: Cost | None = None
     permits: GraphPermits = _NOTHING
+    requests: RequestBounds | None = None
+    """Bounds of requests by their shapes, where `require_model` was asked and the manifest states a limit."""
 
     @property
     def passed(self) -> bool:
@@ -126,7 +129,9 @@ def require_model(
     report = check_model(data, manifest=manifest, parts=parts)
     if not report.passed:
         raise report.error(named=named)
-    return report
+    bounds = bound_requests(data, manifest, parts)
+    check_smallest(bounds)
+    return replace(report, requests=bounds)
 
 
 def _graph_of(model: Model) -> Graph:
@@ -156,6 +161,17 @@ def _cost(
         if found > most:
             findings.add(code, what, "", f"at most {most}", found if found < 1 << 63 else "more than 2^63")
     return cost
+
+
+def check_smallest(bounds: RequestBounds | None) -> None:
+    """Refuse a limit of a request's memory that nothing fits; raises OnnxError `onnx-memory`."""
+    if bounds is not None and bounds.least > bounds.limit:
+        raise OnnxError(
+            OnnxCode.MEMORY,
+            "not even the smallest request fits max_request_memory",
+            expected=f"at least {bounds.least}",
+            found=bounds.limit,
+        )
 
 
 def _check_inputs(graph: Graph, inputs: Mapping[str, Value], findings: Findings) -> bool:

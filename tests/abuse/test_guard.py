@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from enclave.abuse import Guard
+from enclave.coarsening import Coarsening, rounded_outputs
 from enclave.errors import EnclaveCode, EnclaveError
 from manifests.abuse.policy import AbusePolicy, Action, Rung
 from manifests.abuse.profile import Squeeze
 from manifests.abuse.state import CADENCE, Lens
 from manifests.model import ModelManifest
+from manifests.steps import Round, Softmax, TopK
 from manifests.tensors import Axis, TensorField
 from tests.abuse import kit
 
@@ -42,7 +44,7 @@ class Asker:
         outputs = {"y": kit.run(rows)}
         try:
             seen = self.guard.observe(principal, {"x": rows})
-            given = self.guard.settle(seen, outputs, dict(outputs))
+            given = self.guard.settle(seen, outputs, dict(outputs)).outputs
         except EnclaveError as error:
             return str(error.code)
         if "label" in given:
@@ -184,7 +186,7 @@ def test_labels_are_given_as_text_where_the_model_has_names() -> None:
     rows = kit.strange(1, CADENCE + 1)
     outputs = {"y": kit.run(rows)}
     seen = asker.guard.observe(MALLORY, {"x": rows})
-    given = asker.guard.settle(seen, outputs, outputs)
+    given = asker.guard.settle(seen, outputs, outputs).outputs
     assert given["label"].tolist() == [("red", "green", "blue")[at] for at in outputs["y"].argmax(axis=1)]
 
 
@@ -199,7 +201,7 @@ def test_squeezed_inputs_are_run_where_the_profile_has_levels() -> None:
     assert seen.squeezed["x"].dtype == np.float32
     assert np.abs(seen.squeezed["x"] - rows).max() <= (span / 14).max() * 1.01
     outputs = {"y": kit.run(rows)}
-    assert guard.settle(seen, outputs, outputs, {"y": kit.run(seen.squeezed["x"])}) == outputs
+    assert guard.settle(seen, outputs, outputs, {"y": kit.run(seen.squeezed["x"])}).outputs == outputs
 
 
 def test_counts_are_coarse_and_name_nobody() -> None:
@@ -255,3 +257,42 @@ def test_the_bound_of_memory_is_told_in_bytes() -> None:
     guard = load(manifest(abuse=AbusePolicy(identities=10)), {"profile": kit.profile().encode()})
     assert guard is not None
     assert 10 * 30_000 < guard.most_bytes < 20 * 40_000
+
+
+@pytest.mark.parametrize(
+    ("action", "outputs", "rounded", "level"),
+    [
+        (Action.LOG, {"y": np.float32([[0.125]])}, frozenset(), Coarsening.NONE),
+        (Action.FEWER_DIGITS, {"y": np.float32([[0.125]])}, frozenset(), Coarsening.ROUNDED),
+        (Action.FEWER_DIGITS, {"y": np.float32([[1.0]])}, frozenset(), Coarsening.ROUNDED),
+        (Action.FEWER_DIGITS, {"y": np.float32([[0.12]])}, frozenset({"y"}), Coarsening.NONE),
+        (Action.FEWER_DIGITS, {"y": np.array([[1]])}, frozenset(), Coarsening.NONE),
+        (Action.LABEL_ONLY, {"y": np.float32([[0.125]])}, frozenset(), Coarsening.LABEL_ONLY),
+        (Action.SLOW, {"y": np.float32([[0.125]])}, frozenset(), Coarsening.LABEL_ONLY),
+        (Action.LABEL_ONLY, {"label": np.array([1])}, frozenset(), Coarsening.NONE),
+    ],
+    ids=[
+        "a line in the log shows in nothing",
+        "rounding shows in floats",
+        "rounding is stated whatever the numbers",
+        "the manifest has rounded as far",
+        "whole numbers have no digits",
+        "a label in the place of scores",
+        "slow answers are labels, and how slow is not stated",
+        "the manifest gives a label alone",
+    ],
+)
+def test_a_coarsening_is_stated_where_it_has_a_form_of_its_own(
+    action: Action, outputs: dict[str, np.ndarray], rounded: frozenset[str], level: Coarsening
+) -> None:
+    guard = Guard(AbusePolicy(), Lens(kit.profile(), kit.KEY), (), rounded=rounded)
+    raw = {"y": kit.run(kit.benign("iid", 1, 1))}
+    assert guard._admitted(action, raw, outputs).coarsening is level
+
+
+def test_what_a_manifest_rounds_itself_is_known_by_its_steps() -> None:
+    fine, coarse = Round("y", 2), Round("y", 3)
+    assert rounded_outputs((fine,), 2) == {"y"}
+    assert rounded_outputs((coarse,), 2) == set()
+    assert rounded_outputs((fine, TopK("y", 1)), 2) == {"y", "y_values"}
+    assert rounded_outputs((fine, Softmax("y", -1)), 2) == set()

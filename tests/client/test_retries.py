@@ -55,6 +55,26 @@ def test_a_busy_enclave_is_asked_again_in_the_same_session(world, serve, infer) 
     assert len(enclave.peers) == 1
 
 
+def test_a_slice_of_the_budget_that_is_on_its_way_is_waited_for(world, serve, infer) -> None:
+    waits: list[float] = []
+
+    def draw(low: float, _high: float) -> float:
+        waits.append(low)
+        return low / 1000
+
+    enclave = serve(refusing("budget-pending", 2, world.doubling, 2.0))
+    retries = Retries(attempts=3, longest=5.0, draw=draw)
+    np.testing.assert_array_equal(infer(enclave.address, **world.terms(), retries=retries), X * 2)
+    assert waits == [2.0, 2.0], "as long as the enclave asked for"
+    assert len(enclave.peers) == 1
+
+
+def test_a_slice_that_does_not_come_is_waited_for_within_bounds(world, serve, infer) -> None:
+    enclave = serve(refusing("budget-pending", 4, world.doubling, 2.0))
+    with pytest.raises(RemoteError, match="budget-pending"):
+        infer(enclave.address, **world.terms(), retries=AT_ONCE)
+
+
 def test_an_enclave_that_is_ending_is_left_for_another_session(world, serve, infer) -> None:
     enclave = serve(refusing("enclave-stopping", 2, world.doubling, 1.0))
     np.testing.assert_array_equal(infer(enclave.address, **world.terms(), retries=AT_ONCE), X * 2)
@@ -86,10 +106,18 @@ def test_a_host_that_lost_its_enclave_is_asked_for_another_session(world, serve,
         ("enclave-busy", 1.0, None),
         ("enclave-busy", 5.1, AT_ONCE),
         ("enclave-busy", None, AT_ONCE),
+        ("budget-exhausted", 3600.0, AT_ONCE),
         ("inference-timeout", None, AT_ONCE),
         ("tensor-shape", None, AT_ONCE),
     ],
-    ids=["nobody asked for it", "too long to wait", "no hint", "it took too long", "it is wrong"],
+    ids=[
+        "nobody asked for it",
+        "too long to wait",
+        "no hint",
+        "the period ends in an hour",
+        "it took too long",
+        "it is wrong",
+    ],
 )
 def test_a_request_is_not_sent_again(world, serve, infer, refusal: tuple[str, float | None, Retries | None]) -> None:
     code, hint, retries = refusal

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attestation.client import RemoteError
+from attestation.client import RemoteError, Session
+from attestation.policy import load_policy
+from attestation.receipts.bundle import ReceiptBundle
+from attestation.receipts.checks import Held
+from attestation.receipts.verify import examine
+from attestation.types.receipt import Verdict
 from evaluation.demo.deployment import Deployment, temporary_home
 from evaluation.demo.preparation import ModelToSeal
 from evaluation.demo.processes import Commands
 from manifests.keyfile import read_key_file, read_passphrase
 from manifests.signing import Signer
 from tests.abuse import kit
+from tests.receipts.independent_verifier import verify as verify_independently
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
@@ -27,6 +35,10 @@ LADDER = [
     {"action": "refuse", "detectors": 2, "after": 2},
     {"action": "revoke", "detectors": 2, "after": 4},
 ]
+
+
+BUDGETS = {"release": {"anonymous_budget": 5000, "slice": 500, "newcomers": 2000}}
+"""For anonymous sessions alone, and more than they ask for here."""
 
 
 def calibrate(folder: Path) -> tuple[bytes, dict[str, Any]]:
@@ -73,7 +85,7 @@ class Service:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     profile, told = calibrate(tmp_path_factory.mktemp("owner"))
     model = ModelToSeal("small", kit.onnx_bytes(), review={"abuse": {"ladder": LADDER}}, parts={"profile": profile})
-    with temporary_home() as home, Deployment(home, [model]) as running:
+    with temporary_home() as home, Deployment(home, [model], release=BUDGETS) as running:
         yield Service(running, told)
 
 
@@ -101,6 +113,40 @@ def test_a_thief_goes_up_the_ladder_and_reconnecting_does_not_help(service: Serv
     told = [line for line in log.splitlines() if '"abuse"' in line]
     assert told
     assert all(str(thief["key"].public.hex()) not in line for line in told)
+
+
+def verified(service: Service, bundle: ReceiptBundle | None) -> Verdict:
+    """Return a receipt's verdict, once two verifiers that know nothing of each other have accepted it."""
+    assert bundle is not None
+    found = examine(Held.of(bundle), load_policy(service.deployment.policy_path), int(time.time()))
+    assert found.accepted, found.refused
+    assert verify_independently(bundle.encode())["verdict"] == found.receipt.verdict.to_map()
+    return found.receipt.verdict
+
+
+def test_receipts_state_how_coarse_each_answer_really_was_and_whose_budget_paid(service: Service) -> None:
+    told: list[tuple[int, str]] = []
+    with service.deployment.session(**service.identity("curious")) as session:
+        for row in kit.strange(7, 100):
+            with contextlib.suppress(RemoteError):  # the last rungs have no answer, and so no receipt
+                told.append(receipted(service, session, row))
+    assert list(dict.fromkeys(told)) == [(0, "scores"), (1, "rounded"), (2, "label-only")]
+    with service.deployment.session() as session:
+        anonymous = session.infer("small", {"x": kit.benign("iid", 4, 1)}, receipt=True)
+    assert verified(service, anonymous.receipt) == Verdict(("budget", "lease", "schema", "values"), "scores")
+
+
+def receipted(service: Service, session: Session, row: np.ndarray) -> tuple[int, str]:
+    """Ask with a receipt; return the level and the form that it states, which is the form that the answer has."""
+    answer = session.infer("small", {"x": row[None]}, receipt=True)
+    verdict = verified(service, answer.receipt)
+    assert verdict.checks == ("lease", "schema", "values"), "no budget is given to named clients"
+    assert verdict.output == ("label-only" if "label" in answer else "rounded" if is_rounded(answer["y"]) else "scores")
+    return verdict.abuse, verdict.output
+
+
+def is_rounded(scores: np.ndarray) -> bool:
+    return bool((scores == np.round(scores.astype(np.float64), 2).astype(scores.dtype)).all())
 
 
 def test_whoever_probes_one_point_is_noticed_too(service: Service) -> None:

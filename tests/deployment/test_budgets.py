@@ -18,7 +18,7 @@ from attestation.broker.call import Surroundings, opener
 from attestation.broker.home import Home
 from attestation.broker.ledger import Ledger
 from attestation.broker.link import Link
-from attestation.client import RemoteError, Timeouts
+from attestation.client import RemoteError, Retries, Timeouts
 from attestation.client.call import PATIENT
 from attestation.client.errors import ClientError
 from attestation.collateral import open_source
@@ -271,6 +271,18 @@ def test_a_host_that_drops_heartbeats_gains_what_is_outstanding(replicas: Replic
         replicas.first.stop_part("broker")
     replicas.start_broker()
     assert replicas.ask(clients[-1], 0, 5) == (5, "")
+
+
+def test_a_client_that_may_wait_never_hears_of_slices(replicas: Replicas) -> None:
+    """It asks for more than the newcomers' share and a slice together, and faster than slices come."""
+    client = replicas.client("patient")
+    retries = Retries(attempts=20, longest=5.0, total=60.0)
+    with replicas.first.session(**client.terms(), retries=retries) as session:
+        for _ in range(BUDGET):
+            session.infer("linear", {"x": ROWS})
+        with pytest.raises(RemoteError) as refused:
+            session.infer("linear", {"x": ROWS})
+    assert refused.value.remote_code == "budget-exhausted"
 
 
 def test_the_next_period_begins_with_the_brokers_clock(replicas: Replicas) -> None:

@@ -4,37 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
+import shlex
 import socket
 import threading
 import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import numpy as np
 import onnxruntime as ort
 import pytest
+from tokenizers import Tokenizer
 
 from attestation.client import AsyncSession, Generation, RemoteError, Session
 from attestation.client.errors import ClientCode, ClientError
+from attestation.policy import load_policy
+from attestation.receipts.bundle import Opening, ReceiptBundle
+from attestation.receipts.checks import Held
+from attestation.receipts.verify import examine
+from attestation.wire.commitments import Direction
 from evaluation.demo.deployment import Deployment, temporary_home
 from evaluation.demo.preparation import ModelToSeal
 from evaluation.examples import language, recurrent
 from evaluation.examples.export import export, review
 from evaluation.examples.language import SHAPE as LANGUAGE
 from evaluation.examples.language import trained
-from evaluation.examples.transformer import Shape
+from evaluation.examples.transformer import Shape, initial
 from tests.deployment.small import linear
 from tests.enclave.poet import stepped
+from tests.receipts.independent_verifier import RefusedError
+from tests.receipts.independent_verifier import verify as verify_independently
+from tests.testkit.files import trained_bytes
 from tests.wire.independent_client import Client
 
 pytestmark = pytest.mark.xdist_group("deployment")
 
 SHAPE = Shape(width=32, heads=2, layers=1, inner=64, context=64)
 PROMPT = "Return the "
+WATCH = {"tokens": 40, "ladder": [{"action": "log"}, {"action": "refuse", "after": 0, "detectors": 1}]}
 BATCHED = {"batching": {"max_rows": 4, "max_wait_us": 20_000}}
+
+
+TOKENIZER = trained_bytes(["Return the sea. Ça va, naïve cœur? Ελλάδα 東京"] * 4)
+SPOKEN_SHAPE = Shape(vocabulary=320, width=16, heads=2, layers=1, inner=16, context=64)
+SPOKEN = review(SPOKEN_SHAPE, vocabulary="tokenizer", tokenizer="tokenizer.json")
+
+
+def spoken() -> bytes:
+    """A model that nobody trained, whose tokens are those of a tokenizer."""
+    return export(initial(SPOKEN_SHAPE, np.random.default_rng(5)), SPOKEN_SHAPE)
 
 
 @dataclass
@@ -55,10 +79,13 @@ def library() -> Iterator[Library]:
     sensor = recurrent.export(recurrent.train(150))
     models = [
         ModelToSeal("poet", poet, review=review(SHAPE)),
+        ModelToSeal("noted", poet, review={**review(SHAPE), "receipts": "always"}),
+        ModelToSeal("watched", poet, review={**review(SHAPE), "watch": WATCH}),
+        ModelToSeal("spoken", spoken(), review=SPOKEN, parts={"tokenizer.json": TOKENIZER}),
         ModelToSeal("sensor", sensor.onnx, review=sensor.review),
         ModelToSeal("joined", linear(), review=BATCHED),
     ]
-    with temporary_home() as home, Deployment(home, models) as running:
+    with temporary_home() as home, Deployment(home, models, components=("text",)) as running:
         yield Library(running, poet, sensor.onnx, loss, frequencies)
 
 
@@ -106,6 +133,16 @@ def test_an_answer_is_given_up_and_its_cache_is_free_for_the_next(library: Libra
             answer.read()
         assert truncated.value.code is ClientCode.ANSWER_TRUNCATED
         assert len(session.generate("poet", PROMPT, max_new_tokens=3).read()) > 0
+
+
+def test_who_takes_more_than_the_owner_admits_is_refused_and_reconnecting_does_not_help(library: Library) -> None:
+    with library.running.session() as session:
+        before = session.generate("watched", PROMPT, max_new_tokens=50)
+        assert len(before.read().encode()) == 50, "what has begun is finished"
+    for _ in range(2):
+        with library.running.session() as session, pytest.raises(RemoteError) as refusal:
+            session.generate("watched", PROMPT, max_new_tokens=1).read()
+        assert refusal.value.remote_code == "abuse-refused"
 
 
 def begun(session: Session, prompt: str) -> Generation:
@@ -178,6 +215,158 @@ def test_the_client_that_was_written_from_the_page_alone_reads_a_stream(library:
     assert parts[-1]["reason"] == "length"
 
 
+# ---------------------------------------------------------------------------------------------------------- text
+
+
+def test_a_model_with_a_tokenizer_takes_text_and_gives_whole_characters(library: Library) -> None:
+    tokenizer = Tokenizer.from_str(TOKENIZER.decode())
+    expected = stepped(spoken(), tokenizer.encode("Ça va 東").ids, 40)
+    with library.running.session() as session, session.generate("spoken", "Ça va 東", max_new_tokens=40) as answer:
+        for piece in answer:
+            assert piece.data.decode() == piece.text, "no part ends within a character"
+    assert list(answer.tokens) == expected
+    assert answer.text == tokenizer.decode(expected)
+
+
+def command(library: Library, model: str, *words: object) -> tuple[object, ...]:
+    running = library.running
+    terms = ("--policy", running.policy_path, "--collateral", running.collateral_dir)
+    return ("generate", running.address, model, *words, *terms)
+
+
+def test_the_command_streams_text_and_tells_programs_all_of_it(library: Library, tmp_path: Path) -> None:
+    words = ("--prompt", PROMPT, "--max-tokens", 20, "--state", tmp_path / "epochs.json")
+    drawn = ("--temperature", "0.8", "--top-k", 20, "--top-p", "0.9", "--stop", "\n\n", "--receipt", tmp_path / "r")
+    run = library.running.commands
+    told = json.loads(run.run(*command(library, "poet", *words, *drawn, "--json")))
+    assert told["enclave"]["platform"] == "SIMULATED"
+    assert told["receipt"] == str(tmp_path / "r")
+    assert examined(library, ReceiptBundle.load(tmp_path / "r")) == set()
+    again = run.run(*command(library, "poet", *words, *drawn[:-2], "--seed", told["seed"]))
+    assert told["text"] + "\n" in again
+    plain = run.run(*command(library, "poet", *words))
+    assert bytes(stepped(library.poet, list(PROMPT.encode()), 20)).decode() + "\n" in plain
+
+
+def test_the_command_ends_with_the_exit_status_of_a_refusal(library: Library) -> None:
+    run = library.running.commands
+    run.run(*command(library, "poet", "--prompt", PROMPT, "--max-tokens", 1000), expect=(30,))
+    run.run(*command(library, "sensor", "--prompt", PROMPT), expect=(20,))
+    run.run(*command(library, "poet", "--prompt", PROMPT, "--max-tokens", 9, "--temperature", "1000"), expect=(10,))
+    run.run(*command(library, "poet", "--prompt", PROMPT, "--credential", "x"), expect=(2,))
+
+
+# ------------------------------------------------------------------------------------------------------ receipts
+
+
+DRAWN: dict[str, Any] = {"max_new_tokens": 30, "temperature": 0.8, "stop": ["\n\n"]}
+
+
+def examined(library: Library, bundle: ReceiptBundle) -> set[str]:
+    """The codes that offline verification refuses a bundle with."""
+    found = examine(Held.of(bundle), load_policy(library.running.policy_path), int(time.time()))
+    return {str(finding.code) for finding in found.refused}
+
+
+def opened(bundle: ReceiptBundle) -> dict[str, bytes]:
+    both = (*bundle.openings[Direction.INPUT], *bundle.openings[Direction.OUTPUT])
+    return {each.spec.name: each.data for each in both if each.spec is not None and each.data is not None}
+
+
+def test_a_streams_receipt_covers_the_whole_answer_and_what_was_asked(library: Library, tmp_path: Path) -> None:
+    with library.running.session() as session:
+        with session.generate("poet", PROMPT, **DRAWN, receipt=tmp_path / "a.receipt") as answer:
+            for _ in answer:
+                assert (answer.receipt is None) == (not answer.finished)
+        bundle = answer.receipt
+        assert bundle is not None
+        assert session.generate("poet", PROMPT, max_new_tokens=2).read()
+    assert examined(library, bundle) == examined(library, ReceiptBundle.load(tmp_path / "a.receipt")) == set()
+    assert verify_independently(bundle.encode())["verdict"] == {
+        "abuse": 0,
+        "checks": ["lease", "schema", "values"],
+        "output": "text",
+    }
+    content = opened(bundle)
+    assert content["tokens"] == np.array(answer.tokens, "<i8").tobytes()
+    assert content["text"] == answer.data
+    assert msgpack.unpackb(content["prompt"]) == [PROMPT]
+    assert msgpack.unpackb(content["reason"]) == [answer.reason]
+    assert content["seed"] == np.array([answer.seed], "<i8").tobytes()
+    assert msgpack.unpackb(content["settings"]) == DRAWN
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *((name, Direction.OUTPUT) for name in ("tokens", "text", "reason")),
+        *((name, Direction.INPUT) for name in ("prompt", "settings")),
+    ],
+)
+def test_whatever_is_changed_of_a_generated_answer_fails_with_its_code(
+    library: Library, name: str, way: Direction
+) -> None:
+    with library.running.session() as session:
+        answer = session.generate("poet", PROMPT, max_new_tokens=5, receipt=True)
+        answer.read()
+    assert answer.receipt is not None
+    assert examined(library, answer.receipt) == set()
+    changed = [changing(each, name) for each in answer.receipt.openings[way]]
+    assert changed != list(answer.receipt.openings[way])
+    bundle = replace(answer.receipt, openings={**answer.receipt.openings, way: tuple(changed)})
+    assert examined(library, bundle) == {f"receipt-{way}"}
+    with pytest.raises(RefusedError):
+        verify_independently(bundle.encode())
+
+
+def changing(opening: Opening, name: str) -> Opening:
+    """The opening with one bit of the last byte changed, if it is of that tensor."""
+    if opening.spec is None or opening.data is None or opening.spec.name != name:
+        return opening
+    return replace(opening, data=opening.data[:-1] + bytes([opening.data[-1] ^ 1]))
+
+
+def test_a_stream_that_is_given_up_has_no_receipt_and_takes_no_serial(library: Library, tmp_path: Path) -> None:
+    with library.running.session() as session:
+        first = session.generate("poet", PROMPT, max_new_tokens=3, receipt=True)
+        first.read()
+        with session.generate("poet", PROMPT, max_new_tokens=50, receipt=tmp_path / "b.receipt") as given_up:
+            next(given_up)
+        last = session.generate("poet", PROMPT, max_new_tokens=3, receipt=True)
+        last.read()
+    assert given_up.receipt is None
+    assert not (tmp_path / "b.receipt").exists()
+    assert first.receipt is not None
+    assert last.receipt is not None
+    assert last.receipt.signed().receipt.serial == first.receipt.signed().receipt.serial + 1
+
+
+def test_an_owner_may_have_every_generated_answer_receipted(library: Library) -> None:
+    with library.running.session() as session:
+        answer = session.generate("noted", list(PROMPT.encode()), max_new_tokens=4)
+        answer.read()
+        plain = session.generate("poet", PROMPT, max_new_tokens=4)
+        plain.read()
+    assert plain.receipt is None
+    assert answer.receipt is not None
+    assert examined(library, answer.receipt) == set()
+    given = answer.receipt.openings[Direction.INPUT]
+    assert [each.spec.name for each in given if each.spec is not None] == ["tokens", "settings"]
+
+
+def test_the_asynchronous_client_gets_receipts_of_streams_too(library: Library) -> None:
+    async def read() -> ReceiptBundle | None:
+        terms = {"policy": library.running.policy_path, "collateral": library.running.collateral_dir}
+        async with AsyncSession.connect(library.running.address, **terms) as session:
+            answer = await session.generate("poet", PROMPT, max_new_tokens=4, receipt=True)
+            await answer.read()
+            return answer.receipt
+
+    bundle = asyncio.run(read())
+    assert bundle is not None
+    assert examined(library, bundle) == set()
+
+
 # --------------------------------------------------------------------------------------------- recurrent models
 
 
@@ -235,11 +424,30 @@ PAGE = (Path(__file__).parents[2] / "docs" / "generation.md").read_text(encoding
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def test_what_the_page_shows_runs(library: Library) -> None:
-    assert len(BLOCKS) == 2
+def test_what_the_page_shows_runs(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(BLOCKS) == 3
     for block in BLOCKS:
         with library.running.session() as session:
             exec(compile(block, "docs/generation.md", "exec"), {"session": session, "np": np})  # noqa: S102 - it is ours
+
+
+def test_the_commands_of_the_page_run_as_they_stand_there(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = next(text for text in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "strongroom generate" in text)
+    for word, name in {
+        "ADDRESS": library.running.address,
+        "policy.toml": str(library.running.policy_path),
+        "collateral/": str(library.running.collateral_dir),
+    }.items():
+        block = block.replace(word, name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lines = [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]
+    assert [words[:2] for words in lines] == [["strongroom", "generate"]] * 2
+    plain, drawn = [library.running.commands.run(*words[1:]) for words in lines]
+    assert bytes(stepped(library.poet, list(PROMPT.encode()), 40)).decode() in plain
+    assert json.loads(drawn)["seed"] == 7
 
 
 def test_the_pages_tables_are_those_of_the_example() -> None:

@@ -14,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from attestation.types.receipt import SignedReceipt
+from attestation.wire.commitments import Direction, commit
+from attestation.wire.generated import answered, asked
 from attestation.wire.messages import decode_body, encode_body
 from enclave.errors import EnclaveCode
 from enclave.generation import Answer, GenerationPlan
@@ -375,3 +378,41 @@ def test_a_revocation_ends_an_answer(poet: Poet) -> None:
     assert refusal.value.code == EnclaveCode.SESSION_REVOKED
     with pytest.raises(Ended):
         client.answer()
+
+
+# ------------------------------------------------------------------------------------------------------ receipts
+
+
+def test_a_receipt_comes_with_the_last_part_alone(poet: Poet) -> None:
+    client = poet.rig.client()
+    *before, last = list(parts(client, poet.ask(client, receipt=True, temperature=1.0)))
+    assert all("receipt" not in part for part in before)
+    issued = last["receipt"]
+    said = SignedReceipt.parse(issued["signed"])
+    assert said.verify(client.claims.receipt_key)
+    tokens = [token for part in (*before, last) for token in part["tokens"]]
+    text = b"".join(part["text"] for part in (*before, last))
+    given = {**ASK, "temperature": 1.0}
+    assert said.receipt.request == last["id"]
+    assert said.receipt.input == commit(Direction.INPUT, issued["input"], asked(given, []))
+    assert said.receipt.output == commit(
+        Direction.OUTPUT, issued["output"], answered(tokens, text, last["reason"], last["seed"])
+    )
+    longer = answered([*tokens, 0], text, last["reason"], last["seed"])
+    assert said.receipt.output != commit(Direction.OUTPUT, issued["output"], longer)
+
+
+def test_an_answer_that_ends_with_an_error_has_no_receipt(rig: Rig, tmp_path: Path) -> None:
+    poet = Poet(rig, tmp_path, {"limits": {"max_response_bytes": 40}})
+    client = rig.client()
+    with pytest.raises(Refused) as refusal:
+        for part in parts(client, poet.ask(client, receipt=True)):
+            assert "receipt" not in part
+    assert refusal.value.code == "response-too-large"
+
+
+def test_the_word_for_a_receipt_is_true_or_false(poet: Poet) -> None:
+    client = poet.rig.client()
+    with pytest.raises(Refused) as refusal:
+        client.answer(poet.ask(client, receipt="yes"))
+    assert refusal.value.code == "field-invalid"

@@ -11,6 +11,7 @@ import pytest
 from attestation.types.receipt import SignedReceipt
 from attestation.wire.commitments import Direction, combine, leaf, leaves, received, salts, sent
 from enclave.arena import Arena
+from enclave.coarsening import Answered
 from enclave.keys import EnclaveKeys
 from enclave.receipts import Receipts, verdict_of
 from manifests.signing import Signer
@@ -81,9 +82,9 @@ def test_an_owner_may_have_every_answer_carry_one(rig: Rig, owner: Owner, tmp_pa
 
 
 def test_the_form_of_the_outputs_is_that_of_the_bluntest_step(owner: Owner) -> None:
-    assert verdict_of(linear(owner)[1]).output == "scores"
+    assert verdict_of(linear(owner)[1], Answered({})).output == "scores"
     both = [{"kind": "round", "output": "y", "decimals": 2}, {"kind": "label_only", "output": "y"}]
-    assert verdict_of(linear(owner, post=both)[1]).output == "label-only"
+    assert verdict_of(linear(owner, post=both)[1], Answered({})).output == "label-only"
 
 
 def test_a_resumed_session_names_where_it_descends_from(served: Served) -> None:

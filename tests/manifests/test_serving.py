@@ -153,6 +153,24 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...], Any, str]] = {
         [{"kind": "softmax", "output": "scores", "axis": -1}],
         "no steps before or after",
     ),
+    "a watch that bounds nothing": (POET, ("watch",), {"hold": 3}, "bounds nothing"),
+    "a watch of a model that generates nothing": (SENSOR, ("watch",), {"tokens": 5}, "the tokens of a model that"),
+    "text with fewer digits": (
+        POET,
+        ("watch",),
+        {"tokens": 5, "ladder": [{"action": "fewer_digits"}]},
+        "neither rounded",
+    ),
+    "text that is a label for all": (POET, ("watch",), {"tokens": 5, "pool": "label_only"}, "neither rounded"),
+    "two bounds where there is one": (
+        POET,
+        ("watch",),
+        {"tokens": 5, "ladder": [{"action": "log", "detectors": 2}]},
+        "more bounds than there are",
+    ),
+    "more contexts than can be counted": (POET, ("watch",), {"coverage": (1 << 18) + 1}, "more than can be counted"),
+    "a detector's field in a watch": (POET, ("watch",), {"tokens": 5, "digits": 2}, "unknown field"),
+    "no tokens at all": (POET, ("watch",), {"tokens": 0}, "between 1"),
     "two tables": (POET, ("state",), {"pairs": [["past", "present"]]}, "one of"),
     "a state that is not there": (SENSOR, (*S, "pairs"), [["z", "k"]], "none of the manifest's"),
     "a state of text": (SENSOR, ("inputs", 1, "dtype"), "string", "cannot have dtype"),
@@ -182,8 +200,7 @@ def test_a_table_that_cannot_work_is_refused(case: str) -> None:
 @pytest.mark.parametrize(
     ("text", "more", "words"),
     [
-        (POET, {"abuse": {"profile": "profile"}}, "neither watched by detectors nor receipted"),
-        (POET, {"receipts": "always"}, "neither watched by detectors nor receipted"),
+        (POET, {"abuse": {"profile": "profile"}}, "detectors see nothing in tokens"),
         (ROWS, {"limits": {"max_concurrent": 2}}, "do not wait for turns"),
         (ROWS, {"limits": {"max_concurrent_per_client": 2}}, "do not wait for turns"),
     ],
@@ -215,3 +232,20 @@ def test_a_dynamic_first_axis_is_a_batch_of_one() -> None:
     manifest = ModelManifest.from_map(table)
     assert manifest.serving.generation is not None
     assert manifest.serving.reserved(manifest.inputs) == 2 * 2 * (2 * 16 * 4 * 4)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"tokens": 5},
+        {"rate": 60, "hold": 0, "identities": 3},
+        {"coverage": 1 << 16, "tokens": 9, "pool": "log", "pool_factor": 16, "pause_ms": 5},
+        {"tokens": 9, "rate": 1, "ladder": [{"action": "revoke", "detectors": 2, "after": 0}]},
+    ],
+)
+def test_a_watch_is_written_as_it_was_read(table: dict[str, Any]) -> None:
+    manifest = ModelManifest.from_map(changed(POET, ("watch",), table))
+    assert manifest.to_map()["watch"] == table
+    assert ModelManifest.decode(manifest.encode()) == manifest
+    assert ModelManifest.from_toml(manifest.to_toml(), owner=OWNER) == manifest
+    assert manifest.serving.reserved(manifest.inputs) > 3 * (1 << 15)

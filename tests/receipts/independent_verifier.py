@@ -25,6 +25,7 @@ SIZES = {
     "input": 64,
     "output": 64,
 }
+FORMS = {0: {"scores", "rounded", "label-only", "text"}, 1: {"rounded"}, 2: {"label-only"}}
 NUMBERS = ("version", "serial", "request", "epoch", "broker_time", "broker_epoch")
 SGX_REPORT_DATA = slice(48 + 320, 48 + 384)
 
@@ -169,6 +170,7 @@ def check_form(said):
     verdict = said["verdict"]
     need(verdict.keys() == {"abuse", "checks", "output"} and 0 <= verdict["abuse"] <= 255, "verdict")
     need(verdict["checks"] == sorted(set(verdict["checks"])), "checks are not ascending")
+    need(verdict["output"] in FORMS.get(verdict["abuse"], ()), "form")
     need({"lease", "schema", "values"} <= set(verdict["checks"]), "checks")
 
 

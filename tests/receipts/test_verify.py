@@ -18,6 +18,8 @@ from attestation.wire.commitments import Direction, sent
 from manifests.errors import Fault
 from manifests.signing import Signer
 from tests.receipts import kit
+from tests.receipts.independent_verifier import RefusedError
+from tests.receipts.independent_verifier import verify as verify_independently
 
 WORSE = Verdict(("lease", "schema", "values"), "label-only")
 
@@ -33,8 +35,13 @@ CHANGES: list[tuple[str, dict[str, Any], ReceiptFinding]] = [
     ("another epoch of the model", {"epoch": 4}, ReceiptFinding.EPOCH),
     ("another sign of life", {"broker_time": kit.NOW - 9}, ReceiptFinding.BROKER_TIME),
     ("another epoch of the owner", {"broker_epoch": 6}, ReceiptFinding.BROKER_EPOCH),
-    ("another form of the outputs", {"verdict": WORSE}, ReceiptFinding.VERDICT),
-    ("another level of abuse", {"verdict": replace(kit.receipt().verdict, abuse=1)}, ReceiptFinding.VERDICT),
+    ("another form of the outputs", {"verdict": WORSE}, ReceiptFinding.FORM),
+    ("another level of abuse", {"verdict": replace(kit.receipt().verdict, abuse=1)}, ReceiptFinding.FORM),
+    (
+        "a budget that paid",
+        {"verdict": Verdict(("budget", "lease", "schema", "values"), "scores")},
+        ReceiptFinding.VERDICT,
+    ),
     ("one check less", {"verdict": Verdict(("lease", "values"), "scores")}, ReceiptFinding.VERDICT),
     ("another input", {"input": bytes(64)}, ReceiptFinding.INPUT),
     ("another output", {"output": bytes(64)}, ReceiptFinding.OUTPUT),
@@ -262,6 +269,20 @@ def test_a_request_that_passed_too_little_is_refused_even_if_the_client_noted_th
     less = replace(kit.receipt(), verdict=Verdict(("lease",), "scores"))
     bundle = replace(kit.bundle(), receipt=kit.signed(verdict=less.verdict), noted=less)
     assert kit.codes(kit.report(bundle)) == {"receipt-verdict"}
+
+
+@pytest.mark.parametrize(
+    ("output", "abuse"),
+    [("scores", 1), ("label-only", 1), ("scores", 2), ("rounded", 2), ("scores", 3), ("numbers", 0)],
+)
+def test_a_form_that_does_not_go_with_the_level_is_refused_even_if_the_client_noted_that(
+    output: str, abuse: int
+) -> None:
+    odd = replace(kit.receipt(), verdict=Verdict(("lease", "schema", "values"), output, abuse))
+    bundle = replace(kit.bundle(), receipt=kit.signed(verdict=odd.verdict), noted=odd)
+    assert kit.codes(kit.report(bundle)) == {"receipt-form"}
+    with pytest.raises(RefusedError, match="form"):
+        verify_independently(bundle.encode())
 
 
 def test_further_checks_and_forms_are_no_reason_to_refuse() -> None:

@@ -77,6 +77,21 @@ def tone(seconds: float = 0.5, rate: int = 8000, hertz: float = 440.0) -> np.nda
     return 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)
 
 
+def trained_bytes(texts: list[str], words: int = 320) -> bytes:
+    """A tokenizer.json of merged bytes, as language models have it, trained on these texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=words, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str().encode()
+
+
 def trained_tokenizer(texts: list[str], words: int = 2000) -> bytes:
     """A tokenizer.json of word pieces, trained on these texts."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
