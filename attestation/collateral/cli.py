@@ -23,8 +23,9 @@ from attestation.collateral.key import NAMES, CollateralKey
 from attestation.collateral.replacing import OPTION
 from attestation.collateral.vendors import VendorSource
 from attestation.errors import EvidenceError
+from attestation.folders import MAX_LOOSE, is_manifest, loose_names
 from attestation.given_roots import simulated_roots
-from attestation.loose import MAX_LOOSE, is_manifest, loose_names, open_collateral
+from attestation.loose import open_collateral
 from attestation.moment import Moment
 from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
