@@ -191,6 +191,10 @@ def test_a_file_with_a_free_name_says_what_it_is_and_to_import_it(folder: Path, 
     assert (result.exit_code, item["error"]["code"]) == (10, "collateral-misfiled")
     assert (item["error"]["expected"], item["error"]["found"]) == (f"{KEY}.json", "mine.json")
     assert "collateral import" in item["error"]["remedy"]
+    assert f"then remove {folder / 'mine.json'}" in item["error"]["remedy"]
+    assert run("import", folder / "mine.json", "--output", folder, "--simulated-root", root).exit_code == 0
+    (folder / "mine.json").unlink()
+    assert status(folder, root, "--at", NOW)[0] == 0
 
 
 # ------------------------------------------------------------------------------------------------ import
