@@ -52,11 +52,13 @@ def parse(data: bytes) -> Evidence:
         return tee.parse(data)
     if is_attest(data):
         raise bare_attest()
+    known = unhandled.describe(data)
     raise EvidenceError(
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,
         expected=" or ".join(tee.title for tee in TEES),
-        found=unhandled.describe(data) or f"first bytes {data[:4].hex() or '(none)'}",
+        found=known.title if known else f"first bytes {data[:4].hex() or '(none)'}",
+        remedy=known.remedy if known else None,
     )
 
 

@@ -332,6 +332,7 @@ class _Examination:
         if BY_NAME[verified.tee].device and self.session is not None:
             findings = (*findings, refusal(_device_alone(verified), Phase.SESSION))
         if gpu is not None:
+            findings = tuple(replace(each, part=each.part or verified.label) for each in findings)
             devices, _, of_devices = self._devices(gpu, moment)
         together = joined(verified, gpu, devices, self.session, decided=self.policy is not None)
         return {"verified": verified, "devices": devices, "findings": (*findings, *together, *of_devices)}

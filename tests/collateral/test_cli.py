@@ -209,7 +209,16 @@ def test_a_file_is_filed_under_the_name_that_its_content_says(tmp_path: Path, ro
 
 def test_a_bundle_is_filed_by_its_collateral(tmp_path: Path, folder: Path, root: Path) -> None:
     quote = write_quote(tmp_path / "quote.bin")
-    assert run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "b.json").exit_code == 0
+    shown = run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "b.json")
+    assert shown.exit_code == 0
+    assert shown.output.split() == ["bundle", str(tmp_path / "b.json"), "evidence", "Intel", "SGX", "collateral", KEY]
+    shown = run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "j.json", "--json")
+    assert json.loads(shown.output) == {
+        "file": str(tmp_path / "j.json"),
+        "tee": "sgx",
+        "collateral": [KEY],
+        "devices": False,
+    }
     assert evidence.collateral_for(evidence.parse(quote.read_bytes()), open_source(tmp_path / "b.json")) is not None
     result = run("import", tmp_path / "b.json", "--output", tmp_path / "new", "--simulated-root", root, "--json")
     assert [item["verified"] for item in json.loads(result.output)["held"]] == [True]
