@@ -79,9 +79,14 @@ def filed_beside(folder: Path, key: CollateralKey) -> list[Collateral]:
 
 
 def loose_names(folder: Path) -> list[str]:
-    """Return the names of a folder's files that are collateral as vendors publish it; raises as `read_folder`."""
+    """Return the names of a folder's files that are collateral, but none that `inspect_folder` looks at.
+
+    Raises as `read_folder`.
+    """
     with naming(folder):
-        return [path.name for path in read_folder(folder).loose]
+        found = read_folder(folder)
+    unnamed = (path for path in found.unnamed if path.suffix != SUFFIX_OF_OURS)
+    return sorted(path.name for path in (*found.loose, *unnamed))
 
 
 def is_manifest(content: bytes) -> bool:

@@ -34,7 +34,7 @@ from attestation.validity import rfc3339
 from attestation.wrapping import MAX_INPUT, unwrap
 from manifests.command import Group
 from manifests.errors import Fault, StrongroomError
-from manifests.files import concerning, read_bounded, write_atomically
+from manifests.files import concerning, read_beginning, read_bounded, write_atomically
 from manifests.plain import printable
 from manifests.show import print_facts, print_rows
 
@@ -254,7 +254,7 @@ def _what_is_not_held(folder: Path, held: list[Held], unfiled: list[str]) -> Ite
     if unfiled:
         yield f"not filed, and found by no name: {printable(', '.join(unfiled))}"
         files = [folder / name for name in unfiled]
-        filed = [path for path in files if not is_manifest(read_bounded(path, MAX_LOOSE))]
+        filed = [path for path in files if not is_manifest(read_beginning(path, MAX_LOOSE))]
         if filed:  # NVIDIA's manifests are used as they are: nothing files them
             yield f"  next: {command_to_import(filed, folder)}"
     elif not held:

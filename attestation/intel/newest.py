@@ -12,7 +12,7 @@ names a certificate at hand comes before all others, whatever its age: a newer o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -87,6 +87,7 @@ _KINDS: Final[dict[str, tuple[Callable[[_Reader], _Read], tuple[str, ...]]]] = {
     "QE identity": (_Reader.qe_identity, ("qe_identity_issuer_chain", "qe_identity", "qe_identity_signature")),
 }
 """By kind, how to read it, and the fields that belong together."""
+_LISTS: Final = (_Reader.root_list, _Reader.pck_list)
 _CHAINS: Final = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
 
 
@@ -107,9 +108,9 @@ def newest(
     """
     made = collections[0]
     if len(collections) + len(beside) > 1:
-        every = (*collections, *beside)
-        readers = [reader for held in every if (reader := _reader(held, key, roots)) is not None]
+        own, others = (_readers(held, key, roots) for held in (collections, _with_other_lists(beside)))
         for read, names in reversed(_KINDS.values()):  # the root's list last: it may name the signers chosen before
+            readers = [*own, *others] if read in _LISTS else own
             found = _chosen(readers, read, _serials(carried, made), now)
             if found is not None:
                 made = replace(made, **{name: getattr(found, name) for name in names})
@@ -136,6 +137,15 @@ def said_key(held: IntelCollateral) -> CollateralKey | None:
         unit = "platform" if b"SGX PCK Platform CA" in authority else "processor"
         return CollateralKey(info.tee, info.fmspc.hex(), unit)
     return None
+
+
+def _with_other_lists(held: Iterable[IntelCollateral]) -> list[IntelCollateral]:
+    """Return one collection for each pair of lists: what was fetched together for many platforms has the same."""
+    return list({(each.root_ca_crl, each.pck_crl_issuer_chain, each.pck_crl): each for each in held}.values())
+
+
+def _readers(held: Iterable[IntelCollateral], key: CollateralKey, roots: Roots) -> list[_Reader]:
+    return [reader for each in held if (reader := _reader(each, key, roots)) is not None]
 
 
 def _reader(held: IntelCollateral, key: CollateralKey, roots: Roots) -> _Reader | None:

@@ -197,6 +197,14 @@ def test_a_file_with_a_free_name_says_what_it_is_and_to_import_it(folder: Path, 
     assert status(folder, root, "--at", NOW)[0] == 0
 
 
+def test_collateral_under_a_name_of_any_suffix_is_told_to_be_unfiled(folder: Path, root: Path) -> None:
+    (held,) = folder.glob("*.json")
+    held.rename(folder / "intel.txt")
+    result = run("status", folder, "--at", NOW, "--simulated-root", root, "--json")
+    assert (result.exit_code, json.loads(result.output)["unfiled"]) == (10, ["intel.txt"])
+    assert f"import --output {folder} -- {folder}/intel.txt" in run("status", folder, "--at", NOW).output
+
+
 # ------------------------------------------------------------------------------------------------ import
 
 
