@@ -147,19 +147,24 @@ class LooseFiles(CollateralSource):
             made = parts.collateral(self.roots, wanted.now)
         else:
             made = parts.chains(wanted.key.family, self.roots, wanted.now)
-        return made[0] if len(made) == 1 else self._fitting(made, wanted.key)
+        return made[0] if len(made) == 1 else self._fitting(made, wanted.key, wanted.now)
 
-    def _fitting(self, made: Sequence[SnpCollateral], key: CollateralKey) -> SnpCollateral | None:
-        """Of several, return the one for this key: the first that verifies, or else the first that was revoked."""
-        revoked = None
+    def _fitting(self, made: Sequence[SnpCollateral], key: CollateralKey, now: int | None) -> SnpCollateral | None:
+        """Of several, return the one for this key: of those that verify the first that is valid at `now`, if any is.
+
+        Where none verifies, it is the first that was revoked.
+        """
+        revoked, fitting = None, []
         for item in made:
             try:
-                if identify(item, self.roots)[1] == key:
-                    return item
+                authentic, found = identify(item, self.roots)
+                if found == key:
+                    fitting.append((item, authentic.validities))
             except StrongroomError as error:
                 if revoked is None and error.code is EvidenceCode.CERTIFICATE_REVOKED and self._is_for(item, key):
                     revoked = item
-        return revoked
+        valid = [each for each in fitting if now is None or all(validity.holds(now) for validity in each[1])]
+        return next((item for item, _ in (*valid, *fitting)), revoked)
 
     def _is_for(self, item: SnpCollateral, key: CollateralKey) -> bool:
         """Tell whether collateral is for this key, revoked or not."""

@@ -190,3 +190,15 @@ def test_a_later_list_hides_nothing_that_was_valid_at_the_time(tmp_path: Path) -
     del files["crl"]
     (tmp_path / "crl").unlink()
     assert [str(each.code) for each in examined(tmp_path, files).refused] == ["crl-early"]
+
+
+@pytest.mark.parametrize("names", [("a.der", "b.der"), ("b.der", "a.der")])
+def test_of_two_certificates_of_one_key_the_one_that_is_valid_at_the_time_counts(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    later = amd.snp().collateral(NOW, dates={"vek": (NOW + 86_400, NOW + 10 * 86_400)})
+    veks = dict(zip(names, (amd.collateral(amd.snp()).vek, later.vek), strict=True))
+    bare = amd.snp().evidence(amd.MEASUREMENT, REPORT_DATA)
+    assert examined(tmp_path, {"cert_chain": later.chain, "crl": later.crl} | veks, bare).accepted
+    (tmp_path / names[0]).unlink()
+    assert [str(each.code) for each in examined(tmp_path, {}, bare).refused] == ["certificate-early"]
