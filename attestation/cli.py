@@ -31,6 +31,7 @@ from manifests.files import read_bounded, require_writable, write_atomically
 _PATH = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
 _REPORT_DATA = 64
+_DEFAULT_ROUTE = "default"
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -207,11 +208,11 @@ def explain(*, as_json: bool, **options: Any) -> None:
 
 @attest.command()
 @click.argument("target", metavar="FILE|-|ADDRESS")
-@click.option("--route", default="default", show_default=True, help="Deployment to ask, where TARGET is an address.")
+@click.option("--route", help="Deployment to ask, where TARGET is an address.  [default: default]")
 @click.option("-o", "--output", type=_PATH, help="Save the evidence's raw bytes, for `attest verify --evidence`.")
 @click.option("--claims", type=_PATH, help="Save the session's evidence record, for `attest verify --claims`.")
 @_json
-def show(target: str, route: str, output: Path | None, claims: Path | None, as_json: bool) -> None:
+def show(target: str, route: str | None, output: Path | None, claims: Path | None, as_json: bool) -> None:
     """Decode evidence from a file or of a running deployment (unix:... or tcp:...), verifying nothing.
 
     An existing output file is kept.
@@ -245,13 +246,15 @@ def show(target: str, route: str, output: Path | None, claims: Path | None, as_j
         click.echo(f"{name:<34} {value}")
 
 
-def _obtain(target: str, route: str) -> tuple[bytes, tuple[EvidenceRecord, bytes] | None]:
+def _obtain(target: str, route: str | None) -> tuple[bytes, tuple[EvidenceRecord, bytes] | None]:
     """Return evidence; and of a deployment, the record that it came in, with the hash of the session's handshake."""
     if not target.startswith(("unix:", "tcp:")):
+        if route is not None:
+            raise click.UsageError("--route is of a deployment: TARGET must be an address")
         return _read(Path(target)), None
     from attestation.client.connection import collect_evidence
 
-    session = collect_evidence(target, route=route)
+    session = collect_evidence(target, route=route or _DEFAULT_ROUTE)
     return session[0].quote, session
 
 

@@ -14,6 +14,7 @@ from attestation import unhandled
 from attestation.amd import verify as amd
 from attestation.amd.collateral import SnpCollateral
 from attestation.azure.abi import AzureEvidence
+from attestation.carried import carried
 from attestation.collateral import Collateral, CollateralKey, CollateralSource
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import verify as intel
@@ -51,11 +52,13 @@ def parse(data: bytes) -> Evidence:
         return tee.parse(data)
     if is_attest(data):
         raise bare_attest()
+    known = unhandled.describe(data)
     raise EvidenceError(
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,
         expected=" or ".join(tee.title for tee in TEES),
-        found=unhandled.describe(data) or f"first bytes {data[:4].hex() or '(none)'}",
+        found=known.title if known else f"first bytes {data[:4].hex() or '(none)'}",
+        remedy=known.remedy if known else None,
     )
 
 
@@ -72,10 +75,14 @@ def collateral_key(evidence: Evidence) -> CollateralKey | None:
     return BY_NAME[evidence.tee].collateral_key(evidence)
 
 
-def collateral_for(evidence: Evidence, source: CollateralSource) -> Collateral | None:
-    """Fetch the collateral that evidence needs; raises EvidenceError `collateral-missing` and others."""
+def collateral_for(evidence: Evidence, source: CollateralSource, now: int | None = None) -> Collateral | None:
+    """Fetch the collateral that evidence needs; raises EvidenceError `collateral-missing` and others.
+
+    now: Unix seconds at which the evidence will be verified, where that is in the past: of several documents of a kind
+    that a source has, those that were issued by then are preferred.
+    """
     key = collateral_key(evidence)
-    return None if key is None else source.fetch(key)
+    return None if key is None else source.fetch_for(key, carried(evidence), now)
 
 
 def authenticate(collateral: Collateral | None, roots: Roots) -> Any:

@@ -191,7 +191,8 @@ def _checked(report: Report) -> Iterator[str]:
         meaning = _meaning(name, report) if outcome is Outcome.PASSED else ""
         yield f"{name}: {outcome}{meaning}{counts if name == 'appraise' and judged else ''}."
     passed = [finding for finding in report.findings if finding.phase is Phase.VERIFY and finding.passed]
-    held = [finding.expected for finding in passed if not isinstance(finding.code, EventLogFinding)]
+    told = (finding.expected for finding in passed if not isinstance(finding.code, EventLogFinding))
+    held = list(dict.fromkeys(told))
     if held and report.held is None:
         yield f"Without the collateral, this much holds: {'; '.join(held)}."
         yield _LEFT_OPEN

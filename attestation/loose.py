@@ -2,8 +2,10 @@
 
 AMD's key distribution service gives a VCEK or VLEK (DER), a `cert_chain` (PEM) and a revocation list (DER); NVIDIA's
 tools print a chain (PEM), and its service has reference manifests (XML).  `open_collateral` takes such files, folders
-of them, and our own JSON files, whatever their names.  Nothing of this is verified here: what is sorted wrongly leads
-to collateral that does not fit.
+of them, and JSON files of Intel's collateral and of ours, whatever their names.  Nothing of this is verified here: what
+is sorted wrongly leads to collateral that does not fit.
+
+What a folder has filed for other platforms counts for the lists in it, which are of the same authorities.
 """
 
 from __future__ import annotations
@@ -12,42 +14,41 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from attestation.amd.collateral import SnpCollateral
-from attestation.amd.files import AmdFiles, holds_der
+from attestation.amd.files import AmdFiles
 from attestation.collateral import (
-    MAX_COLLATERAL,
     Collateral,
     CollateralKey,
     CollateralSource,
     DirectorySource,
-    FileSource,
 )
+from attestation.collateral.bundle import MAX_BUNDLE, looks_like_bundle
 from attestation.collateral.held import identify
 from attestation.collateral.kinds import decode
+from attestation.collateral.sources import DataSource, missing
 from attestation.errors import EvidenceCode, EvidenceError
+from attestation.folders import filed_beside, is_loose, is_manifest, read_folder
 from attestation.intel.collateral import IntelCollateral
-from attestation.intel.newest import newest
+from attestation.intel.newest import newest, said_key
 from attestation.nvidia.container import DeviceEvidence, is_container, pack, parse_evidence
 from attestation.nvidia.offered import serving
 from attestation.nvidia.rim import Rim
 from attestation.nvidia.sdk_json import pem_chain
 from attestation.nvidia.verify import is_signed, wanted_rims
 from attestation.roots import Roots
+from attestation.wrapping import unwrap
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
-from manifests.files import PARTIAL_SUFFIX, naming, read_beginning, read_bounded
+from manifests.files import naming, read_bounded
 
-MAX_FILES: Final = 2048
-"""Files of one folder that are looked at: twice as many as AMD's certificates in it may be (`MAX_PARTS`)."""
-MAX_LOOSE: Final = 12 * 1024 * 1024
-"""A revocation list has up to 8 MiB, and a third more as PEM."""
-MAX_FOLDER: Final = 64 * 1024 * 1024
-"""Bytes of a folder's files that are kept: a thousand certificates, and some of the longest lists."""
-NAMESPACED: Final = b"SoftwareIdentity"
-"""What NVIDIA's manifests are, by the name of their root element; torn ones have it, too."""
-SUFFIX_OF_OURS: Final = ".json"
-"""Files of ours are found by their name; every other file of a folder is looked at, whatever its name."""
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What collateral is looked for.  carried: certificates in the evidence (DER).  now: Unix seconds, None for now."""
+
+    key: CollateralKey
+    carried: tuple[bytes, ...] = ()
+    now: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,26 +63,42 @@ class LooseFiles(CollateralSource):
     passed_over: tuple[str, ...] = ()
     """Files of folders that hold no collateral."""
 
+    unnamed: tuple[Collateral, ...] = ()
+    """Collateral in folders, in JSON, under names that are not of its content."""
+
     def _fetch(self, key: CollateralKey) -> bytes | None:
-        held = [data for source in self.sources if (data := source._fetch(key)) is not None]  # noqa: SLF001 - the same method of other sources
-        made = self._among(held, key) if len(held) > 1 or self._has_parts(key) else None
-        if made is not None:
-            return made.to_json().encode("utf-8")
-        return held[0] if held else None
+        made = self._made(_Wanted(key))
+        return None if made is None else made.to_json().encode("utf-8")
 
-    def _has_parts(self, key: CollateralKey) -> bool:
-        return key.tee == "snp" and any((self.parts.leaves, self.parts.others, self.parts.lists, self.parts.broken))
-
-    def _among(self, held: Sequence[bytes], key: CollateralKey) -> Collateral | None:
+    def _made(self, wanted: _Wanted) -> Collateral | None:
         """Return what counts among files of ours and loose ones: nothing older wins over what is newer.
 
         None where nothing is for this key.  Raises EvidenceError.
         """
-        items = [decode(data) for data in held]
-        if key.tee == "snp":
-            return self._snp([item for item in items if isinstance(item, SnpCollateral)], key)
-        of_intel = [item for item in items if isinstance(item, IntelCollateral)]
-        return newest(of_intel, key, self.roots) if of_intel else None
+        fetched = (source._fetch(wanted.key) for source in self.sources)  # noqa: SLF001 - the same method of other sources
+        held = [decode(data) for data in fetched if data is not None]
+        beside = [*self._filed_beside(wanted.key), *self.unnamed]
+        made: Collateral | None
+        if wanted.key.tee == "snp":
+            made = self._snp(_of_amd(held), _of_amd(beside), wanted)
+        else:
+            made = self._intel(_of_intel(held), _of_intel(beside), wanted)
+        return made or (held[0] if held else None)
+
+    def _filed_beside(self, key: CollateralKey) -> list[Collateral]:
+        """Return what the folders have filed for other platforms that are below the same authorities."""
+        folders = [source.folder for source in self.sources if isinstance(source, DirectorySource)]
+        return [item for folder in folders for item in filed_beside(folder, key)]
+
+    def _intel(
+        self, held: Sequence[IntelCollateral], beside: Sequence[IntelCollateral], wanted: _Wanted
+    ) -> IntelCollateral | None:
+        key = wanted.key
+        held = [*held, *(item for item in beside if item in self.unnamed and said_key(item) == key)]
+        if not held:
+            return None
+        others = [item for item in beside if item not in held]
+        return newest(held, key, self.roots, beside=others, carried=wanted.carried, now=wanted.now)
 
     def only(self) -> Collateral | None:
         """Return the collateral of the one file of ours, if that is all there is."""
@@ -89,37 +106,65 @@ class LooseFiles(CollateralSource):
 
     def fetch(self, key: CollateralKey) -> Collateral:
         """Return the collateral for `key`; raises EvidenceError, which says what of AMD's files is there without it."""
-        try:
-            return super().fetch(key)
-        except EvidenceError as error:
-            missing = error.code is EvidenceCode.COLLATERAL_MISSING and key.tee == "snp"
-            if missing and (self.parts.leaves or self.parts.others):
-                raise self.parts.missing(" or ".join(map(str, key.candidates))) from None
-            raise
+        return self.fetch_for(key)
+
+    def fetch_for(self, key: CollateralKey, carried: Sequence[bytes] = (), now: int | None = None) -> Collateral:
+        """Return what counts for evidence that carries these certificates, at `now`; raises as `fetch` does."""
+        for candidate in key.candidates:
+            made = self._made(_Wanted(candidate, tuple(carried), now))
+            if made is not None:
+                return made
+        if key.tee == "snp" and (self.parts.leaves or self.parts.others):
+            raise self._parts_for(carried).missing(" or ".join(map(str, key.candidates)))
+        raise missing(key)
 
     @functools.cached_property
     def parts(self) -> AmdFiles:
         """AMD's certificates and lists among the files."""
         return AmdFiles.sort(self.contents)
 
-    def _snp(self, held: Sequence[SnpCollateral], key: CollateralKey) -> SnpCollateral | None:
-        """Put the parts for one key together; without a leaf, the chain alone, for evidence that carries its own."""
-        ours = [part for item in held for part in (item.vek, item.chain, item.crl)]
-        parts = AmdFiles.sort([*ours, *self.contents]) if ours else self.parts
-        made = parts.collateral(self.roots) if parts.leaves else parts.chains(key.family, self.roots)
-        return made[0] if len(made) == 1 else self._fitting(made, key)
+    def _parts_for(self, carried: Sequence[bytes], more: Sequence[bytes] = ()) -> AmdFiles:
+        """Return AMD's parts; for evidence that carries its key's certificate, with that in the place of all others."""
+        parts = AmdFiles.sort([*more, *self.contents]) if more else self.parts
+        own = AmdFiles.sort(carried[:1])
+        return AmdFiles(own.leaves, parts.others, parts.lists, own.broken) if carried else parts
 
-    def _fitting(self, made: Sequence[SnpCollateral], key: CollateralKey) -> SnpCollateral | None:
-        """Of several, return the one for this key: the first that verifies, or else the first that was revoked."""
-        revoked = None
+    def _snp(
+        self, held: Sequence[SnpCollateral], beside: Sequence[SnpCollateral], wanted: _Wanted
+    ) -> SnpCollateral | None:
+        """Put the parts for one key together; without a leaf, the chain alone, for evidence that carries its own.
+
+        Collateral as it was filed for this key stays as it is where nothing else is there.
+        """
+        ours = [part for item in held for part in (item.vek, item.chain, item.crl)]
+        ours += [item.vek for item in beside if item in self.unnamed]
+        alone = len(held) == 1 and not beside
+        if not self.parts.has_any and (alone or not (ours or wanted.carried)):
+            return None
+        ours += dict.fromkeys(part for item in beside for part in (item.chain, item.crl))
+        parts = self._parts_for(wanted.carried, ours)
+        if parts.leaves:
+            made = parts.collateral(self.roots, wanted.now)
+        else:
+            made = parts.chains(wanted.key.family, self.roots, wanted.now)
+        return made[0] if len(made) == 1 else self._fitting(made, wanted.key, wanted.now)
+
+    def _fitting(self, made: Sequence[SnpCollateral], key: CollateralKey, now: int | None) -> SnpCollateral | None:
+        """Of several, return the one for this key: of those that verify the first that is valid at `now`, if any is.
+
+        Where none verifies, it is the first that was revoked.
+        """
+        revoked, fitting = None, []
         for item in made:
             try:
-                if identify(item, self.roots)[1] == key:
-                    return item
+                authentic, found = identify(item, self.roots)
+                if found == key:
+                    fitting.append((item, authentic.validities))
             except StrongroomError as error:
                 if revoked is None and error.code is EvidenceCode.CERTIFICATE_REVOKED and self._is_for(item, key):
                     revoked = item
-        return revoked
+        valid = [each for each in fitting if now is None or all(validity.holds(now) for validity in each[1])]
+        return next((item for item, _ in (*valid, *fitting)), revoked)
 
     def _is_for(self, item: SnpCollateral, key: CollateralKey) -> bool:
         """Tell whether collateral is for this key, revoked or not."""
@@ -199,14 +244,16 @@ def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
     offered: list[bytes] = []
     sources: list[CollateralSource] = []
     passed: list[str] = []
+    unnamed: list[Collateral] = []
     for path in paths:
         with naming(path):
             if path.is_dir():
                 sources.append(DirectorySource(path))
-                found, others = _loose_in(path)
-                offered += found.values()
-                passed += others
-            elif path.is_file():
+                found = read_folder(path)
+                offered += found.loose.values()
+                passed += map(str, found.others)
+                unnamed += (item for items in found.unnamed.values() for item in items)
+            elif path.exists():
                 _add(path, contents, sources)
             else:
                 raise ManifestError(
@@ -214,85 +261,47 @@ def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
                     f"{path} is neither a folder nor a file",
                     remedy="name collateral that exists",
                 )
-    return LooseFiles(
-        (*contents, *offered), tuple(sources), roots, frozenset(offered) - frozenset(contents), tuple(passed)
-    )
+    kept = frozenset(offered) - frozenset(contents)
+    return LooseFiles((*contents, *offered), tuple(sources), roots, kept, tuple(passed), tuple(dict.fromkeys(unnamed)))
 
 
 def _add(path: Path, contents: list[bytes], sources: list[CollateralSource]) -> None:
-    data = read_bounded(path, 2 * MAX_COLLATERAL)
-    if data.lstrip()[:1] == b"{":
-        sources.append(FileSource(path))
-    elif _is_loose(data):
+    data = read_bounded(path, MAX_BUNDLE)  # once: it may be a pipe
+    if data.lstrip()[:1] == b"{" and not _is_evidence(data):
+        sources.append(DataSource(data))
+    elif data.lstrip()[:1] != b"{" and is_loose(data) and not _is_evidence(data):
         contents.append(data)
     else:
-        raise EvidenceError(
-            EvidenceCode.COLLATERAL_MALFORMED,
-            f"{path} holds no collateral",
-            expected="JSON of `strongroom collateral`, a bundle, certificates or lists (PEM, DER), or a manifest (XML)",
-            found=f"first bytes {data[:8].hex() or '(none)'}",
-            remedy="leave it out, or name the file that was meant",
-        )
+        raise _no_collateral(path, data)
 
 
-def is_manifest(content: bytes) -> bool:
-    """Tell whether a file begins as a reference manifest of NVIDIA's does (XML)."""
-    return content.lstrip()[:1] == b"<"
-
-
-def loose_names(folder: Path) -> list[str]:
-    """Return the names of a folder's files that are collateral as vendors publish it; raises as `open_collateral`."""
-    with naming(folder):
-        return [path.name for path in _loose_in(folder)[0]]
-
-
-def _is_loose(content: bytes) -> bool:
-    return holds_der(content) or is_manifest(content)
-
-
-def _loose_in(folder: Path) -> tuple[dict[Path, bytes], list[str]]:
-    """Return the content of each file of a folder that is collateral as vendors publish it, and the names of others.
-
-    In the order of names.  All of them or none: one that is left out might be the list that revokes.
-    """
-    paths = sorted(path for path in folder.iterdir() if not _is_ours(path) and path.is_file())
-    if len(paths) > MAX_FILES:
-        raise _too_much(folder, f"at most {MAX_FILES} files beside those of ours", str(len(paths)))
-    found: dict[Path, bytes] = {}
-    size = 0
-    for path in paths:
-        content = _read_loose(path)
-        if content is not None:
-            found[path] = content
-            size += len(content)
-        if size > MAX_FOLDER:
-            raise _too_much(folder, f"at most {MAX_FOLDER} bytes of certificates, lists and manifests", "more")
-    return found, [str(path) for path in paths if path not in found]
-
-
-def _is_ours(path: Path) -> bool:
-    return path.suffix == SUFFIX_OF_OURS or path.name.endswith(PARTIAL_SUFFIX)
-
-
-def _read_loose(path: Path) -> bytes | None:
-    """Return the content of a file of vendors'; None for anything else.
-
-    Raises ManifestError `file-too-large` for one that begins as collateral does, which may hold a revocation.
-    """
-    content = read_beginning(path, MAX_LOOSE + 1)
-    if is_manifest(content) and NAMESPACED not in content and not holds_der(content):
-        return None  # some other XML, such as a page that a proxy answered with
-    if not _is_loose(content) and not (len(content) > MAX_LOOSE and b"-----BEGIN" in content):
-        return None
-    return content if len(content) <= MAX_LOOSE else read_bounded(path, MAX_LOOSE)
-
-
-def _too_much(folder: Path, expected: str, found: str) -> EvidenceError:
+def _no_collateral(path: Path, data: bytes) -> EvidenceError:
+    swapped = _is_evidence(data)
     return EvidenceError(
         EvidenceCode.COLLATERAL_MALFORMED,
-        f"{folder} holds too much to look at",
-        expected=expected,
-        found=found,
-        remedy="file AMD's certificates with `strongroom collateral import FILES --output FOLDER`, and name that "
-        "folder; or name the files that are meant",
+        f"{path} holds {'evidence, and no collateral' if swapped else 'no collateral'}",
+        expected="JSON of `strongroom collateral`, a bundle, certificates or lists (PEM, DER), or a manifest (XML)",
+        found=f"first bytes {data[:8].hex() or '(none)'}",
+        remedy="give it with --evidence, and collateral with --collateral: the two look swapped"
+        if swapped
+        else "leave it out, or name the file that was meant",
     )
+
+
+def _is_evidence(data: bytes) -> bool:
+    """Tell whether a file holds evidence, wrapped or not, and nothing else: a bundle has collateral, too."""
+    if looks_like_bundle(data):
+        return False
+    try:
+        unwrapped = unwrap(data)
+    except StrongroomError:
+        return False
+    return unwrapped.collateral is None
+
+
+def _of_amd(items: Iterable[Collateral]) -> list[SnpCollateral]:
+    return [item for item in items if isinstance(item, SnpCollateral)]
+
+
+def _of_intel(items: Iterable[Collateral]) -> list[IntelCollateral]:
+    return [item for item in items if isinstance(item, IntelCollateral)]

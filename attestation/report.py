@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from attestation import evidence, genuine
 from attestation.appraise import appraise
+from attestation.carried import carried
 from attestation.collateral import Collateral, CollateralKey, CollateralSource, FixedSource
 from attestation.composite import SessionClaims, joined
 from attestation.errors import EvidenceCode, EvidenceError
@@ -284,7 +285,7 @@ class _Examination:
         if key is None:
             return None
         if source is not None:
-            return source.fetch(key)
+            return source.fetch_for(key, carried(found), self.now)
         raise EvidenceError(
             EvidenceCode.COLLATERAL_MISSING,
             f"{BY_NAME[found.tee].title} is verified with the vendor's collateral",
@@ -331,6 +332,7 @@ class _Examination:
         if BY_NAME[verified.tee].device and self.session is not None:
             findings = (*findings, refusal(_device_alone(verified), Phase.SESSION))
         if gpu is not None:
+            findings = tuple(replace(each, part=each.part or verified.label) for each in findings)
             devices, _, of_devices = self._devices(gpu, moment)
         together = joined(verified, gpu, devices, self.session, decided=self.policy is not None)
         return {"verified": verified, "devices": devices, "findings": (*findings, *together, *of_devices)}

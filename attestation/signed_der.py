@@ -6,6 +6,7 @@ Source: RFC 5280, section 4.1.1; RFC 8017 (PKCS #1 v1.5); RFC 5758 (ECDSA).
 from __future__ import annotations
 
 from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from attestation.der import BIT_STRING, SEQUENCE, DerReader
-from attestation.errors import EvidenceError
+from attestation.errors import EvidenceCode, EvidenceError
 from manifests.errors import ErrorCode
 
 SigningKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -30,6 +31,10 @@ ALGORITHMS: Final[dict[bytes, tuple[type[SigningKey], hashes.HashAlgorithm]]] = 
     _ECDSA + bytes.fromhex("04"): (ec.EllipticCurvePublicKey, hashes.SHA512()),
 }
 """By their AlgorithmIdentifier: PKCS #1 v1.5 and ECDSA, from SHA-256 on."""
+_VERSION_TAG: Final = 0xA0
+_MAX_SERIAL: Final = (1 << 160) - 1
+"""Serial numbers have up to 20 octets (RFC 5280, 4.1.2.2)."""
+_LOOKED_UP: Final = EvidenceCode.CERTIFICATE_MALFORMED
 
 TITLE: Final = "RSA (PKCS #1 v1.5) or ECDSA with SHA-256, SHA-384 or SHA-512"
 
@@ -53,6 +58,18 @@ def split_signed(
     if not bits.startswith(b"\0"):
         raise reader.refuse("the signature is not a whole number of bytes")
     return tbs, algorithm, bits[1:]
+
+
+def serial_of(der: bytes) -> int | None:
+    """Return the serial number of a certificate that NOBODY has verified: only good to look it up in lists.
+
+    Source: RFC 5280, 4.1.2.2.  None where there is no certificate of version 3, or its number is negative.
+    """
+    with suppress(EvidenceError):
+        tbs = DerReader(der, _LOOKED_UP).inside(SEQUENCE).inside(SEQUENCE)
+        tbs.content(_VERSION_TAG)
+        return tbs.integer(_MAX_SERIAL)
+    return None
 
 
 @dataclass(frozen=True)

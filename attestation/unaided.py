@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,8 +43,13 @@ from manifests.errors import ErrorCode
 
 HOLDS: Final = "holds"
 
-_Held: TypeAlias = tuple[ErrorCode, str]
-"""The code that a failure would have, and what holds."""
+
+class _Held(NamedTuple):
+    """The code that a failure would have, what holds, and of which part, where there are several."""
+
+    code: ErrorCode
+    what: str
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,15 +71,15 @@ def check_unaided(evidence: Evidence, roots: Roots, now: int) -> Unaided:
     held: list[Finding] = []
     validities: list[Validity] = []
     try:
-        for code, what in checks(evidence, roots, validities) if checks else ():
-            held.append(Finding(code, Phase.VERIFY, True, Severity.OK, what, HOLDS))
+        for code, what, part in checks(evidence, roots, validities) if checks else ():
+            held.append(Finding(code, Phase.VERIFY, True, Severity.OK, what, HOLDS, part=part))
     except EvidenceError as error:
         return Unaided(tuple(held), error)
     return Unaided(tuple(held), None, tuple(_dates(validities, now)))
 
 
 def _dates(validities: list[Validity], now: int) -> Iterator[EvidenceError]:
-    for validity in validities:
+    for validity in dict.fromkeys(validities):
         try:
             validity.check(now)
         except DateError as error:
@@ -85,20 +90,20 @@ def _intel(quote: Quote, roots: Roots, validities: list[Validity]) -> Iterator[_
     """Check steps 2 and 5 to 7 of `attestation.intel.verify`, with the root that is pinned instead of collateral's."""
     leaf_der, ca_der, root_der = pem.decode_chain(quote.certification_data, 3)
     root, anchor = read_root(root_der, roots)
-    yield EvidenceCode.CHAIN_ROOT, f"the PCK chain ends in a pinned root, {anchor}"
+    yield _Held(EvidenceCode.CHAIN_ROOT, f"the PCK chain ends in a pinned root, {anchor}")
     ca = read_issued(ca_der, root, PCK_CA, anchor)
     leaf = read_issued(leaf_der, ca, PCK, anchor)
     extension_of(leaf)
     validities += [root.validity, ca.validity, leaf.validity]
-    yield EvidenceCode.CHAIN_SIGNATURE, "each certificate of the PCK chain is signed by the next one"
+    yield _Held(EvidenceCode.CHAIN_SIGNATURE, "each certificate of the PCK chain is signed by the next one")
     report = quote.qe_report.serialize()
     ecdsa.verify_raw(leaf.key, quote.qe_report_signature, report, EvidenceCode.QE_REPORT_SIGNATURE)
-    yield EvidenceCode.QE_REPORT_SIGNATURE, "the QE report is signed by the platform's PCK"
+    yield _Held(EvidenceCode.QE_REPORT_SIGNATURE, "the QE report is signed by the platform's PCK")
     check_binding(quote)
-    yield EvidenceCode.QE_REPORT_BINDING, "the QE report vouches for the attestation key"
+    yield _Held(EvidenceCode.QE_REPORT_BINDING, "the QE report vouches for the attestation key")
     key = ecdsa.load_point(quote.attestation_key)
     ecdsa.verify_raw(key, quote.signature, quote.signed, EvidenceCode.QUOTE_SIGNATURE)
-    yield EvidenceCode.QUOTE_SIGNATURE, "the quote is signed by its attestation key"
+    yield _Held(EvidenceCode.QUOTE_SIGNATURE, "the quote is signed by its attestation key")
 
 
 def _azure(evidence: AzureEvidence, roots: Roots, validities: list[Validity]) -> Iterator[_Held]:
@@ -109,9 +114,11 @@ def _azure(evidence: AzureEvidence, roots: Roots, validities: list[Validity]) ->
     else:
         yield from _intel(inner, roots, validities)
     check_vtpm(evidence)
-    yield AzureCode.RUNTIME_DATA, "the processor's report covers the paravisor's runtime data, which has the vTPM's key"
-    yield TpmCode.SIGNATURE, "the vTPM's quote is signed by that key"
-    yield TpmCode.PCR_DIGEST, "the quote is over the PCR values that are carried"
+    yield _Held(
+        AzureCode.RUNTIME_DATA, "the processor's report covers the paravisor's runtime data, which has the vTPM's key"
+    )
+    yield _Held(TpmCode.SIGNATURE, "the vTPM's quote is signed by that key")
+    yield _Held(TpmCode.PCR_DIGEST, "the quote is over the PCR values that are carried")
 
 
 def _carried_vcek(report: Report, vcek: bytes) -> Iterator[_Held]:
@@ -126,16 +133,17 @@ def _carried_vcek(report: Report, vcek: bytes) -> Iterator[_Held]:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise EvidenceError(EvidenceCode.CERTIFICATE_MALFORMED, "the VCEK that is carried has no key on P-384")
     verify_snp_signature(key, report.signature_r, report.signature_s, report.signed, SnpCode.SIGNATURE)
-    yield SnpCode.SIGNATURE, "the report is signed by the VCEK that is carried, whose own chain is not checked"
+    yield _Held(SnpCode.SIGNATURE, "the report is signed by the VCEK that is carried, whose own chain is not checked")
 
 
 def _ratls(certificate: RatlsCertificate, roots: Roots, validities: list[Validity]) -> Iterator[_Held]:
     """Check each quote as far as it goes, and steps 3 and 4 of `attestation.ratls.verify`."""
     for each in certificate.bound:
-        yield from _intel(each.quote, roots, validities)
+        of = each.form if len(certificate.bound) > 1 else None
+        yield from (held._replace(part=of) for held in _intel(each.quote, roots, validities))
         each.check_binding()
     check_same(*(each.quote for each in certificate.bound))
-    yield RatlsCode.BINDING, "the evidence is bound to the certificate's key"
+    yield _Held(RatlsCode.BINDING, "the evidence is bound to the certificate's key")
 
 
 _CHECKS: Final[Mapping[str, Callable[[Any, Roots, list[Validity]], Iterator[_Held]]]] = MappingProxyType(

@@ -27,15 +27,17 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from attestation import evidence
+from attestation.amd.files import holds_der
 from attestation.collateral import CollateralSource
 from attestation.collateral.bundle import MAX_BUNDLE, Bundle, BundleSource, looks_like_bundle
+from attestation.collateral.kinds import decode
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.abi import strip_padding
 from attestation.nvidia.container import DeviceEvidence
 from attestation.nvidia.spdm import parse_report
 from attestation.tees import BY_NAME, TEES
 from attestation.tpm.attest import bare_attest, is_attest
-from attestation.unhandled import describe
+from attestation.unhandled import COLLATERAL, Unhandled, describe
 from attestation.verified import Evidence
 from attestation.wrapping_json import MAX_ITEMS, count_items, find_collateral, find_texts, is_json
 from manifests.errors import StrongroomError
@@ -116,6 +118,8 @@ def unwrap(data: bytes) -> Unwrapped:
     candidates = {candidate.data: candidate for candidate in search.walk(data)}
     if not candidates and search.bare_quote:
         raise bare_attest()
+    if not candidates and search.torn:
+        raise _no_whole_piece(search.torn, "get the evidence again, whole: it was cut off, or a character was lost")
     if not candidates:
         raise _unknown(data, search.unhandled)
     return _choose(list(candidates.values()), data)
@@ -145,12 +149,8 @@ def _choose(candidates: list[_Candidate], data: bytes) -> Unwrapped:
         return Unwrapped(others[0].data, others[0].steps, collateral, gpu)
     if len(devices) == 1 and not others:
         return Unwrapped(devices[0].data, devices[0].steps, collateral)
-    raise EvidenceError(
-        EvidenceCode.WRAPPING_AMBIGUOUS,
-        EvidenceCode.WRAPPING_AMBIGUOUS.meaning,
-        expected="one piece of evidence",
-        found="; ".join(f"{each.tee or 'a device report'} in {' in '.join(each.steps[::-1])}" for each in candidates),
-    )
+    pieces = [f"{each.tee or 'a device report'} in {' in '.join(each.steps[::-1])}" for each in candidates]
+    raise _no_whole_piece("; ".join(pieces))
 
 
 class _Search:
@@ -161,7 +161,9 @@ class _Search:
     """
 
     def __init__(self) -> None:
-        self.unhandled: str | None = None
+        self.unhandled: Unhandled | None = None
+        self.torn: str | None = None
+        """What begins as evidence in hex or base64 that no whole bytes are."""
         self._bytes = MAX_OPENED
         self._pieces = MAX_PIECES
         self._items = MAX_ITEMS
@@ -185,6 +187,7 @@ class _Search:
         else:
             self.unhandled = self.unhandled or describe(data)
             self._count_items(data)
+            self.torn = self.torn or _torn(data)
             for step, inner in _opened(data):
                 yield from self.walk(inner, (*steps, step))
 
@@ -243,6 +246,34 @@ def _encoded(data: bytes) -> Iterator[tuple[str, bytes]]:
             return
 
 
+def _torn(data: bytes) -> str | None:
+    """Say what hex or base64 begins as whose last byte is not whole; None where it does not begin as evidence."""
+    try:
+        text = data.translate(None, _WHITESPACE).decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    match = _HEX.fullmatch(text)
+    if match:
+        name, size, inner = "hex", f"{len(match[1])} digits", bytes.fromhex(match[1][:-1] if len(match[1]) % 2 else "")
+    elif _BASE64.fullmatch(text):
+        plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+        name, size, inner = "base64", f"{len(plain)} characters", base64.b64decode(plain[: len(plain) // 4 * 4])
+    else:
+        return None
+    tee = evidence.recognised(inner)
+    return None if tee is None else f"{tee.title} in {name} that ends within a byte: {size}"
+
+
+def _no_whole_piece(found: str, remedy: str | None = None) -> EvidenceError:
+    return EvidenceError(
+        EvidenceCode.WRAPPING_AMBIGUOUS,
+        EvidenceCode.WRAPPING_AMBIGUOUS.meaning,
+        expected="one piece of evidence",
+        found=found,
+        remedy=remedy,
+    )
+
+
 def _gunzip(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Inflate within bounds; what is cut short, or followed by anything, is no gzip of ours."""
     inflater = zlib.decompressobj(wbits=31)
@@ -282,10 +313,22 @@ def _too_large(expected: str, found: str) -> EvidenceError:
     )
 
 
-def _unknown(data: bytes, unhandled: str | None) -> EvidenceError:
+def _unknown(data: bytes, known: Unhandled | None) -> EvidenceError:
+    if known is None and _is_collateral(data):
+        known = COLLATERAL
+    first = f"first bytes {data[:8].hex()}" if data else "no bytes at all"
     return EvidenceError(
         EvidenceCode.EVIDENCE_UNKNOWN,
         EvidenceCode.EVIDENCE_UNKNOWN.meaning,
         expected=" or ".join(tee.title for tee in TEES) + "; raw, or in hex, base64, armour or JSON",
-        found=unhandled or (f"first bytes {data[:8].hex()}" if data else "no bytes at all"),
+        found=known.title if known else first,
+        remedy=known.remedy if known else None,
     )
+
+
+def _is_collateral(data: bytes) -> bool:
+    """Tell whether bytes are collateral of ours, or as AMD publishes it."""
+    try:
+        return holds_der(data) or bool(decode(data))
+    except StrongroomError:
+        return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import collections
 import functools
 import re
 from collections.abc import Iterable, Iterator
@@ -28,7 +29,6 @@ from attestation.strict_x509 import Fields, common_name, parse_certificate
 
 _BLOCK = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 _BEGIN_LIST: Final = b"-----BEGIN X509 CRL-----"
-_LIST = re.compile(_BEGIN_LIST + rb"\s*+(?:[A-Za-z0-9+/]\s*+)*+(?:=\s*+){0,2}-----END X509 CRL-----")
 _LENGTH = rb"(?:[\x00-\x7f]|\x81.|\x82..|\x83...)"
 _LIST = re.compile(rb"\x30" + _LENGTH + rb"\x30" + _LENGTH + rb"(?=\x02\x01\x01\x30)", re.DOTALL)
 """How a revocation list of version 2 begins (RFC 5280, 5.1): a certificate has its version in a tag of its own."""
@@ -74,6 +74,11 @@ class AmdFiles:
     lists: tuple[tuple[bytes, bytes], ...] = ()
     broken: tuple[bytes, ...] = ()
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there is any part at all."""
+        return any((self.leaves, self.others, self.lists, self.broken))
+
     @classmethod
     def sort(cls, contents: Iterable[bytes]) -> AmdFiles:
         """Tell the parts of these files apart; raises EvidenceError `collateral-malformed` where there are too many."""
@@ -94,18 +99,21 @@ class AmdFiles:
                 broken.append(der)
         return cls(tuple(leaves), tuple(others), tuple(lists), tuple(broken))
 
-    def collateral(self, roots: Roots) -> list[SnpCollateral]:
-        """Return the collateral of every leaf whose chain is there, too, with the list that counts under `roots`."""
-        lists = Lists(self.lists, roots)
+    def collateral(self, roots: Roots, now: int | None = None) -> list[SnpCollateral]:
+        """Return the collateral of every leaf whose chain is there, too, with the list that counts under `roots`.
+
+        now: Unix seconds at which it will be used, where that is in the past.
+        """
+        lists = Lists(self.lists, roots, now)
         made = [self._chain(leaf.der, leaf.fields.serial, self._signer(leaf), lists) for leaf in self.leaves]
         return [item for item in made if item is not None]
 
-    def chains(self, family: str, roots: Roots) -> list[SnpCollateral]:
+    def chains(self, family: str, roots: Roots, now: int | None = None) -> list[SnpCollateral]:
         """Return the chain of a product without a leaf, for evidence that carries its own.
 
         The one file that is broken stands for the leaf, for verification to tell what is wrong with it.
         """
-        lists = Lists(self.lists, roots)
+        lists = Lists(self.lists, roots, now)
         vek = self.broken[0] if len(self.broken) == 1 else b""
         signers = [each for each in self.others if each.name.lower() == f"sev-{family}"]
         made = [self._chain(vek, _CHIP_SERIAL, signer, lists) for signer in signers]
@@ -123,11 +131,18 @@ class AmdFiles:
             wanted = f"{signer} and {'ARK-' + signer.rpartition('-')[2]}"
             remedy = "add the chain of its product: `cert_chain` of AMD's key distribution service"
         else:
-            message = "the endorsement keys' certificates are of other chips or TCB versions, or do not verify"
+            message = f"{self._counted} this chip's at the TCB version that the report names, and verifies"
             remedy = "give the certificate for the chip and the TCB version that the report names"
         return EvidenceError(
             EvidenceCode.COLLATERAL_MISSING, message, expected=wanted, found=self._names(), remedy=remedy
         )
+
+    @property
+    def _counted(self) -> str:
+        """Say how many endorsement keys' certificates there are, none of which fits: the beginning of a sentence."""
+        kinds = collections.Counter(leaf.name.removeprefix("SEV-") for leaf in self.leaves)
+        shown = " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(kinds.items()))
+        return f"none of the {shown} here is"
 
     def _names(self) -> str:
         """Return the certificates' names for an error, each once, and not more than an error can show."""

@@ -2,8 +2,9 @@
 
 An older list is genuine, too, and may be valid for weeks after a newer one has revoked something.  So every list is
 verified, one that names a certificate of the chain at hand comes before all others, and then the one that was issued
-last.  Lists that do not verify are passed over where another does; where none does, one of them is returned, for
-verification to tell what is wrong with it: a list that cannot be read is not the same as none.
+last, of those that were issued by the time of verification if any were.  Lists that do not verify are passed over where
+another does; where none does, one of them is returned, for verification to tell what is wrong with it: a list that
+cannot be read is not the same as none.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ UNREADABLE: Final = b""
 class Lists:
     """The lists among some files, and those of them that a pinned root key signed; each is verified once."""
 
-    def __init__(self, lists: Iterable[tuple[bytes, bytes]], roots: Roots) -> None:
-        """Choose among these (DER name of the issuer, DER) under these roots."""
-        self._lists, self._roots = tuple(dict.fromkeys(lists)), roots
+    def __init__(self, lists: Iterable[tuple[bytes, bytes]], roots: Roots, now: int | None = None) -> None:
+        """Choose among these (DER name of the issuer, DER) under these roots; now: Unix seconds, or None."""
+        self._lists, self._roots, self._now = tuple(dict.fromkeys(lists)), roots, now
         self._read: dict[bytes, list[tuple[RevocationList, bytes]]] = {}
 
     def newest(self, root: bytes, issuer: bytes, serials: Collection[int]) -> bytes:
@@ -35,7 +36,8 @@ class Lists:
         """
         genuine = self._genuine(root, issuer)
         named = [each for each in genuine if not each[0].revoked.isdisjoint(serials)]
-        if found := named or genuine:
+        issued = [each for each in genuine if self._now is None or each[0].validity.start <= self._now]
+        if found := named or issued or genuine:
             return max(found, key=_age)[1]
         return next((der for said, der in self._lists if said in {issuer, UNREADABLE}), b"")
 

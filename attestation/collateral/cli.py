@@ -23,18 +23,20 @@ from attestation.collateral.key import NAMES, CollateralKey
 from attestation.collateral.replacing import OPTION
 from attestation.collateral.vendors import VendorSource
 from attestation.errors import EvidenceError
+from attestation.folders import MAX_LOOSE, is_manifest, loose_names
 from attestation.given_roots import simulated_roots
-from attestation.loose import MAX_LOOSE, is_manifest, loose_names, open_collateral
+from attestation.loose import open_collateral
 from attestation.moment import Moment
 from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
+from attestation.tees import BY_NAME
 from attestation.validity import rfc3339
 from attestation.wrapping import MAX_INPUT, unwrap
 from manifests.command import Group
 from manifests.errors import Fault, StrongroomError
-from manifests.files import concerning, read_bounded, write_atomically
+from manifests.files import concerning, read_beginning, read_bounded, write_atomically
 from manifests.plain import printable
-from manifests.show import print_rows
+from manifests.show import print_facts, print_rows
 
 _PATH = click.Path(path_type=Path, readable=False)
 """What cannot be read is an error of ours, with its code and exit status, and not one of the command line."""
@@ -171,7 +173,10 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
 )
 @click.option("--output", type=_PATH, required=True, help="The bundle to write; an existing file is kept.")
 @_simulated
-def bundle_command(path: Path, held: tuple[Path, ...], output: Path, simulated: tuple[Path, ...]) -> None:
+@_json
+def bundle_command(
+    path: Path, held: tuple[Path, ...], output: Path, simulated: tuple[Path, ...], *, as_json: bool
+) -> None:
     """Put evidence and the collateral that it needs into one file that travels; verifies nothing of the evidence."""
     with concerning(path):
         unwrapped = unwrap(read_bounded(path, MAX_INPUT))
@@ -188,8 +193,20 @@ def bundle_command(path: Path, held: tuple[Path, ...], output: Path, simulated: 
         devices = source.with_manifests(unwrapped.gpu)
         data = json.dumps({"quote": data.hex(), "report": devices.hex()}).encode("ascii")
     write_atomically(output, Bundle(data, content).to_json().encode("utf-8"), replace=False)
+    names = [str(name) for name in content]
+    if as_json:
+        shown = {"file": str(output), "tee": parsed.tee, "collateral": names, "devices": unwrapped.gpu is not None}
+        click.echo(json.dumps(shown, indent=2))
+        return
     if key is None:
         click.echo(f"{printable(_needs_none(path))}; the bundle has none", err=True)
+    print_facts(
+        {
+            "bundle": output,
+            "evidence": f"{BY_NAME[parsed.tee].title}{' and devices' if unwrapped.gpu is not None else ''}",
+            "collateral": ", ".join(names) or "none",
+        }
+    )
 
 
 def _key(path: Path | None, tee: str | None, fmspc: str | None, ca: str | None, name: str | None) -> CollateralKey:
@@ -237,7 +254,7 @@ def _what_is_not_held(folder: Path, held: list[Held], unfiled: list[str]) -> Ite
     if unfiled:
         yield f"not filed, and found by no name: {printable(', '.join(unfiled))}"
         files = [folder / name for name in unfiled]
-        filed = [path for path in files if not is_manifest(read_bounded(path, MAX_LOOSE))]
+        filed = [path for path in files if not is_manifest(read_beginning(path, MAX_LOOSE))]
         if filed:  # NVIDIA's manifests are used as they are: nothing files them
             yield f"  next: {command_to_import(filed, folder)}"
     elif not held:

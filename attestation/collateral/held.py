@@ -246,7 +246,8 @@ def _misfiled(found: CollateralKey, path: Path) -> FetchError:
         FetchCode.MISFILED.meaning,
         expected=f"{found}{SUFFIX}",
         found=path.name,
-        remedy=f"`{command_to_import([path], path.parent)}` files it under its right name",
+        remedy=f"`{command_to_import([path], path.parent)}` files it under its right name, unless something newer is "
+        f"held there; then remove {path}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,12 +30,15 @@ class CollateralSource(ABC):
             data = self._fetch(candidate)
             if data is not None:
                 return decode(data)
-        raise EvidenceError(
-            EvidenceCode.COLLATERAL_MISSING,
-            f"no collateral is held for {key}",
-            expected=" or ".join(map(str, key.candidates)),
-            remedy="fetch the vendor's collateral for this platform and put it there",
-        )
+        raise missing(key)
+
+    def fetch_for(self, key: CollateralKey, carried: Sequence[bytes] = (), now: int | None = None) -> Collateral:  # noqa: ARG002 - for sources that choose
+        """Return the collateral for evidence that carries these certificates, to be verified at `now` (Unix seconds).
+
+        carried: DER, the key's own first; they and `now` matter where a source has several documents of a kind to
+        choose among.  now: None is now or later.  Raises as `fetch` does.
+        """
+        return self.fetch(key)
 
     def only(self) -> Collateral | None:
         """Return the one collateral that this source has whatever the key, for evidence that gives none; None else.
@@ -57,6 +60,16 @@ class CollateralSource(ABC):
         """Return the JSON bytes for `key`, or None where there are none."""
 
 
+def missing(key: CollateralKey) -> EvidenceError:
+    """Return the error for a source that has nothing for a key."""
+    return EvidenceError(
+        EvidenceCode.COLLATERAL_MISSING,
+        f"no collateral is held for {key}",
+        expected=" or ".join(map(str, key.candidates)),
+        remedy="fetch the vendor's collateral for this platform and put it there",
+    )
+
+
 class DirectorySource(CollateralSource):
     """A folder with files named `{tee}-{family}-{unit}.json`: needs no network."""
 
@@ -69,29 +82,46 @@ class DirectorySource(CollateralSource):
         return read_bounded(path, MAX_COLLATERAL) if exists(path) else None
 
 
-class FileSource(CollateralSource):
-    """One collateral file, for whichever platform is asked for; verification tells if it is the wrong one.
+class DataSource(CollateralSource):
+    """The content of one collateral file, for whichever platform is asked for; verification tells if it does not fit.
 
     A bundle gives what it has under the key that is asked for.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        """Read from `path`, at each fetch anew."""
-        self.path = Path(path)
-
-    def _fetch(self, key: CollateralKey) -> bytes | None:
-        from attestation.collateral.bundle import MAX_BUNDLE, Bundle, looks_like_bundle  # bundles are sources, too
-
-        data = read_bounded(self.path, MAX_BUNDLE)
-        return Bundle.from_json(data).file(key) if looks_like_bundle(data) else data
+    def __init__(self, data: bytes) -> None:
+        """Hand out what these bytes have."""
+        self._content = data
 
     def only(self) -> Collateral | None:
         """Return the file's collateral, or a bundle's if it has one only."""
-        from attestation.collateral.bundle import MAX_BUNDLE, Bundle, looks_like_bundle
+        from attestation.collateral.bundle import Bundle, looks_like_bundle  # bundles are sources, too
         from attestation.collateral.kinds import decode
 
-        data = read_bounded(self.path, MAX_BUNDLE)
+        data = self._data()
         return Bundle.from_json(data).only if looks_like_bundle(data) else decode(data)
+
+    def _fetch(self, key: CollateralKey) -> bytes | None:
+        from attestation.collateral.bundle import Bundle, looks_like_bundle
+
+        data = self._data()
+        return Bundle.from_json(data).file(key) if looks_like_bundle(data) else data
+
+    def _data(self) -> bytes:
+        return self._content
+
+
+class FileSource(DataSource):
+    """One collateral file, or a bundle, as `DataSource`."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Read from `path`, at each fetch anew."""
+        super().__init__(b"")
+        self.path = Path(path)
+
+    def _data(self) -> bytes:
+        from attestation.collateral.bundle import MAX_BUNDLE
+
+        return read_bounded(self.path, MAX_BUNDLE)
 
 
 class FixedSource(CollateralSource):

@@ -258,8 +258,21 @@ def _number(text: str, name: str) -> int:
 
 def _hex(text: str, name: str) -> bytes:
     if re.fullmatch(rf"[0-9a-f]{{{2 * DIGEST_SIZE}}}", text) is None:
-        raise refusal(f"{name} is not {DIGEST_SIZE} bytes in lower-case hex")
+        raise refusal(
+            f"{name} is not {DIGEST_SIZE} bytes in lower-case hex",
+            f"{2 * DIGEST_SIZE} lower-case hex digits, as NVIDIA's manifests have them",
+            _other_form(text),
+        )
     return bytes.fromhex(text)
+
+
+def _other_form(text: str) -> str:
+    """Say in which form a digest is that is not in the one that is read: one meaning has one encoding here."""
+    if re.fullmatch(rf"[0-9a-fA-F]{{{2 * DIGEST_SIZE}}}", text):
+        return "hex with capitals"
+    if re.fullmatch(rf"[A-Za-z0-9+/]{{{4 * DIGEST_SIZE // 3}}}", text):
+        return "base64, as other vendors' manifests have it"
+    return f"{len(text)} other characters"
 
 
 def named(rims: tuple[Rim, ...]) -> Mapping[tuple[str, str], Rim]:

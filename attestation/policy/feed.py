@@ -20,7 +20,7 @@ from typing import Any
 from attestation import strict_json
 from attestation.errors import EvidenceError, PolicyCode, PolicyError
 from attestation.policy.platforms import ADVISED, PLATFORM_IDS, TCB_COMPONENTS
-from attestation.validity import parse_rfc3339
+from attestation.validity import parse_rfc3339, rfc3339
 from manifests import fields, signing
 from manifests.errors import ManifestCode, ManifestError
 
@@ -227,5 +227,11 @@ def _malformed(why: str) -> PolicyError:
 
 
 def describe(feed: HardwareFeed) -> dict[str, Any]:
-    """Return a list for programs; times as Unix seconds."""
-    return dataclasses.asdict(feed)
+    """Return a list for programs; times as RFC 3339, as in the list."""
+    times = {"issued": rfc3339(feed.issued), "expires": rfc3339(feed.expires)}
+    return dataclasses.asdict(feed) | times | {"entries": [_described(entry) for entry in feed.entries]}
+
+
+def _described(entry: Broken) -> dict[str, Any]:
+    maps = {"platforms": dict(entry.platforms), "below": dict(entry.below)}
+    return dataclasses.asdict(entry) | maps | {"date": rfc3339(entry.date)}

@@ -92,7 +92,7 @@ def texts(*known: str, default: tuple[str, ...] = (), dangerous: tuple[str, ...]
 
 def required_texts(*known: str) -> Any:
     """Declare a list of texts that has to be there and to name something."""
-    return _declared(functools.partial(_texts, known=known, least=1), _REQUIRED)
+    return _declared(functools.partial(_required_texts, known=known), _REQUIRED)
 
 
 def floors(*names: str, high: int = U8) -> Any:
@@ -188,6 +188,17 @@ def _texts(value: Any, name: str, *, known: tuple[str, ...], least: int = 0, lim
     unknown = set(found) - set(known) if known else set()
     if unknown:
         refuse(PolicyCode.POLICY_MALFORMED, f"{name} knows no {min(unknown)!r}; it takes {', '.join(known)}")
+    return found
+
+
+def _required_texts(value: Any, name: str, *, known: tuple[str, ...]) -> tuple[str, ...]:
+    found = _texts(value, name, known=known)
+    if not found:
+        refuse(
+            PolicyCode.POLICY_VACUOUS,
+            f"{name} is an empty list, and would accept nothing",
+            remedy=f"name in {name} what is accepted, of {', '.join(known)}",
+        )
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from attestation.findings import Finding, check, named, one_of
 from attestation.policy.tpm import TpmPolicy
@@ -63,6 +64,14 @@ def _firmware(verified: TpmVerified, policy: TpmPolicy) -> Finding:
     )
 
 
+_SAVED: Final = (
+    "let the TPM run until it has saved its clock, and quote again: it does so every TPM_PT_CLOCK_UPDATE milliseconds "
+    "(`tpm2_getcap properties-fixed`), at most 2^22 (70 minutes); a shutdown before that leaves the clock unsafe"
+)
+"""TPM 2.0 Library, Part 1, "Clock": it is recorded at least once in 2^22 ms, and safe is as it was before an orderly
+shutdown.  swtpm records every 4096 ms."""
+
+
 def _clock(verified: TpmVerified, policy: TpmPolicy) -> Finding:
     safe = verified.quote.attest.safe
     return check(
@@ -71,7 +80,7 @@ def _clock(verified: TpmVerified, policy: TpmPolicy) -> Finding:
         expected="either" if policy.unsafe_clock else "safe",
         found="safe" if safe else "not safe: the TPM lost power without a shutdown and may repeat times",
         dangerous=not safe,
-        remedy="shut the machine down in order, or wait until the TPM has saved its clock (within 70 minutes)",
+        remedy=_SAVED,
     )
 
 

@@ -10,6 +10,7 @@ not do under any root, are refused here, where they can still be got again.  Sou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -68,6 +69,16 @@ def pack(parts: Parts) -> TpmEvidence:
     Raises EvidenceError: a `tpm-...` or `eventlog-...` code of whatever part does not parse, or is of another quote; or
     as `check_certificates` does.
     """
+    try:
+        return _pack(parts)
+    except EvidenceError as error:
+        swapped = _swapped(parts)
+        if swapped:
+            error.remedy = f"the files look swapped: {swapped}"
+        raise
+
+
+def _pack(parts: Parts) -> TpmEvidence:
     attest = Attest.parse(parts.message)
     values = read_pcrs(parts.pcrs, attest)
     if parts.key.lstrip().startswith(_PEM):
@@ -89,6 +100,24 @@ def pack(parts: Parts) -> TpmEvidence:
     names = parts.names or [f"certificate {place}" for place in range(1, len(parts.chain) + 1)]
     check_certificates(parts.chain, names, key.key())
     return packed
+
+
+def _swapped(parts: Parts) -> str:
+    """Say which files begin as what another option takes; empty where none does."""
+    told = []
+    for given in ("message", "signature", "pcrs", "key"):
+        data = getattr(parts, given)
+        kinds = [kind for kind, reads in _LOOKS.items() if _succeeds(reads, data)]
+        if given not in kinds and len(kinds) == 1:
+            told.append(f"--{given} has what belongs to --{kinds[0]}")
+    return ", ".join(told)
+
+
+def _succeeds(reads: Callable[[bytes], object], data: bytes) -> bool:
+    try:
+        return bool(reads(data))
+    except EvidenceError:
+        return False
 
 
 def read_pcrs(data: bytes, attest: Attest) -> list[bytes]:
@@ -200,3 +229,12 @@ def _pem_key(data: bytes) -> PublicKey:
 
 def _pcr_file(expected: object, found: object) -> EvidenceError:
     return EvidenceError(PackCode.PCR_FILE, PackCode.PCR_FILE.meaning, expected=expected, found=found)
+
+
+_LOOKS: Final[dict[str, Callable[[bytes], object]]] = {
+    "message": Attest.parse,
+    "signature": Signature.parse,
+    "pcrs": _from_memory,
+    "key": Public.parse,
+}
+"""What each file is, where that shows: PCR values alone and a plain signature may be anything."""

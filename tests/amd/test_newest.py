@@ -11,8 +11,9 @@ import pytest
 from attestation.amd.collateral import SnpCollateral
 from attestation.collateral.filing import import_files
 from attestation.errors import EvidenceCode
+from attestation.folders import MAX_FILES, MAX_FOLDER, MAX_LOOSE
 from attestation.intel import pem
-from attestation.loose import MAX_FILES, MAX_FOLDER, MAX_LOOSE, open_collateral
+from attestation.loose import open_collateral
 from attestation.report import Report, examine
 from manifests.errors import ManifestCode
 from tests.amd import kit

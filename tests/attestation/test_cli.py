@@ -587,3 +587,42 @@ def test_programs_read_no_acceptance_and_the_status_also_where_nothing_could_be_
     assert (told["accepted"], told["exit_code"]) == (False, result.exit_code)
     assert told["error"]["code"] == ManifestCode.FILE_UNAVAILABLE
     assert result.exit_code == int(ManifestCode.FILE_UNAVAILABLE.fault)
+
+
+# ------------------------------------------------------------------------------------------------ what was meant
+
+
+def test_evidence_in_the_place_of_collateral_is_called_so(files: list[object], tmp_path: Path) -> None:
+    (tmp_path / "quote.hex").write_text(kit.sim_quote().hex(), encoding="ascii")
+    for name in ("quote.bin", "quote.hex"):
+        result = run(attest, "verify", "--evidence", files[1], "--collateral", tmp_path / name)
+        error = refusal(result)
+        assert (error.code, error.exit_code) == (EvidenceCode.COLLATERAL_MALFORMED, 30)
+        assert "evidence, and no collateral" in error.message
+        assert "--evidence" in str(error.remedy)
+
+
+def test_collateral_may_come_through_a_pipe(files: list[object]) -> None:
+    """As a shell's <(...) has it; it can be read once."""
+    reading, writing = os.pipe()
+    os.write(writing, kit.platform().collateral(NOW).to_json().encode())
+    os.close(writing)
+    try:
+        changed = [*files[:2], "--collateral", f"/dev/fd/{reading}", *files[4:]]
+        result = run(attest, "verify", *changed, "--at", NOW)
+    finally:
+        os.close(reading)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_pipe_with_a_name_is_refused_and_not_waited_for(files: list[object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    error = refusal(run(attest, "verify", *files[:2], "--collateral", tmp_path / "pipe"))
+    assert error.code is ManifestCode.FILE_UNAVAILABLE
+    assert "<(...)" in str(error.remedy)
+
+
+def test_a_route_is_of_an_address_alone(files: list[object]) -> None:
+    result = run(attest, "show", files[1], "--route", "blue")
+    assert result.exit_code == 2
+    assert "--route" in result.output

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from attestation.collateral import CollateralKey
 from attestation.collateral.bundle import Bundle
+from attestation.errors import EvidenceCode
+from attestation.folders import filed_beside
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.newest import newest
 from attestation.loose import open_collateral
@@ -135,3 +138,103 @@ def test_a_folder_and_a_bundle_beside_it_count_as_two_files_do(tmp_path: Path) -
     assert examined([folder]).accepted
     for paths in ([folder, bundle], [bundle, folder]):
         assert codes(examined(paths)) == ["certificate-revoked"]
+
+
+# ------------------------------------------------------------------------------------------------ lists of any age
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("revoked", ["pck", "pck-ca", "tcb-signing"])
+def test_a_certificate_that_an_older_list_alone_revokes_is_refused(revoked: str, turned: bool, tmp_path: Path) -> None:
+    older = kit.platform(revoked=(revoked,)).collateral(OLD)
+    paths = written(tmp_path, older, kit.platform().collateral(NOW))
+    assert examined(paths[1:]).accepted
+    assert codes(examined(paths[::-1] if turned else paths)) == ["certificate-revoked"]
+
+
+def filed(folder: Path, key: CollateralKey, held: IntelCollateral) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{key}.json").write_text(held.to_json(), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("at", [OLD, NOW])
+def test_a_list_that_is_filed_for_another_family_of_the_same_authority_counts(at: int, tmp_path: Path) -> None:
+    key = kit.platform().collateral_key
+    folder = filed(tmp_path / "held", key, kit.platform().collateral(OLD + DAY))
+    assert examined([folder]).accepted
+    other = SimulatedTdx(kit.SEED, kit.CREATED).collateral_key
+    assert other.unit == key.unit, "below the same authority"
+    filed(folder, other, kit.platform(revoked=("pck",)).collateral(at))
+    assert codes(examined([folder])) == ["certificate-revoked"]
+
+
+def test_nothing_else_than_lists_is_taken_from_what_is_filed_for_another_family(tmp_path: Path) -> None:
+    folder = filed(
+        tmp_path / "held", SimulatedTdx(kit.SEED, kit.CREATED).collateral_key, kit.platform().collateral(NOW)
+    )
+    assert codes(examined([folder])) == ["collateral-missing"]
+
+
+# ------------------------------------------------------------------------------------------------ the time
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_was_issued_later_hides_nothing_that_was_valid_at_the_time(turned: bool, tmp_path: Path) -> None:
+    paths = written(tmp_path, old(), kit.platform().collateral(NOW))
+    ordered, roots = paths[::-1] if turned else paths, kit.sim_roots()
+    held = open_collateral(ordered, roots)
+    found = examine(kit.sim_quote(), now=OLD + DAY, collateral=held, roots=roots)
+    assert found.accepted
+    assert found.held == old()
+    late = open_collateral(paths[1:], roots)
+    refusals = codes(examine(kit.sim_quote(), now=OLD + DAY, collateral=late, roots=roots))
+    assert set(refusals) == {"crl-early", "tcb-info-early", "qe-identity-early"}, "where nothing else is there"
+
+
+def test_what_revokes_a_key_later_refuses_it_at_an_earlier_time_too(tmp_path: Path) -> None:
+    paths, roots = written(tmp_path, old(), kit.platform(revoked=("pck",)).collateral(NOW)), kit.sim_roots()
+    found = examine(kit.sim_quote(), now=OLD + DAY, collateral=open_collateral(paths, roots), roots=roots)
+    assert codes(found) == ["certificate-revoked"]
+
+
+# ------------------------------------------------------------------------------------------------ any name
+
+
+@pytest.mark.parametrize("name", ["download.json", "collateral", "intel.txt", "sgx-53494d000000.json"])
+def test_a_folder_has_collateral_under_any_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(kit.platform().collateral(NOW).to_json(), encoding="utf-8")
+    (tmp_path / "policy.json").write_text('{"version": 1}', encoding="utf-8")
+    found = examined([tmp_path])
+    assert found.accepted
+    assert [Path(path).name for path in found.passed_over] == ["policy.json"]
+
+
+def test_a_folder_has_the_collateral_of_a_bundle_under_any_name(tmp_path: Path) -> None:
+    key = kit.platform().collateral_key
+    bundle = Bundle(kit.sim_quote(), {key: kit.platform().collateral(NOW)})
+    (tmp_path / "sent.json").write_text(bundle.to_json(), encoding="utf-8")
+    assert examined([tmp_path]).accepted
+
+
+def test_collateral_under_another_name_that_does_not_verify_is_refused_for_what_it_is(tmp_path: Path) -> None:
+    broken = replace(kit.platform().collateral(NOW), tcb_info_signature=bytes(64))
+    (tmp_path / "download.json").write_text(broken.to_json(), encoding="utf-8")
+    assert codes(examined([tmp_path])) == ["tcb-info-signature"]
+    (tmp_path / "download.json").write_text(broken.to_json()[:-9], encoding="utf-8")
+    assert codes(examined([tmp_path])) == ["collateral-missing"]
+
+
+def test_a_list_under_another_name_counts_beside_what_is_filed(tmp_path: Path) -> None:
+    folder = filed(tmp_path / "held", kit.platform().collateral_key, old())
+    (folder / "new.json").write_text(kit.platform(revoked=("pck",)).collateral(NOW).to_json(), encoding="utf-8")
+    assert codes(examined([folder])) == ["certificate-revoked"]
+
+
+def test_a_folder_of_too_many_files_for_one_family_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attestation.folders.MAX_FILED", 2)
+    for number in range(3):
+        filed(tmp_path, CollateralKey("sgx", f"{number:012x}", "platform"), old())
+    assert len(filed_beside(tmp_path, CollateralKey("sgx", f"{2:012x}", "platform"))) == 2
+    with kit.refused(EvidenceCode.COLLATERAL_MALFORMED):
+        filed_beside(tmp_path, CollateralKey("sgx", f"{9:012x}", "platform"))

@@ -124,6 +124,10 @@ def test_simulated_evidence_is_no_hardware_without_collateral_either() -> None:
 def test_a_certificate_of_a_connection_is_held_to_its_key() -> None:
     report = examine(ratls.healthy(), now=NOW, roots=kit.sim_roots())
     assert held(report) == [*QUOTE, *QUOTE, RatlsCode.BINDING]
+    passed = [finding for finding in report.findings if finding.passed]
+    assert [finding.part for finding in passed] == ["tagged"] * len(QUOTE) + ["legacy"] * len(QUOTE) + [None]
+    assert len(set(passed)) == len(passed), "no row stands there twice"
+    assert explanation(report).text().count("PCK chain ends") == 1
     other = evidence.parse(ratls.healthy())
     moved = dataclasses.replace(
         other, bound=tuple(dataclasses.replace(each, expected=bytes(64)) for each in other.bound)

@@ -376,6 +376,7 @@ def test_an_arm_cca_token_is_called_by_its_name(data: bytes) -> None:
     with refused(EvidenceCode.EVIDENCE_UNKNOWN) as caught:
         unwrap(data)
     assert "Arm CCA" in str(caught.value.found)
+    assert "a platform that this release handles" in str(caught.value.remedy)
 
 
 def test_the_captured_cca_token_ends_with_20_and_its_name() -> None:
@@ -383,9 +384,11 @@ def test_the_captured_cca_token_ends_with_20_and_its_name() -> None:
     result = CliRunner().invoke(attest, ["verify", "--evidence", str(path)])
     assert result.exit_code == 20
     assert "Arm CCA token" in result.output
+    assert "attest show ADDRESS" not in result.output
     with refused(EvidenceCode.EVIDENCE_UNKNOWN) as caught:
         evidence.parse(path.read_bytes())
     assert "Arm CCA" in str(caught.value.found)
+    assert "a platform that this release handles" in str(caught.value.remedy)
 
 
 def test_what_is_captured_besides_evidence_is_not_taken_for_any() -> None:
@@ -406,3 +409,54 @@ def test_an_empty_file_is_told_to_be_empty() -> None:
     with refused(EvidenceCode.EVIDENCE_UNKNOWN) as refusal:
         unwrap(b"")
     assert refusal.value.found == "no bytes at all"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_text_in_utf_16_is_called_so(encoding: str) -> None:
+    text = kit.sim_quote().hex() if encoding == "utf-16" else "\ufeff" + kit.sim_quote().hex()
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN) as refusal:
+        unwrap(text.encode(encoding))
+    assert refusal.value.found == "text in UTF-16"
+    assert "ASCII or UTF-8" in str(refusal.value.remedy)
+
+
+def lists_of_amd() -> bytes:
+    return (vectors() / "snp/certs/milan_ask_ark_asvk.pem").read_bytes()
+
+
+@pytest.mark.parametrize("make", [lambda: kit.platform().collateral(NOW).to_json().encode(), lists_of_amd])
+def test_collateral_in_the_place_of_evidence_is_called_so(make: Callable[[], bytes]) -> None:
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN) as refusal:
+        unwrap(make())
+    assert refusal.value.found == "collateral, and no evidence"
+    assert "--collateral" in str(refusal.value.remedy)
+
+
+TORN: dict[str, bytes] = {
+    "hex that lacks a digit": kit.sim_quote().hex().encode()[:-1],
+    "hex in lines that lacks most digits": kit.sim_quote().hex("\n", 16).encode()[:1004],
+    "hex with 0x": b"0x" + kit.sim_quote().hex().encode()[:4001],
+    "base64 that lacks characters": base64.b64encode(kit.sim_quote())[:4001],
+    "base64url that lacks characters": base64url(kit.sim_quote())[:4001],
+}
+
+
+@pytest.mark.parametrize("data", TORN.values(), ids=TORN)
+def test_text_of_a_known_kind_that_ends_within_a_byte_is_malformed_and_not_unknown(data: bytes) -> None:
+    for wrapped in (data, json.dumps({"quote": data.decode()}).encode()):
+        with refused(EvidenceCode.WRAPPING_AMBIGUOUS) as refusal:
+            unwrap(wrapped)
+        assert refusal.value.exit_code == 30
+        assert "Intel SGX in" in str(refusal.value.found)
+        assert "whole" in str(refusal.value.remedy)
+
+
+def test_text_of_no_known_kind_that_ends_within_a_byte_stays_unknown() -> None:
+    for data in (b"0" * 4001, b"ab" * 20 + b"c", b"A" * 4001):
+        with refused(EvidenceCode.EVIDENCE_UNKNOWN):
+            unwrap(data)
+
+
+def test_a_torn_text_beside_whole_evidence_hides_it_not() -> None:
+    data = json.dumps({"quote": kit.sim_quote().hex(), "evidence": kit.sim_quote().hex()[:-1]}).encode()
+    assert unwrap(data).evidence == kit.sim_quote()

@@ -191,6 +191,18 @@ def test_a_file_with_a_free_name_says_what_it_is_and_to_import_it(folder: Path, 
     assert (result.exit_code, item["error"]["code"]) == (10, "collateral-misfiled")
     assert (item["error"]["expected"], item["error"]["found"]) == (f"{KEY}.json", "mine.json")
     assert "collateral import" in item["error"]["remedy"]
+    assert f"then remove {folder / 'mine.json'}" in item["error"]["remedy"]
+    assert run("import", folder / "mine.json", "--output", folder, "--simulated-root", root).exit_code == 0
+    (folder / "mine.json").unlink()
+    assert status(folder, root, "--at", NOW)[0] == 0
+
+
+def test_collateral_under_a_name_of_any_suffix_is_told_to_be_unfiled(folder: Path, root: Path) -> None:
+    (held,) = folder.glob("*.json")
+    held.rename(folder / "intel.txt")
+    result = run("status", folder, "--at", NOW, "--simulated-root", root, "--json")
+    assert (result.exit_code, json.loads(result.output)["unfiled"]) == (10, ["intel.txt"])
+    assert f"import --output {folder} -- {folder}/intel.txt" in run("status", folder, "--at", NOW).output
 
 
 # ------------------------------------------------------------------------------------------------ import
@@ -205,7 +217,16 @@ def test_a_file_is_filed_under_the_name_that_its_content_says(tmp_path: Path, ro
 
 def test_a_bundle_is_filed_by_its_collateral(tmp_path: Path, folder: Path, root: Path) -> None:
     quote = write_quote(tmp_path / "quote.bin")
-    assert run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "b.json").exit_code == 0
+    shown = run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "b.json")
+    assert shown.exit_code == 0
+    assert shown.output.split() == ["bundle", str(tmp_path / "b.json"), "evidence", "Intel", "SGX", "collateral", KEY]
+    shown = run("bundle", "--evidence", quote, "--collateral", folder, "--output", tmp_path / "j.json", "--json")
+    assert json.loads(shown.output) == {
+        "file": str(tmp_path / "j.json"),
+        "tee": "sgx",
+        "collateral": [KEY],
+        "devices": False,
+    }
     assert evidence.collateral_for(evidence.parse(quote.read_bytes()), open_source(tmp_path / "b.json")) is not None
     result = run("import", tmp_path / "b.json", "--output", tmp_path / "new", "--simulated-root", root, "--json")
     assert [item["verified"] for item in json.loads(result.output)["held"]] == [True]

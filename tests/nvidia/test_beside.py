@@ -90,6 +90,9 @@ def test_devices_that_the_quotes_claims_name_are_accepted_with_it() -> None:
         found = [finding.code for finding in report.findings if finding.severity is Severity.OK]
         assert {SessionFinding.DEVICES, SessionFinding.DEVICE_CLASS} < set(found)
         assert found.count(FindingCode.REPORT_DATA) == 2
+        parts = {finding.part for finding in report.findings}
+        assert parts > {"sgx"}
+        assert all(each.part == "sgx" for each in report.findings if each.code.startswith("sgx-"))
 
 
 @pytest.mark.parametrize("changes", [{}, OWN])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -302,3 +304,20 @@ def test_parsing_manifests_is_total(place: int, data: bytes) -> None:
     place %= len(genuine)
     altered = genuine[:place] + data + genuine[place + len(data) :]
     assert altered == genuine or refusal(altered) is not None
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (lambda digest: base64.b64encode(digest).decode(), "base64, as other vendors' manifests have it"),
+        (lambda digest: digest.hex().upper(), "hex with capitals"),
+        (lambda digest: digest.hex()[:-2], "94 other characters"),
+    ],
+)
+def test_a_digest_in_another_form_is_refused_and_called_so(form: Callable[[bytes], str], said: str) -> None:
+    found = re.search(rb'Hash0="([0-9a-f]{96})"', manifest())
+    assert found is not None
+    altered = manifest().replace(found[1], form(bytes([0xAB]) + bytes.fromhex(found[1].decode())[1:]).encode(), 1)
+    with refused(NvidiaCode.RIM_MALFORMED) as caught:
+        parse_rim(altered)
+    assert caught.value.found == said

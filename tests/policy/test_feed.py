@@ -336,3 +336,16 @@ def test_ids_that_evidence_shows_are_those_that_lists_and_policies_can_name(tee:
     shown = kind.platform_ids.fget(SimpleNamespace(**parts))
     assert set(shown) == {name for name, each in PLATFORM_IDS.items() if tee in each.tees}
     assert all(PLATFORM_IDS[name].admits(value) for name, value in shown.items())
+
+
+def test_for_programs_a_list_has_its_own_dates_and_maps() -> None:
+    given = body(entry())
+    shown = json.loads(json.dumps(describe(open_feed(signed(given), WATCHER.public))))
+    assert {name: shown[name] for name in ("serial", "issued", "expires")} == {
+        name: given[name] for name in ("serial", "issued", "expires")
+    }
+    (item,) = shown["entries"]
+    assert item["date"] == given["entries"][0]["date"]
+    assert {name: item[name] for name in ("platforms", "below")} == {
+        name: given["entries"][0].get(name, {}) for name in ("platforms", "below")
+    }

@@ -409,3 +409,11 @@ def test_a_policy_is_written_again_as_it_was_under_its_preset_or_another() -> No
 def test_every_status_of_a_preset_is_one_of_the_vendors() -> None:
     for each in PRESETS.values():
         assert set(each.evidence["tcb_status"]) <= {str(status) for status in TcbStatus}
+
+
+def test_an_empty_list_where_something_has_to_be_named_is_not_to_be_left_out() -> None:
+    with refused(PolicyCode.POLICY_VACUOUS) as caught:
+        policy(evidence={"tcb_status": []})
+    assert "would accept nothing" in caught.value.message
+    assert "UpToDate" in str(caught.value.remedy)
+    assert "leave it out" not in str(caught.value.remedy)

@@ -86,7 +86,10 @@ def test_old_firmware_is_refused() -> None:
 
 def test_a_clock_that_is_not_safe_is_refused_unless_the_policy_says_so() -> None:
     data = kit.sim().evidence(REPORT_DATA, safe=False)
-    assert failing(data).code is TpmFinding.CLOCK
+    refusal = failing(data)
+    assert refusal.code is TpmFinding.CLOCK
+    assert "TPM_PT_CLOCK_UPDATE" in str(refusal.remedy)
+    assert "2^22 (70 minutes)" in str(refusal.remedy)
     found = findings(data, unsafe_clock=True)[TpmFinding.CLOCK]
     assert (found.passed, found.severity) == (True, Severity.WARNING)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 from datetime import UTC, datetime
@@ -391,3 +392,28 @@ def test_certificates_that_no_root_makes_good_are_not_packed(name: str) -> None:
 def test_a_longer_chain_is_packed_and_verifies() -> None:
     chain = (kit.sim().certificate(MIDDLE), MIDDLE.der, ROOT.der)
     assert kit.verify(pack(parts(chain=chain)).serialize()).root == kit.sim().root_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("message", "signature"), ("message", "key"), ("signature", "key"), ("pcrs", "key"), ("message", "pcrs")],
+)
+def test_swapped_files_are_called_so(one: str, other: str, tpm: SoftwareTpm) -> None:
+    key = tpm.key("rsa", "rsassa")
+    tpm.run(
+        "tpm2_quote", "-c", key.context, "-l", "sha256:7", "-q", "ab", "-m", "m", "-s", "s", "-o", "p", "-g", "sha256"
+    )
+    tpm.free()
+    made = Parts(tpm.read("m"), tpm.read("s"), tpm.read("p"), key.public, key.parent)
+    assert pack(made)
+    swapped = dataclasses.replace(made, **{one: getattr(made, other), other: getattr(made, one)})
+    with pytest.raises(StrongroomError) as caught:
+        pack(swapped)
+    assert f"--{one} has what belongs to --{other}" in str(caught.value.remedy)
+    assert f"--{other} has what belongs to --{one}" in str(caught.value.remedy)
+
+
+def test_a_broken_part_is_no_swapped_one() -> None:
+    with pytest.raises(StrongroomError) as caught:
+        pack(dataclasses.replace(parts(), message=b"x"))
+    assert "swapped" not in str(caught.value.remedy)
