@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attestation.types.receipt import SignedReceipt
+from attestation.types.receipt import SignedReceipt, Verdict
 from attestation.wire.commitments import Direction, combine, leaf, leaves, received, salts, sent
 from enclave.arena import Arena
-from enclave.coarsening import Answered
+from enclave.coarsening import Answered, Coarsening
 from enclave.keys import EnclaveKeys
-from enclave.receipts import Receipts, verdict_of
+from enclave.receipts import CHECKS, Receipts, verdict_of
 from manifests.signing import Signer
 from tests.enclave.conftest import Served
 from tests.enclave.rig import Client, Owner, Refused, Rig, linear
@@ -82,9 +82,9 @@ def test_an_owner_may_have_every_answer_carry_one(rig: Rig, owner: Owner, tmp_pa
 
 
 def test_the_form_of_the_outputs_is_that_of_the_bluntest_step(owner: Owner) -> None:
-    assert verdict_of(linear(owner)[1], Answered({})).output == "scores"
+    assert verdict_of(Answered({}), linear(owner)[1]).output == "scores"
     both = [{"kind": "round", "output": "y", "decimals": 2}, {"kind": "label_only", "output": "y"}]
-    assert verdict_of(linear(owner, post=both)[1], Answered({})).output == "label-only"
+    assert verdict_of(Answered({}), linear(owner, post=both)[1]).output == "label-only"
 
 
 def test_a_resumed_session_names_where_it_descends_from(served: Served) -> None:
@@ -127,3 +127,11 @@ def test_each_tensor_has_a_salt_and_a_leaf_of_its_own() -> None:
     assert leaf(own[1], tensors[1]) == second
     assert combine(Direction.INPUT, [first, second]) != combine(Direction.OUTPUT, [first, second])
     assert combine(Direction.INPUT, [first, second]) != combine(Direction.INPUT, [second, first])
+
+
+def test_the_verdict_of_a_pipeline_is_of_what_tells_most_and_says_that_any_reader_was_coarsened(owner: Owner) -> None:
+    finder, reader = linear(owner)[1], linear(owner, post=[{"kind": "label_only", "output": "y"}])[1]
+    answered = Answered({}, charged=True, readers=(Coarsening.ROUNDED,))
+    assert verdict_of(answered, finder, reader) == Verdict(("budget", *CHECKS), "scores", 1)
+    blunt = Answered({}, coarsening=Coarsening.ROUNDED, readers=(Coarsening.LABEL_ONLY,))
+    assert verdict_of(blunt, finder, reader) == Verdict(CHECKS, "rounded", 2)
