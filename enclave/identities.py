@@ -24,6 +24,9 @@ MAX_JOINED = 1 << 16
 RECORD_BYTES = 2048
 """What an identity takes besides the tables of its watch, generously."""
 
+MAX_SCORE = 8
+"""Twice a limit: what is beyond it tells nothing more."""
+
 _ANONYMOUS = b""
 _JOINED_SIZE = 8
 
@@ -103,6 +106,12 @@ class Identities:
                 del self._known[principal]
                 return True
         return False
+
+    def score(self) -> int:
+        """Return the greatest share of a limit that any identity has reached, in quarters, at most MAX_SCORE."""
+        with self._lock:
+            share = max(standing.watch.share() for standing in (*self._known.values(), self._rest))
+        return int(min(4 * share, MAX_SCORE))
 
     def counts(self) -> dict[str, int]:
         """Return coarse counters, each a power of two or zero: identities watched, and those on each rung."""

@@ -72,6 +72,12 @@ class TokenWatch:
         self._taken += not self._cells[place] & bit
         self._cells[place] |= bit
 
+    def share(self) -> float:
+        """Return the greatest share of a bound that was reached."""
+        table = self._table
+        bounds = ((table.tokens, self._tokens), (table.rate, self._level), (table.coverage, self.contexts))
+        return max(found / most for most, found in bounds if most)
+
     def alarms(self, factor: float = 1.0) -> int:
         """Return which bounds were passed by `factor`, as bits."""
         table = self._table

@@ -24,6 +24,7 @@ from enclave.service import Service
 from enclave.session import Continuation, Park, Session
 from enclave.turns import Turns
 from manifests import canonical
+from manifests.telemetry import BY_NAME
 
 _TOLD_AS = {
     "sessions_open": "open",
@@ -32,6 +33,8 @@ _TOLD_AS = {
     "held_bytes": "held",
 }
 """Names on the allow-list of telemetry, and what they are called among the counters."""
+_UNWATCHED = {name: 0 for name in BY_NAME if name.startswith("abuse_")}
+"""What is told where no model is watched."""
 
 
 class Server:
@@ -214,7 +217,8 @@ class Server:
 
     def _stats(self, sid: int) -> Frame:
         counts = {**self.lanes.counts(), **self._service.stats()}
-        single = {**counts, **{name: counts[source] for name, source in _TOLD_AS.items()}}
+        single = {**_UNWATCHED, **counts, **{name: counts[source] for name, source in _TOLD_AS.items()}}
+        single["abuse_score"] = self._service.score()  # not among the counters, which move at once
         return Frame(ROUTE_STATS, sid, canonical.encode({**counts, "telemetry": self._service.metrics.export(single)}))
 
     # ------------------------------------------------------------------------------------ the end

@@ -14,6 +14,7 @@ from enclave.channel import Channel
 from enclave.components import load_components
 from enclave.condemned import Condemned
 from enclave.deadline import Run
+from enclave.identities import Identities
 from enclave.keys import EnclaveKeys
 from enclave.loaded import LoadedModel
 from enclave.metrics import Metrics
@@ -164,11 +165,19 @@ class Service:
     def _abuse(self) -> dict[str, int]:
         """Return the coarse counters of all models that are watched, the greatest of each."""
         found: dict[str, int] = {}
-        for model in self.owners.models():
-            guard = model.guard if model.generation is None else model.generation.guard
-            for name, count in ({} if guard is None else guard.counts()).items():
+        for guard in self._guards():
+            for name, count in guard.counts().items():
                 found[name] = max(count, found.get(name, 0))
         return found
+
+    def score(self) -> int:
+        """Return how near an identity has come to a limit; for telemetry alone, which tells it in windows."""
+        return max((guard.score() for guard in self._guards()), default=0)
+
+    def _guards(self) -> list[Identities]:
+        models = self.owners.models()
+        found = (model.guard if model.generation is None else model.generation.guard for model in models)
+        return [guard for guard in found if guard is not None]
 
     def _batches(self) -> dict[str, int]:
         """Count batches and the requests that shared one, where any loaded model joins requests."""

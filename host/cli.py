@@ -53,6 +53,13 @@ def host() -> None:
 @click.option("--models", type=click.Path(path_type=Path), help="Folder of sealed models.")
 @click.option("--manifest", type=click.Path(path_type=Path), help="Rendered manifest of the enclave.")
 @click.option("--listen", multiple=True, metavar="ADDRESS", help="Address that `up` will be given.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, MAX_PROCESSES),
+    default=1,
+    show_default=True,
+    help="Enclave processes that `up` will be told; each holds all models.",
+)
 @unconfined_option
 @json_option
 def check(
@@ -62,6 +69,7 @@ def check(
     models: Path | None,
     manifest: Path | None,
     listen: tuple[str, ...],
+    processes: int,
     dangerously_unconfined: bool,
     as_json: bool,
 ) -> None:
@@ -70,7 +78,8 @@ def check(
     from host.guard.check import check as run_checks
 
     addresses = tuple(parse_address(text) for text in listen)
-    findings = run_checks(Plan(home.absolute(), models, manifest, platform_home, addresses, dangerously_unconfined))
+    plan = Plan(home.absolute(), models, manifest, platform_home, addresses, dangerously_unconfined, processes)
+    findings = run_checks(plan)
     if as_json:
         blocks = any(finding.blocks for finding in findings)
         _print_json({"fit": not blocks, "findings": [finding.to_dict() for finding in findings]})

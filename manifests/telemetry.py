@@ -94,6 +94,14 @@ METRICS = (
     Metric("held_bytes", Kind.GAUGE, "Bytes that were received and not yet answered."),
     Metric("models", Kind.GAUGE, "Models that are loaded."),
     Metric("tickets", Kind.GAUGE, "Tickets that are out."),
+    Metric(
+        "abuse_identities", Kind.GAUGE, "Identities that a model watches, as a power of two; of all models the most."
+    ),
+    *(
+        Metric(f"abuse_{action}", Kind.GAUGE, f"Identities on the rung `{action}`, as a power of two; likewise.")
+        for action in ("log", "fewer_digits", "label_only", "slow", "refuse", "revoke")
+    ),
+    Metric("abuse_score", Kind.GAUGE, "Greatest share of a limit that any identity has reached, in quarters, to 8."),
     Metric("stuck", Kind.COUNTER, "Runs that could not be stopped; the process ends for the first."),
 )
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}

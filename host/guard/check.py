@@ -26,6 +26,7 @@ class Plan:
     platform_home: Path | None = None
     addresses: tuple[Address, ...] = ()
     dangerously_unconfined: bool = False
+    processes: int = 1
 
 
 def check(plan: Plan, probe: Probe | None = None) -> list[Finding]:
@@ -34,7 +35,7 @@ def check(plan: Plan, probe: Probe | None = None) -> list[Finding]:
     models = _scan(plan.models)
     size = 0 if models is None else sum(entry.stamp.size for entry in models.models)
     findings = [
-        *machine_findings(probe, plan.home, size),
+        *machine_findings(probe, plan.home, size, plan.processes),
         *kernel_findings(probe, may_run_unconfined=plan.dangerously_unconfined),
     ]
     findings += folder_findings(plan.home, plan.platform_home or plan.home / "platform")

@@ -12,6 +12,8 @@ from host.guard.probe import Probe
 PYTHON_FLOOR = (3, 11)
 MEMORY_BASE = 384 * 1024 * 1024
 """Agent, simulated platform, and an enclave without models: interpreter, onnxruntime, buffers."""
+MEMORY_PER_SPARE = 192 * 1024 * 1024
+"""Each further enclave process without models: interpreter, onnxruntime, buffers."""
 MEMORY_PER_MODEL_BYTE = 2
 """A model is held once as the runtime has it, and passes through memory once while it is loaded."""
 DISK_FLOOR = 256 * 1024 * 1024
@@ -23,10 +25,13 @@ DISTRIBUTION = "strongroom"
 MIB = 1024 * 1024
 
 
-def machine_findings(probe: Probe, home: Path, model_bytes: int) -> Iterator[Finding]:
-    """Check what the machine has; `model_bytes` is the size of all sealed models together."""
+def machine_findings(probe: Probe, home: Path, model_bytes: int, processes: int = 1) -> Iterator[Finding]:
+    """Check what the machine has.
+
+    model_bytes: of all sealed models together.  processes: enclave processes, each of which holds all of them.
+    """
     yield _python(probe)
-    yield _memory(probe, model_bytes)
+    yield _memory(probe, model_bytes, processes)
     yield _disk(probe, home)
     yield _swap(probe)
     yield _core_dumps(probe)
@@ -47,16 +52,18 @@ def _python(probe: Probe) -> Finding:
     )
 
 
-def _memory(probe: Probe, model_bytes: int) -> Finding:
+def _memory(probe: Probe, model_bytes: int, processes: int) -> Finding:
     available = probe.memory_available()
-    needed = MEMORY_BASE + MEMORY_PER_MODEL_BYTE * model_bytes
+    spares = MEMORY_PER_SPARE * (processes - 1)
+    needed = MEMORY_BASE + spares + MEMORY_PER_MODEL_BYTE * model_bytes * processes
+    whose = f", in each of {processes} processes" if processes > 1 else ""
     return Finding(
         GuardCode.MEMORY,
         Severity.BLOCKING,
         available is not None and available >= needed,
         found="unknown" if available is None else f"{available // MIB} MiB available",
-        needed=f"{needed // MIB} MiB for the sealed models of the folder",
-        remedy="free memory, use a larger machine, or serve fewer models",
+        needed=f"{needed // MIB} MiB for the sealed models of the folder{whose}",
+        remedy="free memory, use a larger machine, or serve fewer models or with fewer processes",
     )
 
 

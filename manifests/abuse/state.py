@@ -145,6 +145,11 @@ class Watch:
         self.values[: SCALES + 2] = self._anchors.tops
         self.values[SCALES + 2 :] = 0
 
+    def share(self) -> float:
+        """Return the greatest share of a limit that any statistic has reached: 1 is where an alarm begins."""
+        with np.errstate(all="ignore"):
+            return float(np.nanmax(self.values / self._limits, initial=0.0))
+
     def alarms(self, factor: float = 1.0) -> int:
         """Return which DETECTORS have passed `factor` times their limits, as bits."""
         return int(np.bitwise_or.reduce(_MASKS[self.values > factor * self._limits], initial=0))

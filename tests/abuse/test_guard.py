@@ -204,6 +204,19 @@ def test_squeezed_inputs_are_run_where_the_profile_has_levels() -> None:
     assert guard.settle(seen, outputs, outputs, {"y": kit.run(seen.squeezed["x"])}).outputs == outputs
 
 
+def test_the_score_is_coarse_and_grows_towards_an_alarm() -> None:
+    asker = Asker(ladder=(Rung(Action.LOG),))
+    assert asker.guard.score() == 0
+    scores = []
+    for row in kit.strange(1, 100):
+        asker.ask(MALLORY, row[None])
+        scores.append(asker.guard.score())
+    assert scores[0] < 4 <= scores[-1] <= 8
+    calm = Asker(ladder=(Rung(Action.LOG),))
+    calm.each(ALICE, kit.benign("iid", 1, 30))
+    assert calm.guard.score() < 4
+
+
 def test_counts_are_coarse_and_name_nobody() -> None:
     asker = Asker(ladder=ALL)
     asker.each(MALLORY, kit.strange(1, 300))

@@ -12,9 +12,11 @@ import pytest
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.promptwatch import COVERAGE, RATE, TOKENS, PromptGuard, TokenWatch, Told
 from manifests.abuse.state import CADENCE
+from manifests.gramine.settings import EnclaveSettings, Limits
 from manifests.watch import CELLS, PromptWatch
-from tests.enclave.rig import Refused, Rig
+from tests.enclave.rig import Refused, Rig, running
 from tests.enclave.test_generation import Poet, parts, tokens_of
+from tests.enclave.test_telemetry import told
 
 MALLORY, ALICE = b"m" * 32, b"a" * 32
 REFUSING = [{"action": "refuse"}]
@@ -153,6 +155,19 @@ def test_an_identity_is_refused_before_it_takes_a_cache_or_a_lease(rig: Rig, tmp
     assert refusal.value.code == str(EnclaveCode.ABUSE_REFUSED)
     assert (rig.leases()[poet.digest], poet.slots) == (left, free)
     assert rig.service.stats()["abuse_refuse"] == 1
+
+
+def test_telemetry_tells_a_score_in_windows_and_the_counters_do_not(tmp_path: Path) -> None:
+    with running(EnclaveSettings("first", limits=Limits(telemetry_window=0))) as rig:
+        assert told(rig)["abuse_score"] == told(rig)["abuse_refuse"] == 0
+        poet = Poet(rig, tmp_path, {"watch": {"tokens": 40, "ladder": REFUSING}})
+        client = rig.client()
+        assert tokens_of(client, poet.ask(client, max_new_tokens=24))  # 7 of the prompt, and 23 that were fed again
+        assert told(rig)["abuse_score"] == 3
+        assert tokens_of(client, poet.ask(client, max_new_tokens=36))
+        assert told(rig)["abuse_score"] in {7, 8}
+        assert told(rig)["abuse_refuse"] == 1
+        assert "abuse_score" not in rig.service.stats()
 
 
 def test_a_model_without_the_table_counts_nothing(rig: Rig, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from attestation.wire.address import TcpAddress, UnixAddress
 from host.errors import GuardCode, HostCode, HostError
 from host.guard.check import Plan, check, require
 from host.guard.finding import Finding, Severity
+from host.guard.machine import machine_findings
 from host.guard.probe import Probe
 from manifests.gramine.render import render
 from manifests.gramine.settings import FIRST, EnclaveSettings
@@ -226,6 +227,23 @@ def test_models_need_memory(case: Case) -> None:
     assert GuardCode.MEMORY in case.failed()
     case.plan = replace(case.plan, models=None)
     assert case.failed() == {}
+
+
+def test_each_process_holds_all_models(case: Case) -> None:
+    two = 384 + 2 * 2 * 100 + 192
+    for processes, megabytes, fits in ((1, two, True), (2, two, True), (2, two - 1, False), (3, two, False)):
+        case.probe.write("proc/meminfo", f"MemAvailable: {megabytes * 1024} kB\n")
+        found = {one.code: one for one in machine_findings(case.probe, case.plan.home, 100 * MIB, processes)}
+        assert found[GuardCode.MEMORY].passed is fits
+    needed = f"{384 + 3 * 2 * 100 + 2 * 192} MiB for the sealed models of the folder, in each of 3 processes"
+    assert found[GuardCode.MEMORY].needed == needed
+
+
+def test_the_plan_says_how_many_processes(case: Case) -> None:
+    case.probe.write("proc/meminfo", f"MemAvailable: {512 * 1024} kB\n")
+    assert case.failed() == {}
+    case.plan = replace(case.plan, processes=2)
+    assert case.failed().keys() == {GuardCode.MEMORY}
 
 
 def test_an_address_in_use_blocks_and_a_free_one_is_left_free(case: Case, tmp_path: Path) -> None:
