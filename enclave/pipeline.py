@@ -99,15 +99,9 @@ def _find(owners: Owners, finder: LoadedModel, stage: Stage) -> LoadedModel:
     with owners.lock:
         record = owners.known(finder.owner)
         named = [model for model in record.models.values() if model.name == stage.model]
-        was_here = stage.model in record.floors
-        elsewhere = any(model.name == stage.model for model in owners.models())
-    best = max(named, key=lambda model: model.epoch, default=None)
-    if best is None and was_here:
-        raise _refused(EnclaveCode.STAGE_REVOKED, stage, "was revoked")
-    if best is None and elsewhere:
-        raise _refused(EnclaveCode.STAGE_OWNER, stage, "is here, but of another owner")
-    if best is None:
-        raise _refused(EnclaveCode.STAGE_MISSING, stage, "is not loaded")
+        if not named:
+            raise _absent(owners, stage, was_here=stage.model in record.floors)
+    best = max(named, key=lambda model: model.epoch)
     if best.epoch < stage.least_epoch:
         raise EnclaveError(
             EnclaveCode.STAGE_EPOCH,
@@ -116,6 +110,15 @@ def _find(owners: Owners, finder: LoadedModel, stage: Stage) -> LoadedModel:
             found=best.epoch,
         )
     return best
+
+
+def _absent(owners: Owners, stage: Stage, *, was_here: bool) -> EnclaveError:
+    """Return why there is no model of that name of the owner: only a revocation takes the last one of a name away."""
+    if was_here:
+        return _refused(EnclaveCode.STAGE_REVOKED, stage, "was revoked")
+    if any(model.name == stage.model for model in owners.models()):
+        return _refused(EnclaveCode.STAGE_OWNER, stage, "is here, but of another owner")
+    return _refused(EnclaveCode.STAGE_MISSING, stage, "is not loaded")
 
 
 def _check_fit(reader: LoadedModel, stage: Stage) -> None:

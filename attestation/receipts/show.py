@@ -74,14 +74,18 @@ def print_json(value: Mapping[str, Any]) -> None:
 def print_receipt(receipt: Receipt, openings: Mapping[Direction, tuple[Opening, ...]]) -> None:
     """Print a receipt's fields, one a line."""
     for name, value in receipt_map(receipt).items():
-        shown = (
-            f"{', '.join(value['checks'])}; {value['output']}; abuse {value['abuse']}" if name == "verdict" else value
-        )
-        click.echo(f"{name:<14} {printable(str(shown))}")
+        click.echo(f"{name:<14} {printable(_words(value))}")
     for way in Direction:
         opened = [each.spec.name for each in openings.get(way, ()) if each.spec is not None]
         closed = len(openings.get(way, ())) - len(opened)
         click.echo(f"{f'{way} opens':<14} {', '.join(map(printable, opened)) or 'nothing'}; {closed} withheld")
+
+
+def _words(value: Any) -> str:
+    """Return a field's value in words: a verdict, a list of digests, or what is one word anyway."""
+    if isinstance(value, dict):
+        return f"{', '.join(value['checks'])}; {value['output']}; abuse {value['abuse']}"
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def print_report(report: ReceiptReport, held: Held) -> None:

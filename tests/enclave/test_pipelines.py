@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from attestation.types import BudgetTerms, Credential
@@ -23,6 +26,7 @@ from manifests.signing import Signer
 from tests.abuse import kit
 from tests.abuse.test_guard import manifest as watched
 from tests.enclave import pipes
+from tests.enclave.decoding import LOADED
 from tests.enclave.pipes import INSIDE, NAN, edges, page, stage
 from tests.enclave.rig import Client, Owner, Refused, Rig, running
 from tests.testkit.files import saved
@@ -415,6 +419,50 @@ def test_an_answer_keeps_to_the_bounds_of_both(served: Served, whose: str, limit
     finder = served.add("finder", pipes.finder_table(**(bound if whose == "finder" else {})), pipes.finder())
     assert len(served.ask(finder, page(INSIDE))["boxes"]) == 1
     assert served.code(finder, page(INSIDE, INSIDE, INSIDE)) == "response-too-large"
+
+
+FLOATS = st.floats(width=32) | st.sampled_from([0.0, 1.0, 0.5, -0.0, 1e-45, 3e38])
+SELECTION = boxes_module.Selection.compile(
+    ModelManifest.from_map(
+        {"name": "m", "version": "1", "epoch": 1, "owner": Signer.from_seed(bytes(32)).public} | pipes.finder_table()
+    )
+)
+CUT = pipeline_module.compile_crop(SELECTION.stage.crop, LOADED)
+GRAY = np.arange(7 * 9, dtype=np.uint8).reshape(7, 9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS), max_size=8))
+def test_whatever_a_graph_gives_is_cut_out_or_refused_as_no_boxes(rows: list[tuple[float, ...]]) -> None:
+    given_rows = np.array(rows, np.float32).reshape(-1, 5)
+    outputs = {"boxes": given_rows[:, :4], "scores": given_rows[:, 4]}
+    try:
+        boxes, chosen = SELECTION.choose(outputs, GRAY.shape)
+    except EnclaveError as error:
+        assert error.code is EnclaveCode.BOXES_INVALID  # noqa: PT017 - a value is as good
+        return
+    assert ((boxes >= 0) & (boxes <= 1)).all()
+    assert len(chosen["boxes"]) == len(chosen["scores"]) == len(boxes) <= SELECTION.stage.limit
+    if len(boxes):
+        pieces_cut = CUT({"\0whole": GRAY, "\0boxes": boxes})["\0pieces"]
+        assert pieces_cut.shape == (len(boxes), 16)
+        assert ((pieces_cut >= 0) & (pieces_cut <= 1)).all()
+
+
+def test_pipelines_that_meet_from_both_sides_neither_lock_up_nor_lose_a_count(served: Served) -> None:
+    """One finder's name comes before its reader's and one's behind, and both spend the same reader."""
+    echo = served.echo()
+    finders = [served.finder(name="alpha"), served.finder(name="omega")]
+    before = served.rig.leases()
+
+    def ask_often(finder: bytes) -> int:
+        client = served.rig.client()
+        return sum(len(served.ask(finder, page(INSIDE), client)["boxes"]) for _ in range(20))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask_often, finders * 2)) == [20] * 4
+    after = served.rig.leases()
+    assert {digest: before[digest] - after[digest] for digest in before} == {echo: 80, finders[0]: 40, finders[1]: 40}
 
 
 # ------------------------------------------------------------------------------------------ abuse
