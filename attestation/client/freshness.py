@@ -68,9 +68,9 @@ class Freshness:
         """Return the signs of life in admitted owners' claims; owners whose broker has not beaten yet have none."""
         found = {}
         for state in served:
-            _, heartbeat = _documents(state)
+            delegation, heartbeat = _documents(state)
             if heartbeat is not None:
-                found[state.owner] = _beat(state, heartbeat)
+                found[state.owner] = _beat(state, delegation, heartbeat)
         return found
 
     def lasts(self, beat: Beat) -> bool:
@@ -138,7 +138,7 @@ class Freshness:
             raise _invalid("the delegation does not cover the heartbeat", state.owner)
         if heartbeat.owner != state.owner or heartbeat.boot_id != boot_id:
             raise _invalid("the heartbeat was sent to another enclave process or for another owner", state.owner)
-        self.check(_beat(state, heartbeat))
+        self.check(_beat(state, delegation, heartbeat))
 
 
 def parse_beat(value: object) -> Beat:
@@ -178,8 +178,10 @@ def _documents(state: OwnerState) -> tuple[Delegation, Heartbeat | None]:
         raise _invalid(error.message, state.owner) from None
 
 
-def _beat(state: OwnerState, heartbeat: Heartbeat) -> Beat:
-    return Beat(heartbeat.time, max(heartbeat.epoch, state.epoch), state.owner)
+def _beat(state: OwnerState, delegation: Delegation, heartbeat: Heartbeat) -> Beat:
+    """Return what the claims show; a broker of some names alone knows of no epoch that would bind all of the owner's."""
+    epoch = max(heartbeat.epoch, state.epoch) if delegation.is_owner_wide else state.epoch
+    return Beat(heartbeat.time, epoch, state.owner)
 
 
 def _invalid(message: str, owner: bytes) -> ClientError:

@@ -45,18 +45,23 @@ class World:
     """Whom the heartbeat names as its owner, where that is another."""
     beat_delegation: bytes = b""
     """The digest of the delegation that the heartbeat names, where that is another."""
+    names: tuple[str, ...] = ("*",)
+    """Of the models that the broker is trusted with."""
+    beat_epoch: int | None = None
+    """Which epoch the heartbeat knows of, where it is another than the enclave's."""
     others: tuple[bytes, ...] = ()
     """Further owners whose brokers live."""
 
     def delegation(self) -> bytes:
-        document = Delegation(self.owner.public, self.broker.public, self.rights, ("*",), 0)
+        document = Delegation(self.owner.public, self.broker.public, self.rights, self.names, 0)
         return document.sign(self.delegation_key or self.owner)
 
     def heartbeat(self) -> bytes:
         owner = (self.beat_owner or self.owner).public
         digest = self.beat_delegation or document_digest(self.delegation())
         leases = ((DIGEST, 100),)
-        beat = Heartbeat(owner, digest, bytes(32), self.boot_id, self.beat_time, self.epoch, leases)
+        epoch = self.epoch if self.beat_epoch is None else self.beat_epoch
+        beat = Heartbeat(owner, digest, bytes(32), self.boot_id, self.beat_time, epoch, leases)
         return beat.sign(self.broker)
 
     def claims(self) -> Claims:

@@ -358,6 +358,16 @@ def test_an_epoch_seen_in_an_earlier_session_is_remembered(world, serve, ask, tm
     assert len(enclave.settled().messages) == 0
 
 
+def test_what_a_broker_of_some_names_has_revoked_binds_none_of_the_owners_others(world, serve, ask):
+    """Its heartbeat knows of a higher epoch than the enclave holds of the owner: that of a name which it ended."""
+    world.names, world.beat_epoch = ("another", "doubler"), 6
+    memory = EpochMemory()
+    enclave = serve()
+    ask(enclave.address, {**world.terms(), "memory": memory})
+    assert ask(enclave.address, {**world.terms(), "memory": memory}).epoch == 5
+    assert memory.highest(world.owner.public, "") == 5
+
+
 def test_an_older_model_than_one_seen_is_refused_though_its_owner_lives(world, serve):
     enclave = serve()
     with Session.connect(enclave.address, **world.terms()) as session:
