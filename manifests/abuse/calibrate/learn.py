@@ -32,7 +32,11 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 LEAST_ROWS = 500
 ROWS_PER_DIMENSION = 20
-"""Below that, a covariance of d dimensions is noise: from 36 rows, half of all benign sessions raised an alarm."""
+"""Below that, a covariance of d dimensions is noise: from 36 rows, half of all benign sessions raised an alarm.
+
+d is the width that is looked at, `Settings.width` at most, and not that of the input: only the core's covariance has
+d * d numbers to learn.  The other axes have one deviation each, and the bound of 500 is enough for those.
+"""
 _SPLIT = (0.4, 0.8)
 _HEADROOM = 1.15
 _CHURN = 400.0
