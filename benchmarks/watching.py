@@ -1,6 +1,6 @@
 """What the abuse detectors cost: one query that comes alone, of 64 features, in its identity's state and the pool's.
 
-Times are of the process, and the least of many blocks of 100 queries: so what else the machine does matters least.
+Times are of the process, and the least of many blocks of ten queries: so what else the machine does matters least.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from manifests.abuse.calibrate.learn import Settings, learn
 from manifests.abuse.state import Lens, Watch
 
 QUERIES = 2000
-BLOCK = 100
+BLOCK = 10
 REPEATS = 5
 POOL_FACTOR = 4.0
 

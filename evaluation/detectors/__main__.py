@@ -54,7 +54,6 @@ def measure(
         }
     if is_image and baselines:
         found["baselines"] = campaign.baselines(baselines)
-    found["cost"] = campaign.cost()
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -66,9 +65,7 @@ class Campaign:
     def __init__(self, victim: Victim, settings: Settings) -> None:
         """Calibrate on the victim's sample."""
         self.victim = victim
-        start = time.process_time()
         self.profile, self.report = calibrated(victim, settings)
-        self.seconds = time.process_time() - start
         self._random = np.random.default_rng(settings.seed + 1000)
 
     def session(self, rows: Rows) -> tuple[int | None, int | None, int]:
@@ -168,21 +165,6 @@ class Campaign:
                 "Blacklight": [blacklight(one, self._random.bytes(16)) for one in rows],
             }
         return found
-
-    def cost(self, queries: int = 2000) -> dict[str, float]:
-        """Return microseconds of one query that comes alone, and the bytes of one identity."""
-        subject, profile = self.victim.subject, self.profile
-        rows = subject.rows(self.victim.test.rows[np.arange(queries) % len(self.victim.test.rows)])
-        outputs = subject.run(rows)
-        lens, own, pool, times = Lens(profile, b"cost"), Watch(profile), Watch(profile), []
-        for row in range(queries):
-            start = time.perf_counter_ns()
-            looks = lens.look(rows[row : row + 1], outputs[row : row + 1])
-            own.see(looks, 0)
-            pool.see(looks, 0)
-            times.append(time.perf_counter_ns() - start)
-        p50, p99 = np.quantile(np.array(times) / 1000, [0.5, 0.99])
-        return {"p50": float(p50), "p99": float(p99), "least": min(times) / 1000, "bytes": own.nbytes}
 
 
 def left_out(victim: Victim, settings: Settings, name: str, sessions: int) -> Tally:

@@ -18,7 +18,7 @@ def table(runs: Sequence[Run]) -> str:
         mine = [run for run in runs if run["victim"] == victim]
         full = [run for run in mine if "benign" in run]
         if full:
-            parts.append(f"## {victim}, seeds {_seeds(full)}\n\n{_cost(full)}\n{_benign(full)}\n{_thefts(full)}")
+            parts.append(f"## {victim}, seeds {_seeds(full)}\n\n{_subject(full)}\n{_benign(full)}\n{_thefts(full)}")
             parts += [_evasions(full, kind) for kind in full[0].get("evasions", {})]
             parts += [show(full) for part, show in _PARTS.items() if any(part in run for run in full)]
         parts += (
@@ -32,15 +32,10 @@ def _seeds(runs: Sequence[Run]) -> str:
     return ", ".join(str(run["seed"]) for run in runs)
 
 
-def _cost(runs: Sequence[Run]) -> str:
-    best = min(run["cost"]["p50"] for run in runs)
-    least = min(run["cost"]["least"] for run in runs)
+def _subject(runs: Sequence[Run]) -> str:
     accuracy = ", ".join(f"{run['accuracy']:.1%}" for run in runs)
-    return (
-        f"Accuracy of the models: {accuracy}. Limits fixed on {runs[0]['calibration']} sessions of each behaviour. One "
-        f"query that comes alone, own and pooled state together: median {best:.0f} µs, least {least:.0f} µs. One "
-        f"identity: {runs[0]['cost']['bytes']:,} bytes.\n"
-    )
+    sessions = runs[0]["calibration"]
+    return f"Accuracy of the models: {accuracy}. Limits fixed on {sessions} sessions of each behaviour.\n"
 
 
 def _benign(runs: Sequence[Run]) -> str:
@@ -139,6 +134,18 @@ def _service(runs: Sequence[Run]) -> str:
             rows.append((name, rate, _interval(_count(less), len(less)), *cells))
     head = (f"through the service, seed {_seeds(runs)}", "answered less", "95 % interval", "median query")
     return _markdown((*head, "refused", "median query", "succeeds"), rows)
+
+
+def _peer(run: Run) -> str:
+    """Return the same attacks as the Adversarial Robustness Toolbox has them, on the same targets and detectors."""
+    rows = []
+    for name, kinds in run["peer"].items():
+        for kind, found in kinds.items():
+            firsts, targets = found["first"], len(found["first"])
+            cells = (f"{found['open']}/{targets}", f"{found['guarded']}/{targets}")
+            rows.append((name, kind, *cells, f"{_count(firsts)}/{targets}", _middle(firsts)))
+    head = (f"evasion, seed {run['seed']}", "by", "succeeds unwatched", "before the first alarm", "detected")
+    return _markdown((*head, "median query"), rows)
 
 
 def _middle(firsts: Sequence[int | None], length: int = LENGTH) -> str:

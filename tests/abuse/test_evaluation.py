@@ -110,7 +110,6 @@ def test_a_page_says_which_seeds_were_tuned_on_and_gives_counts_with_intervals(
         "long": {
             part: {name: vars(tally) for name, tally in found.items()} for part, found in campaign.long(1, 90).items()
         },
-        "cost": campaign.cost(40),
     }
     left = {"victim": "small", "seed": 5, "left_out": {"iid": vars(campaign.only("iid", 2))}}
     session = {"total": 96, "coarser": 32, "refused": 96, "succeeded": True}
