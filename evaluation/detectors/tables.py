@@ -21,10 +21,10 @@ def table(runs: Sequence[Run]) -> str:
             parts.append(f"## {victim}, seeds {_seeds(full)}\n\n{_subject(full)}\n{_benign(full)}\n{_thefts(full)}")
             parts += [_evasions(full, kind) for kind in full[0].get("evasions", {})]
             parts += [show(full) for part, show in _PARTS.items() if any(part in run for run in full)]
-        parts += (
-            [_left_out([run for run in mine if "left_out" in run])] if any("left_out" in run for run in mine) else []
-        )
-        parts += [_service([run for run in mine if "service" in run])] if any("service" in run for run in mine) else []
+        parts += [_peer(run) for run in mine if "peer" in run]
+        for part, show in (("left_out", _left_out), ("service", _service)):
+            having = [run for run in mine if part in run]
+            parts += [show(having)] if having else []
     return "\n".join(parts)
 
 

@@ -114,8 +114,12 @@ def test_a_page_says_which_seeds_were_tuned_on_and_gives_counts_with_intervals(
     left = {"victim": "small", "seed": 5, "left_out": {"iid": vars(campaign.only("iid", 2))}}
     session = {"total": 96, "coarser": 32, "refused": 96, "succeeded": True}
     service = {"benign": {"honest": []}, "thefts": {"uniform noise": [session]}, "evasions": {"HopSkipJump": [session]}}
-    text = page([run, left, {"victim": "small", "seed": 5, "service": service}])
+    peer = {"HopSkipJump": {"own": {"open": 2, "guarded": 0, "first": [16, 17]}}}
+    text = page(
+        [run, left, {"victim": "small", "seed": 5, "peer": peer}, {"victim": "small", "seed": 5, "service": service}]
+    )
     assert "tuned on seeds 100 to 110" in text
     assert "| uniform noise | 2/2 | 15.81 to 100.00 % |" in text
     assert "| iid | 0/2 | 0.00 to 84.19 % | 0/2 |" in text
     assert "| HopSkipJump | 1/1 | 2.50 to 100.00 % | 32 | 1/1 | 96 | 1/1 |" in text
+    assert "| HopSkipJump | own | 2/2 | 0/2 | 2/2 | 17 |" in text
