@@ -31,6 +31,12 @@ default. An evasion succeeds where a row that the service called otherwise lies 
 change of a pixel) of its target. "Before the first alarm" assumes that the first alarm refuses; tables with a ladder
 replay the enclave's own guard, whose schedule acts at multiples of 32 queries; who is slowed waits.
 
+**Through the service** each session has a fresh key and a credential of the broker, and asks a sealed model by row, in
+a deployment of real processes. Counted is what its client sees: the first answer that says less than the model's, and
+the first refusal. The ladder is the default one without `slow`, and the pool's factor is 1,000: with the default of 4,
+eight attackers in a row, with no honest traffic between, alarmed the pool, and whoever came next got fewer digits from
+the first to the third query on. This table is of a shorter run (its counts tell) than the command below makes.
+
 **What `in-distribution` means.** Its rows are honest ones, so an alarm there is a false alarm, of clients whose objects
 the owner's sample does not cover. Where it has alarms, as many of those of thinly diluted attacks say nothing.
 

@@ -34,6 +34,8 @@ EVADING = ("HopSkipJump", "Square (scores)", "SimBA (scores)")
 LENGTH = 300
 LADDER = [rung.to_map() for rung in DEFAULT_LADDER if rung.action is not Action.SLOW]
 """The default one, but nobody is made to wait."""
+POOL_FACTOR = 1000
+"""So that one attack is not answered less for those before it: only a few honest clients ask between."""
 _REFUSALS = frozenset({"abuse-refused", "abuse-revoked"})
 
 
@@ -156,7 +158,7 @@ class Attackers:
 def through(victim: Victim, seed: int, sessions: int) -> dict[str, Any]:
     """Deploy a victim of images, and replay `sessions` of each attack, and of honest clients before and after them."""
     profile, _ = calibrated(victim, Settings(seed=seed, sessions=60, is_image=True))
-    review = {"abuse": {"ladder": LADDER}}
+    review = {"abuse": {"ladder": LADDER, "pool_factor": POOL_FACTOR}}
     model = ModelToSeal("victim", network(victim), review=review, parts={"profile": profile.encode()})
     names = tuple(declared((), is_image=True))
     with temporary_home() as home, Deployment(home, [model]) as deployment:
