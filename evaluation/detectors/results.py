@@ -35,8 +35,8 @@ replay the enclave's own guard, whose schedule acts at multiples of 32 queries; 
 a deployment of real processes. Counted is what its client sees: the first answer that says less than the model's, and
 the first refusal. The ladder is the default one without `slow`, and the pool's factor is 1,000: with the default of 4,
 eight attackers in a row, with no honest traffic between, alarmed the pool, and whoever came next got fewer digits from
-the first to the third query on. HopSkipJump, noise and line search were run first, under 4. This table is of two shorter
-runs (its counts tell) than the command below makes.
+the first to the third query on. HopSkipJump, noise and line search were run first, under 4. This table is of two
+shorter runs (its counts tell) than the command below makes.
 
 **What `in-distribution` means.** Its rows are honest ones, so an alarm there is a false alarm, of clients whose objects
 the owner's sample does not cover. Where it has alarms, as many of those of thinly diluted attacks say nothing.
