@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from evaluation.detectors.answering import Governed, Unwatched, Watched
 from evaluation.detectors.baselines import blacklight, prada
-from evaluation.detectors.evasions import EVASIONS, BlockedError, Oracle
+from evaluation.detectors.evasions import EVASIONS, Oracle, attack_target
 from evaluation.detectors.thefts import THEFTS
 from evaluation.detectors.victims import Victim
 from manifests.abuse.calibrate.behaviours import BEHAVIOURS, Rows, declared
 from manifests.abuse.calibrate.learn import Report, Settings, learn
+from manifests.abuse.policy import AbusePolicy, Action, Rung
 from manifests.abuse.profile import Profile
 from manifests.abuse.scores import squeeze
 from manifests.abuse.state import DETECTORS, Lens, Watch
 
 LENGTH = 300
+LONG = 1500
+HIDDEN_AMONG = ("50 % diluted", "25 % diluted", "10 % diluted", "5 % diluted", "in-distribution")
+_STRICT = AbusePolicy(ladder=(Rung(Action.LOG), Rung(Action.REFUSE, after=1)))
+TERMS: Mapping[str, tuple[AbusePolicy | None, bool]] = {
+    "scores, unwatched": (None, False),
+    "scores, default ladder": (AbusePolicy(), False),
+    "labels, unwatched": (None, True),
+    "labels, default ladder": (AbusePolicy(), True),
+    "labels, one detector refuses": (_STRICT, True),
+}
+"""What an evasion meets: the policy, if any, and whether the owner gives labels alone."""
 GATE = {"L2": 0.6, "Linf": 0.12}
 """An adversarial example counts within one of these: about half the distance between classes that are near."""
 
@@ -33,6 +44,7 @@ class Tally:
     first: list[int | None] = field(default_factory=list)
     hard: list[int | None] = field(default_factory=list)
     detectors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DETECTORS, 0))
+    length: int = LENGTH
 
     def add(self, first: int | None, hard: int | None, alarms: int) -> None:
         """Count one session."""
@@ -46,13 +58,6 @@ class Tally:
         """Sessions with an alarm."""
         return sum(first is not None for first in self.first)
 
-    @property
-    def median(self) -> float | None:
-        """The median number of queries to detection, where sessions without count as longer than all."""
-        ordered = sorted(LENGTH + 1 if first is None else first for first in self.first)
-        middle = ordered[len(ordered) // 2] if ordered else LENGTH + 1
-        return None if middle > LENGTH else middle
-
 
 class Campaign:
     """One victim with its calibrated profile."""
@@ -60,9 +65,7 @@ class Campaign:
     def __init__(self, victim: Victim, settings: Settings) -> None:
         """Calibrate on the victim's sample."""
         self.victim = victim
-        start = time.process_time()
         self.profile, self.report = calibrated(victim, settings)
-        self.seconds = time.process_time() - start
         self._random = np.random.default_rng(settings.seed + 1000)
 
     def session(self, rows: Rows) -> tuple[int | None, int | None, int]:
@@ -88,15 +91,19 @@ class Campaign:
         """Replay extraction attacks."""
         return {name: self._replay(partial(self._steal, name), sessions) for name in names}
 
-    def _behave(self, name: str) -> Rows:
+    def only(self, name: str, sessions: int) -> Tally:
+        """Replay benign sessions of one behaviour."""
+        return self._replay(partial(self._behave, name), sessions)
+
+    def _behave(self, name: str, length: int = 0) -> Rows:
         pool = self.victim.test
-        return pool.fit(BEHAVIOURS[name](self._random, pool, min(LENGTH, len(pool.rows))))
+        return pool.fit(BEHAVIOURS[name](self._random, pool, length or min(LENGTH, len(pool.rows))))
 
-    def _steal(self, name: str) -> Rows:
-        return THEFTS[name](self._random, self.victim, LENGTH)
+    def _steal(self, name: str, length: int = LENGTH) -> Rows:
+        return THEFTS[name](self._random, self.victim, length)
 
-    def _replay(self, make: Callable[[], Rows], sessions: int) -> Tally:
-        tally = Tally()
+    def _replay(self, make: Callable[[], Rows], sessions: int, length: int = LENGTH) -> Tally:
+        tally = Tally(length=length)
         for _ in range(sessions):
             tally.add(*self.session(make()))
         return tally
@@ -105,30 +112,44 @@ class Campaign:
         """Attack targets, each from a fresh identity, with the detectors and, for comparison, without."""
         return {name: self._evade(name, targets, budget, **oracle) for name in EVASIONS}
 
-    def _evade(self, name: str, targets: int, budget: int, **options: Any) -> dict[str, Any]:
-        victim, attack = self.victim, EVASIONS[name]
-        never = replace(self.profile, limits=(1e12,) * len(self.profile.limits))
-        outcomes: dict[str, list[Oracle]] = {"open": [], "guarded": []}
-        for target in victim.test.rows[:targets]:
-            for kind, profile in (("open", never), ("guarded", self.profile)):
-                random = np.random.default_rng(len(outcomes[kind]))
-                lens = Lens(profile, random.bytes(32))
-                padded = options if kind == "guarded" else {**options, "padding": 0}
-                oracle = Oracle(victim, lens, target, budget, seed=len(outcomes[kind]), **padded)
-                others = victim.attacker.rows[victim.attacker.labels != oracle.label]
-                start = others[((others - target) ** 2).sum(axis=1).argmin()]
-                with contextlib.suppress(BlockedError):
-                    attack(random, oracle, target, start, victim)
-                outcomes[kind].append(oracle)
-        guarded = outcomes["guarded"]
-        firsts = sorted(LENGTH * 1000 if oracle.first is None else oracle.first for oracle in guarded)
-        return {
-            "targets": targets,
-            "open": sum(map(_succeeded, outcomes["open"])),
-            "guarded": sum(map(_succeeded, guarded)),
-            "detected": sum(oracle.first is not None for oracle in guarded),
-            "median": firsts[len(firsts) // 2],
-        }
+    def _evade(self, name: str, targets: int, budget: int, *, padding: int = 0, blind: float = 0.0) -> dict[str, Any]:
+        victim, free = self.victim, Unwatched(self.victim)
+        unwatched, guarded, firsts = 0, 0, []
+        for seed, target in enumerate(victim.test.rows[:targets]):
+            unwatched += succeeded(attack_target(name, victim, free, target, budget=budget, seed=seed, blind=blind))
+            watched = Watched(victim, self.profile, self._random.bytes(32))
+            guarded += succeeded(
+                attack_target(name, victim, watched, target, budget=budget, seed=seed, blind=blind, padding=padding)
+            )
+            firsts.append(watched.first)
+        ordered = sorted(LENGTH * 1000 if first is None else first for first in firsts)
+        found = sum(first is not None for first in firsts)
+        median = ordered[len(ordered) // 2]
+        return {"targets": targets, "open": unwatched, "guarded": guarded, "detected": found, "median": median}
+
+    def governed(self, targets: int, budget: int) -> dict[str, dict[str, dict[str, Any]]]:
+        """Attack targets under the ladder: how many succeed with scores or labels, under no ladder, or another."""
+        return {name: self._govern(name, targets, budget) for name in EVASIONS}
+
+    def _govern(self, name: str, targets: int, budget: int) -> dict[str, dict[str, Any]]:
+        found = {}
+        for terms, (policy, labels) in TERMS.items():
+            hits, refused = 0, []
+            for seed, target in enumerate(self.victim.test.rows[:targets]):
+                answer: Unwatched | Governed = Unwatched(self.victim, labels=labels)
+                if policy is not None:
+                    answer = Governed(self.victim, self.profile, self._random.bytes(32), policy, labels=labels)
+                    refused.append(answer)
+                hits += succeeded(attack_target(name, self.victim, answer, target, budget=budget, seed=seed))
+            found[terms] = {"targets": targets, "hits": hits, "refused": [one.refused for one in refused]}
+        return found
+
+    def long(self, sessions: int, length: int = LONG) -> dict[str, dict[str, Tally]]:
+        """Replay long sessions: benign ones, and thefts that hide among natural rows."""
+        names = declared((), is_image=self.victim.test.is_image)
+        behave = {name: self._replay(partial(self._behave, name, length), sessions, length) for name in names}
+        steal = {name: self._replay(partial(self._steal, name, length), 2 * sessions, length) for name in HIDDEN_AMONG}
+        return {"benign": behave, "thefts": steal}
 
     def baselines(self, sessions: int) -> dict[str, dict[str, list[int | None]]]:
         """Show benign sessions and thefts to the published detectors."""
@@ -145,23 +166,14 @@ class Campaign:
             }
         return found
 
-    def cost(self, queries: int = 2000) -> dict[str, float]:
-        """Return microseconds of one query that comes alone, and the bytes of one identity."""
-        subject, profile = self.victim.subject, self.profile
-        rows = subject.rows(self.victim.test.rows[np.arange(queries) % len(self.victim.test.rows)])
-        outputs = subject.run(rows)
-        lens, own, pool, times = Lens(profile, b"cost"), Watch(profile), Watch(profile), []
-        for row in range(queries):
-            start = time.perf_counter_ns()
-            looks = lens.look(rows[row : row + 1], outputs[row : row + 1])
-            own.see(looks, 0)
-            pool.see(looks, 0)
-            times.append(time.perf_counter_ns() - start)
-        p50, p99 = np.quantile(np.array(times) / 1000, [0.5, 0.99])
-        return {"p50": float(p50), "p99": float(p99), "least": min(times) / 1000, "bytes": own.nbytes}
+
+def left_out(victim: Victim, settings: Settings, name: str, sessions: int) -> Tally:
+    """Calibrate without a behaviour, and without the mixture that has it, and replay sessions of it."""
+    known = tuple(other for other in declared((), is_image=victim.test.is_image) if other not in {name, "mixed"})
+    return Campaign(victim, replace(settings, behaviours=known)).only(name, sessions)
 
 
-def _succeeded(oracle: Oracle) -> bool:
+def succeeded(oracle: Oracle) -> bool:
     return any(oracle.best[norm] <= GATE[norm] for norm in GATE)
 
 

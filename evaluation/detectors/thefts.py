@@ -21,6 +21,14 @@ SEEDS = 20
 """Natural rows that the Jacobian attacks start from."""
 
 
+def natural(random: Random, victim: Victim, length: int) -> Rows:
+    """Natural rows; where there are fewer objects, each comes again with a noisy sensor's noise, and not exactly."""
+    pool = victim.attacker
+    rows = iid(random, pool, length)
+    again = pool.fit(rows + random.normal(0, 0.05, rows.shape) * pool.unit)
+    return np.where((np.arange(length) < len(pool.rows))[:, None], rows, again)
+
+
 def uniform(random: Random, victim: Victim, length: int) -> Rows:
     """Noise over the whole range."""
     pool = victim.attacker
@@ -85,14 +93,14 @@ def line_search(random: Random, victim: Victim, length: int) -> Rows:
 
 def in_distribution(random: Random, victim: Victim, length: int) -> Rows:
     """Ask about natural rows alone: nothing that looks at queries can tell it from use."""
-    return iid(random, victim.attacker, length)
+    return natural(random, victim, length)
 
 
 def diluted(share: float) -> Theft:
     """Return an attack that asks photographs among natural rows."""
 
     def attack(random: Random, victim: Victim, length: int) -> Rows:
-        rows, strange = iid(random, victim.attacker, length), patches(random, victim, length)
+        rows, strange = natural(random, victim, length), patches(random, victim, length)
         return np.where(random.random((length, 1)) < share, strange, rows)
 
     return attack

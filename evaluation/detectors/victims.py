@@ -19,6 +19,7 @@ class Victim:
     """A trained model: what calibration needs of it, and the objects of each party.
 
     sample: the owner's benign rows.  test: benign clients.  attacker: rows that an attacker has.  accuracy: on `test`.
+    layers: weights and biases of the hidden and of the last layer, where there is nothing before and between them.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Victim:
     test: Pool
     attacker: Pool
     accuracy: float
+    layers: tuple[Rows, ...] = ()
 
     def scores(self, flat: Rows) -> Outputs:
         """Return the model's probabilities [n, classes]."""
@@ -75,8 +77,12 @@ def _victim(
         warnings.simplefilter("ignore")
         model.fit(rows[train], targets[train])
 
+    network = model[-1]
+    layers = () if steps else (network.coefs_[0], network.intercepts_[0], network.coefs_[1], network.intercepts_[1])
+
     def run(asked: npt.NDArray[Any]) -> Outputs:
-        return np.asarray(model.predict_proba(asked.reshape(len(asked), -1).astype(np.float64)), np.float32)
+        flat = asked.reshape(len(asked), -1).astype(np.float64)
+        return np.asarray(_forward(flat, *layers) if layers else model.predict_proba(flat), np.float32)
 
     subject = Subject("x", "y", False, len(np.unique(targets)), "float32", shape, run)
 
@@ -90,4 +96,11 @@ def _victim(
         return Pool(mine, labels, low, high, unit, shape, is_image)
 
     accuracy = float((model.predict(rows[test]) == targets[test]).mean())
-    return Victim(name, subject, rows[sample], pool(test), pool(attacker), accuracy)
+    return Victim(name, subject, rows[sample], pool(test), pool(attacker), accuracy, layers)
+
+
+def _forward(rows: Rows, w: Rows, b: Rows, v: Rows, c: Rows) -> Rows:
+    """Return softmax(relu(rows w + b) v + c), as scikit-learn does with many more checks."""
+    logits = np.maximum(rows @ w + b, 0) @ v + c
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

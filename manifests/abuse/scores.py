@@ -14,13 +14,15 @@ strange, so that no declared behaviour is strange by itself.
 from __future__ import annotations
 
 import math
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from manifests.abuse.profile import SCORES, STREAMS, Profile, Squeeze
-from manifests.abuse.view import Floats
+from manifests.abuse.profile import CELLS, SCORES, WAVES, Profile, Squeeze
+from manifests.abuse.view import FAR, Floats
 
 Outputs = npt.NDArray[Any]
 
@@ -35,16 +37,23 @@ def answers(profile: Profile, outputs: Outputs) -> npt.NDArray[np.int64]:
 def finite(outputs: Outputs) -> Floats:
     """Return scores as float32, with zeros where they are NaN."""
     scores = outputs.astype(np.float32)
-    if not math.isfinite(scores.sum()):
-        scores = np.nan_to_num(scores, copy=False, posinf=1e18, neginf=-1e18)
-    return scores
+    return scores if math.isfinite(np.vdot(scores, scores)) else _mended(scores)
 
 
-def margins(scores: Floats) -> Floats:
-    """Return minus the logarithm of the gap between the two best scores [n, k]: greater is closer to a boundary."""
-    best = scores.copy()
-    best.partition(best.shape[1] - 2, axis=1)
-    return np.asarray(-np.log(np.maximum(best[:, -1] - best[:, -2], np.float32(1e-7))), np.float32)
+def _mended(scores: Floats) -> Floats:
+    return np.nan_to_num(scores, copy=False, posinf=1e18, neginf=-1e18)
+
+
+def margins(best: Floats) -> list[float]:
+    """Return minus the logarithm of the gap between the two best scores [n, 2]: greater is closer to a boundary."""
+    return [-math.log(max(first - second, 1e-7)) for second, first in best.tolist()]
+
+
+def _best(scores: Floats) -> Floats:
+    """Return the second best and the best score of each row; NaN counts as the best."""
+    ordered = scores.copy()
+    ordered.partition(ordered.shape[1] - 2, axis=1)
+    return ordered[:, -2:]
 
 
 def moved(outputs: Outputs, squeezed: Outputs, *, labels_only: bool) -> Floats:
@@ -64,71 +73,135 @@ def squeeze(settings: Squeeze, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def hidden_units(hidden: Floats, bias: Floats, view: Floats) -> Floats:
     """Return the discriminator's hidden units [n, 512]; far rows are drawn in, so that none dominates."""
-    return activated(view @ hidden, bias, view)
-
-
-def activated(units: Floats, bias: Floats, view: Floats) -> Floats:
-    """Return hidden units from the products [n, 512] of the view with their weights, in place."""
-    reach = 4 * math.sqrt(view.shape[1])
     lengths = np.sqrt(np.einsum("ij,ij->i", view, view))
-    units *= (reach / np.maximum(lengths, reach))[:, None]
+    units = view @ hidden
+    units *= np.minimum(1, reach(view.shape[1]) / np.maximum(lengths, 1e-9))[:, None]
     units += bias
     return np.asarray(np.maximum(units, 0, out=units), np.float32)
 
 
+def reach(width: int) -> float:
+    """Return the length to which longer rows of a view of so many dimensions are drawn in."""
+    return 4 * math.sqrt(width)
+
+
+class Glance(NamedTuple):
+    """What one pass finds of rows [n].
+
+    projected: [n, k], the standardised rows under `extra`.  labels: the predicted classes.  places [n, 256]: greatest
+    at the reference data's cell that a row is in.  angles [n, 256]: of the drift detector's waves.  scores: of each
+    row the seven SCORES; those that the model's answers do not admit are zero.
+    """
+
+    projected: Floats
+    labels: npt.NDArray[np.int64]
+    places: Floats
+    angles: Floats
+    scores: list[tuple[float, ...]]
+
+
 class Scorer:
-    """A profile's scores, compiled."""
+    """A profile's matrices, laid out for one pass with as few steps as possible: a query mostly comes alone.
 
-    def __init__(self, profile: Profile) -> None:
-        """Lay the profile's matrices out for one pass."""
-        self._profile = profile
-        self._core = profile.view.core + 1
-        self._centers = np.ascontiguousarray(-2 * profile.centers[:, : self._core].T)
-        self._center_squares = np.einsum("ij,ij->i", profile.centers[:, : self._core], profile.centers[:, : self._core])
-        self._knots = np.stack([profile.tails[name][0] for name in SCORES])
-        self._heights = np.stack([profile.tails[name][1] for name in SCORES])
-        self._heads = np.ascontiguousarray(profile.heads[:-1])
-        self._rows = np.arange(len(SCORES))
+    The view has one more column here, which is 1, so that what is added to a product is part of its matrix.
+    """
 
-    def raw(
-        self,
-        view: Floats,
-        outputs: Outputs,
-        labels: npt.NDArray[np.int64],
-        squeezed: Outputs | None = None,
-        products: Floats | None = None,
-    ) -> Floats:
-        """Return the scores [n, 7] in the order of SCORES; those that the model's answers do not admit are zero.
+    def __init__(self, profile: Profile, extra: Floats | None = None) -> None:
+        """Lay the matrices out; `extra` [d, k] is another projection of the standardised rows to take along."""
+        view, core = profile.view, profile.view.core
+        self._profile, self._core, self._reach = profile, core, reach(view.width)
+        extra = np.empty((view.features, 0), np.float32) if extra is None else extra
+        white = (view.basis.astype(np.float64) @ view.whiten).astype(np.float32)
+        gap = np.zeros((view.features, 2), np.float32)
+        inwards = (extra, white[:, :core], gap, white[:, core:], view.basis[:, :core])
+        self._inwards = np.ascontiguousarray(np.concatenate(inwards, axis=1))
+        self._start, self._end = extra.shape[1], extra.shape[1] + view.width + 1
+        centers = profile.centers[:, : core + 1]
+        self._centers = np.concatenate((-2 * centers.T, _squares(centers)[None]))
+        self._onwards = np.insert(
+            np.concatenate((profile.cells.T, profile.waves, profile.hidden, np.zeros((view.width, 1))), axis=1),
+            core + 1,
+            np.concatenate((_squares(profile.cells) / -2, profile.phases, profile.bias, [1])),
+            axis=0,
+        ).astype(np.float32)
+        self._heads = np.ascontiguousarray(profile.heads)
+        tails = [profile.tails[name].tolist() for name in SCORES]
+        self._tails = [(knots, [heights[0], *heights]) for knots, heights in tails]
 
-        products: the view times the discriminator's weights, where it is known; overwritten.
+    def look(self, rows: npt.NDArray[Any], outputs: Outputs, squeezed: Outputs | None = None) -> Glance:
+        """Look at a client's rows [n, ...], the graph's answers [n, classes] or [n], and those to squeezed rows."""
+        profile, core = self._profile, self._core
+        with np.errstate(all="ignore"):
+            standard, energies = profile.view.measured(rows)
+            inside = standard @ self._inwards
+            view = inside[:, self._start : self._end]
+            squares, shares = self._lengths(energies, view, inside[:, self._end :])
+            near: Floats = view * np.array(shares, np.float32)[:, None]
+            near[:, core + 1] = 1
+            products: Floats = near @ self._onwards
+            strange = np.maximum(products[:, CELLS + WAVES :], 0) @ self._heads
+            labels, margin, apart = self._answers(outputs, squeezed)
+            distances = view[:, : core + 2] @ self._centers
+            least = np.minimum.reduce(distances, axis=1).tolist()
+        own = map(distances.item, range(len(rows)), labels.tolist())
+        scores = [
+            (low + square, mine + square, *rest)
+            for low, mine, square, *rest in zip(*(least, own, squares, margin, apart), *strange.T.tolist(), strict=True)
+        ]
+        return Glance(inside[:, : self._start], labels, products[:, :CELLS], products[:, CELLS : CELLS + WAVES], scores)
+
+    def _lengths(self, energies: list[float], view: Floats, inside: Floats) -> tuple[list[float], list[float]]:
+        """Complete the view, in place; return squared lengths of the core with the residual, and how much to draw in.
+
+        energies: squared lengths of the standardised rows.  inside: their coordinates in the core.
         """
-        profile = self._profile
-        found = np.zeros((len(view), len(SCORES)), np.float32)
-        core = view[:, : self._core]
-        distances = core @ self._centers
-        distances += self._center_squares
-        distances += np.einsum("ij,ij->i", core, core)[:, None]
-        found[:, 0] = np.minimum.reduce(distances, axis=1)
-        found[:, 1] = distances[np.arange(len(view)), labels]
-        if not profile.labels_only:
-            found[:, 2] = margins(finite(outputs))
-        if squeezed is not None:
-            found[:, 3] = moved(outputs, squeezed, labels_only=profile.labels_only)
-        products = view @ profile.hidden if products is None else products
-        found[:, 4:] = activated(products, profile.bias, view) @ self._heads
-        found[:, 4:] += profile.heads[-1]
-        return found
+        core, (mean, scale), most = self._core, self._profile.view.residual, self._reach**2
+        parts = (view[:, :core], view[:, core + 2 :], inside)
+        squares, rests, shares = [], [], []
+        for energy, white, other, inner in zip(
+            energies, *(np.vecdot(part, part).tolist() for part in parts), strict=True
+        ):
+            rest = min((max(energy - inner, 0.0) - mean) * scale, FAR)
+            square = white + rest * rest
+            rests.append((rest, 1.0))
+            squares.append(square)
+            shares.append(math.sqrt(most / max(square + other, most)))
+        view[:, core : core + 2] = rests
+        return squares, shares
 
-    def streams(self, raw: Floats) -> Floats:
+    def _answers(
+        self, outputs: Outputs, squeezed: Outputs | None
+    ) -> tuple[npt.NDArray[np.int64], list[float], list[float]]:
+        """Return the predicted classes, how near a border they are, and how far the answers move under squeezing."""
+        labels_only, nothing = self._profile.labels_only, [0.0] * len(outputs)
+        apart = nothing if squeezed is None else moved(outputs, squeezed, labels_only=labels_only).tolist()
+        if labels_only:
+            return answers(self._profile, outputs), nothing, apart
+        scores = outputs.astype(np.float32)
+        best = _best(scores)
+        if not math.isfinite(sum(map(sum, best.tolist()))):
+            scores = _mended(scores)
+            best = _best(scores)
+        return scores.argmax(axis=1), margins(best), apart
+
+    def raw(self, rows: npt.NDArray[Any], outputs: Outputs, squeezed: Outputs | None = None) -> Floats:
+        """Return the scores [n, 7] of rows, in the order of SCORES."""
+        return np.array(self.look(rows, outputs, squeezed).scores, np.float32)
+
+    def streams(self, scores: Iterable[Sequence[float]]) -> Floats:
         """Return the tails [n, 6] of scores [n, 7], in the order of STREAMS."""
-        places = np.add.reduce(raw[:, :, None] >= self._knots, axis=2, dtype=np.intp)
-        tails = self._heights[self._rows, np.maximum(places, 1, out=places) - 1]
-        found = tails.take(_STREAM_OF, axis=1)
-        found[:, _STATELESS] = np.maximum(np.maximum.reduce(tails[:, 1:4], axis=1) - _BONFERRONI, 0)
-        return np.asarray(found, np.float32)
+        return np.array([self._tails_of(row) for row in scores], np.float32)
+
+    def _tails_of(self, scores: Sequence[float]) -> tuple[float, ...]:
+        distance, own, margin, squeezed, *heads = [
+            heights[bisect_right(knots, score)] for score, (knots, heights) in zip(scores, self._tails, strict=True)
+        ]
+        return (distance, margin, max(max(own, margin, squeezed) - _BONFERRONI, 0.0), *heads)
 
 
-_STREAM_OF = np.array([SCORES.index(name) if name in SCORES else 0 for name in STREAMS])
-_STATELESS = STREAMS.index("stateless")
-_BONFERRONI = np.float32(math.log10(3))
+_BONFERRONI = math.log10(3)
 """Own, margin and squeeze are three tests at once."""
+
+
+def _squares(rows: Floats) -> Floats:
+    return np.asarray(np.vecdot(rows, rows))

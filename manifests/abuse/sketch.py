@@ -28,9 +28,15 @@ HALVING = 600
 
 _TABLE = RING + SCALES * ANCHORS
 _WORDS = BITS // 64
+_BLOCKS = _TABLE // ANCHORS
+_STARTS = tuple(range(0, _TABLE, ANCHORS))
+"""The table in blocks as long as one scale's anchors: the ring's, then those of each scale."""
 _ABSENT = 1 << 14
 """Added to the distance of rows that are not used."""
 _RETRY_KEY = 32
+_ODD = np.int32(1)
+_OFFSET = np.float32(1 << 12)
+"""Even, and added before a cell is cut to a whole number, which rounds towards zero: cells of usual rows are above."""
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint64]
@@ -54,8 +60,8 @@ class Sketcher:
         """Draw the secrets from `key`; `radius` is the distance at which three bits in ten differ."""
         self.first = signs(key, b"first", features, WIDTH) / np.float32(math.sqrt(WIDTH))
         self._second = signs(key, b"second", WIDTH, BITS) * np.float32(0.375 / radius)
-        self._phases = _stream(key, b"phases", BITS).astype(np.float32) / np.float32(128)
-        self._key = _stream(key, b"retries", _RETRY_KEY).tobytes()
+        self._phases = _stream(key, b"phases", BITS).astype(np.float32) / np.float32(128) + _OFFSET
+        self._keyed = hashlib.blake2b(key=_stream(key, b"retries", _RETRY_KEY).tobytes(), digest_size=8)
 
     def codes(self, rows: Floats) -> Codes:
         """Return the codes [n, 4] of standardised rows [n, features]."""
@@ -65,11 +71,15 @@ class Sketcher:
         """Return the codes [n, 4] of rows that were multiplied by `first`."""
         cells = projected @ self._second
         cells += self._phases
-        return np.packbits(np.floor(cells, out=cells).astype(np.int32) & 1, axis=1).view(np.uint64)
+        whole = cells.astype(np.int32)
+        whole &= _ODD
+        return np.packbits(whole).view(np.uint64).reshape(len(cells), _WORDS)
 
     def fingerprint(self, row: bytes) -> int:
         """Return 64 keyed bits of a row's exact bytes, by which a repetition is known; never zero."""
-        return int.from_bytes(hashlib.blake2b(row, key=self._key, digest_size=8).digest(), "little") | 1
+        hasher = self._keyed.copy()
+        hasher.update(row)
+        return int.from_bytes(hasher.digest(), "little") | 1
 
 
 def differing(distance: float, radius: float) -> float:
@@ -90,8 +100,11 @@ class AnchorCounter:
     anchor whose answer differs from the anchor's), and the churn (queries that pushed an anchor out).
     """
 
-    def __init__(self, limits: tuple[int, ...]) -> None:
-        """Start empty; `limits` are for each scale the differing bits up to which two queries are near."""
+    def __init__(self, limits: tuple[int, ...], tops: npt.NDArray[np.float64] | None = None) -> None:
+        """Start empty; `limits` are for each scale the differing bits up to which two queries are near.
+
+        tops: five zeros, where the statistics shall be kept, if that is elsewhere.
+        """
         self._limits = limits
         self._codes = np.zeros((_WORDS, _TABLE), np.uint64)
         self._absent = np.full(_TABLE, _ABSENT, np.uint16)
@@ -100,12 +113,12 @@ class AnchorCounter:
         self._counts = np.full((SCALES, ANCHORS), -1, np.int32)
         self._straddles = np.zeros((SCALES, ANCHORS), np.int32)
         self._seen = 0
-        self.tops = np.zeros(SCALES + 2, np.float64)
+        self.tops = np.zeros(SCALES + 2, np.float64) if tops is None else tops
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tables."""
-        tables = (self._codes, self._absent, self._prints, self._labels, self._counts, self._straddles, self.tops)
+        tables = (self._codes, self._absent, self._prints, self._labels, self._counts, self._straddles)
         return sum(table.nbytes for table in tables)
 
     def see(self, code: Codes, mark: int, label: int) -> bool:
@@ -113,15 +126,16 @@ class AnchorCounter:
         if np.count_nonzero(self._prints == mark):
             return False
         bits = np.bitwise_count(self._codes ^ code[:, None])
-        far = np.add.reduce(bits, axis=0, dtype=np.uint16) + self._absent
-        near = int(far[:RING].argmin())
-        nearest = int(far[near])
-        anchors = far[RING:].reshape(SCALES, ANCHORS)
-        pushed = False
-        for scale, anchor in enumerate(anchors.argmin(axis=1).tolist()):
-            if anchors[scale, anchor] <= self._limits[scale]:
-                self._hit(scale, anchor, label)
-            elif nearest <= self._limits[scale]:
+        far = np.add.reduce(bits, axis=0, dtype=np.uint16)
+        far += self._absent
+        *rings, first, second, third = map(int.__add__, far.reshape(_BLOCKS, ANCHORS).argmin(axis=1).tolist(), _STARTS)
+        near = min(rings, key=far.item)
+        nearest, pushed = far.item(near), False
+        for scale, place in enumerate((first, second, third)):
+            limit = self._limits[scale]
+            if far.item(place) <= limit:
+                self._hit(scale, place - _STARTS[scale + RING // ANCHORS], label)
+            elif nearest <= limit:
                 pushed |= self._promote(scale, near, label)
         self.tops[SCALES + 1] += pushed
         self._append(code, mark, label)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from manifests.abuse.profile import CELLS, HEADS, STATISTICS, STREAMS, WAVES, Profile
-from manifests.abuse.scores import Outputs, Scorer, answers
-from manifests.abuse.sketch import SCALES, WIDTH, AnchorCounter, Codes, Sketcher
+from manifests.abuse.profile import CELLS, HEADS, STATISTICS, STREAMS, Profile
+from manifests.abuse.scores import Outputs, Scorer
+from manifests.abuse.sketch import SCALES, AnchorCounter, Codes, Sketcher
 from manifests.abuse.view import Floats
 
 MEMORY = np.float32(1 / 512)
@@ -36,17 +36,23 @@ def _detector(statistic: str) -> str:
     return _DETECTOR_OF.get(name, name)
 
 
-_MASKS = np.array([1 << DETECTORS.index(_detector(name)) for name in STATISTICS], np.int64)
+_MASKS = [
+    sum(1 << 8 * at for at, name in enumerate(STATISTICS) if _detector(name) == detector) for detector in DETECTORS
+]
+"""For each detector a byte of one for each of its statistics."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What a request's rows [n] are to the detectors; no row can be made from them."""
+    """What a request's rows [n] are to the detectors; no row can be made from them.
+
+    steps: [n, 2, 6], what the fast and the slow CUSUM of each stream move by.  waves: [n, 256], with their weight.
+    """
 
     codes: Codes
     marks: tuple[int, ...]
     labels: npt.NDArray[np.int64]
-    tails: Floats
+    steps: Floats
     waves: Floats
     cells: npt.NDArray[np.int64]
 
@@ -61,27 +67,17 @@ class Lens:
         """Draw the secret projection; the same key gives the same."""
         self.profile = profile
         self._sketcher = Sketcher(key, profile.view.features, profile.radius)
-        self._scorer = Scorer(profile)
-        self._half_squares = np.einsum("ij,ij->i", profile.cells, profile.cells) / 2
-        self._inwards = np.ascontiguousarray(np.concatenate((self._sketcher.first, profile.view.basis), axis=1))
-        self._onwards = np.ascontiguousarray(np.concatenate((profile.cells.T, profile.waves, profile.hidden), axis=1))
+        self._scorer = Scorer(profile, self._sketcher.first)
 
     def look(self, rows: npt.NDArray[np.generic], outputs: Outputs, squeezed: Outputs | None = None) -> Looks:
         """Look at a client's rows [n, ...], the graph's answers [n, classes] or [n], and those to squeezed rows."""
-        profile = self.profile
-        with np.errstate(all="ignore"):
-            standard = profile.view.standardise(rows)
-            inside = standard @ self._inwards
-            view = profile.view.whitened_of(standard, inside[:, WIDTH:])
-            products = view @ self._onwards
-            labels = answers(profile, outputs)
-            raw = self._scorer.raw(view, outputs, labels, squeezed, products[:, CELLS + WAVES :])
-            waves = np.cos(products[:, CELLS : CELLS + WAVES] + profile.phases)
-            cells = (products[:, :CELLS] - self._half_squares).argmax(axis=1)
-        flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
-        marks = tuple(self._sketcher.fingerprint(row.tobytes()) for row in flat)
-        codes = self._sketcher.codes_of(inside[:, :WIDTH])
-        return Looks(codes, marks, labels, self._scorer.streams(raw), waves, cells)
+        seen = self._scorer.look(rows, outputs, squeezed)
+        waves = np.cos(seen.angles)
+        waves *= MEMORY
+        marks = tuple(self._sketcher.fingerprint(row.tobytes()) for row in rows)
+        codes = self._sketcher.codes_of(seen.projected)
+        steps = self._scorer.streams(seen.scores)[:, None] - self.profile.drifts
+        return Looks(codes, marks, seen.labels, steps, waves, seen.places.argmax(axis=1))
 
 
 class Watch:
@@ -93,18 +89,18 @@ class Watch:
     def __init__(self, profile: Profile) -> None:
         """Start without a memory."""
         self._profile = profile
-        self._anchors = AnchorCounter(profile.nearness)
-        self._sums = np.zeros((2, len(STREAMS)), np.float32)
+        self.values = np.zeros(len(STATISTICS))
+        self._anchors = AnchorCounter(profile.nearness, self.values[: SCALES + 2])
+        self._sums = self.values[SCALES + 2 : -1].reshape(2, len(STREAMS))
         self._mean = profile.middle.copy()
         self._cells = np.zeros(CELLS, np.bool_)
         self._limits = np.array(profile.limits)
-        self.values = np.zeros(len(STATISTICS))
         self.unique = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tables, which never grow."""
-        tables = (self._sums, self._mean, self._cells, self._limits, self.values)
+        tables = (self._mean, self._cells, self._limits, self.values)
         return self._anchors.nbytes + sum(table.nbytes for table in tables)
 
     @property
@@ -118,14 +114,11 @@ class Watch:
             return
         self.unique += 1
         sums, mean = self._sums, self._mean
-        sums += looks.tails[row]
-        sums -= self._profile.drifts
+        sums += looks.steps[row]
         np.maximum(sums, 0, out=sums)
         mean *= _KEPT
-        mean += looks.waves[row] * MEMORY
+        mean += looks.waves[row]
         self._cells[looks.cells[row]] = True
-        self.values[: SCALES + 2] = self._anchors.tops
-        self.values[SCALES + 2 : -1] = sums.ravel()
         if self.unique % CADENCE == 0:
             apart = self._mean - self._profile.middle
             self.values[-1] = apart @ apart
@@ -135,14 +128,11 @@ class Watch:
         np.maximum(self._sums, other._sums, out=self._sums)
         self._cells |= other._cells
         self.unique += other.unique
-        self.values[SCALES + 2 : -1] = self._sums.ravel()
 
     def calm(self) -> None:
         """Forget sums, and halve counts: the identity was quiet for as long as its policy asks."""
-        self._sums[:] = 0
         self._mean[:] = self._profile.middle
         self._anchors.halve()
-        self.values[: SCALES + 2] = self._anchors.tops
         self.values[SCALES + 2 :] = 0
 
     def share(self) -> float:
@@ -152,4 +142,6 @@ class Watch:
 
     def alarms(self, factor: float = 1.0) -> int:
         """Return which DETECTORS have passed `factor` times their limits, as bits."""
-        return int(np.bitwise_or.reduce(_MASKS[self.values > factor * self._limits], initial=0))
+        limits = self._limits if factor == 1 else factor * self._limits
+        passed = int.from_bytes((self.values > limits).tobytes(), "little")
+        return sum(1 << bit for bit, mask in enumerate(_MASKS) if passed & mask)

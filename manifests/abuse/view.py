@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-_FAR = np.float32(64)
+FAR = 64.0
 """Standardised features are cut here: a request may hold the largest of floats, whose square is none."""
+_FAR = np.float32(FAR)
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,23 @@ class View:
 
     def standardise(self, rows: npt.NDArray[Any]) -> Floats:
         """Return rows [n, ...] as finite float32 [n, d]; NaN becomes the mean."""
+        return self.measured(rows)[0]
+
+    def measured(self, rows: npt.NDArray[Any]) -> tuple[Floats, list[float]]:
+        """Return standardised rows [n, d], and their squared lengths [n]."""
         scaled = rows.reshape(len(rows), -1).astype(np.float32)
         scaled -= self.mean
         scaled *= self.scale
         np.maximum(np.minimum(scaled, _FAR, out=scaled), -_FAR, out=scaled)
-        if not math.isfinite(scaled.sum()):
+        energies: list[float] = np.vecdot(scaled, scaled).tolist()
+        if not math.isfinite(sum(energies)):
             scaled[np.isnan(scaled)] = 0
-        return scaled
+            energies = np.vecdot(scaled, scaled).tolist()
+        return scaled, energies
 
     def whitened(self, standard: Floats) -> Floats:
         """Return the view [n, b + 1] of standardised rows [n, d]: the core, the residual, and the other dimensions."""
-        return self.whitened_of(standard, standard @ self.basis)
-
-    def whitened_of(self, standard: Floats, inside: Floats) -> Floats:
-        """Return the view of standardised rows whose coordinates are known."""
-        core = self.core
+        core, inside = self.core, standard @ self.basis
         view = np.empty((len(standard), self.width), np.float32)
         white = inside @ self.whiten
         view[:, :core] = white[:, :core]

@@ -72,7 +72,7 @@ def test_no_value_makes_a_state_that_is_no_number(value: float) -> None:
     for row in range(40):
         watch.see(looks, row)
     assert np.isfinite(watch.values).all()
-    assert np.isfinite(looks.tails).all()
+    assert np.isfinite(looks.steps).all()
     assert np.isfinite(looks.waves).all()
 
 

@@ -21,8 +21,9 @@ from attestation.types.receipt import Verdict
 from evaluation.demo.deployment import Deployment, temporary_home
 from evaluation.demo.preparation import ModelToSeal
 from evaluation.demo.processes import Commands
-from manifests.keyfile import read_key_file, read_passphrase
-from manifests.signing import Signer
+from evaluation.detectors.service import Attackers
+from evaluation.detectors.service import Service as Clients
+from evaluation.detectors.victims import Victim
 from tests.abuse import kit
 from tests.receipts.independent_verifier import verify as verify_independently
 
@@ -55,19 +56,10 @@ def calibrate(folder: Path) -> tuple[bytes, dict[str, Any]]:
     return profile.read_bytes(), dict(told)
 
 
-class Service:
+class Service(Clients):
     def __init__(self, deployment: Deployment, told: dict[str, Any]) -> None:
-        self.deployment, self.told = deployment, told
-
-    def identity(self, name: str) -> dict[str, Any]:
-        """Make a client's key and have the broker name it; return what its sessions connect with."""
-        layout, commands = self.deployment.layout, self.deployment.commands
-        key, document = layout.home / f"{name}.key", layout.home / f"{name}.credential"
-        commands.run("owner", "client", "--key", key)
-        card = key.with_suffix(".pub")
-        commands.run("broker", "credential", "--home", layout.broker, "--client", card, "--name", name, "-o", document)
-        seed = read_key_file(key, "client", read_passphrase(layout.passphrase))
-        return {"key": Signer.from_seed(seed), "credential": document.read_bytes()}
+        super().__init__(deployment)
+        self.told = told
 
     def each(self, rows: np.ndarray, **identity: Any) -> list[str]:
         """Ask row by row in one session; return the outputs' names, or the code of the refusal."""
@@ -153,6 +145,32 @@ def test_whoever_probes_one_point_is_noticed_too(service: Service) -> None:
     prober = service.identity("prober")
     answers = service.each(kit.probing(5, 110), **prober)
     assert "label" in answers
+
+
+@pytest.fixture(scope="module")
+def attackers(service: Service) -> Attackers:
+    pool = kit.pool()
+    return Attackers(service, "small", Victim("small", kit.subject(), kit.world()[:1200], pool, pool, 1.0), 1)
+
+
+@pytest.mark.parametrize("name", ["uniform noise", "line search", "photo patches"])
+def test_who_copies_the_model_gets_less_of_it(attackers: Attackers, name: str) -> None:
+    seen = attackers.steal(name, 130)
+    assert seen.coarser is not None
+    assert seen.coarser <= 96
+    assert seen.coarser % 32 == 0
+
+
+def test_who_looks_for_an_adversarial_example_is_noticed(attackers: Attackers) -> None:
+    seen = attackers.evade("HopSkipJump", 3, 130)
+    assert seen.coarser is not None
+    assert seen.coarser % 32 == 0
+
+
+@pytest.mark.parametrize("name", ["iid", "retries", "mixed"])
+def test_honest_clients_get_all_of_it_meanwhile(attackers: Attackers, name: str) -> None:
+    seen = attackers.behave(name, 130)
+    assert (seen.total, seen.coarser, seen.refused) == (130, None, None)
 
 
 def test_all_who_are_anonymous_share_one_identity(service: Service) -> None:

@@ -21,7 +21,7 @@ from manifests.abuse.calibrate.behaviours import BEHAVIOURS, Pool, Random, Rows,
 from manifests.abuse.calibrate.intervals import clopper_pearson, upper_quantile
 from manifests.abuse.errors import AbuseCode, AbuseError
 from manifests.abuse.profile import KNOTS, MAX_VIEW, SCORES, STATISTICS, STREAMS, Profile, Squeeze
-from manifests.abuse.scores import Outputs, Scorer, answers, squeeze
+from manifests.abuse.scores import Outputs, Scorer, squeeze
 from manifests.abuse.sketch import SCALES, differing
 from manifests.abuse.state import DETECTORS, Lens, Watch
 from manifests.abuse.view import Floats
@@ -32,7 +32,11 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 LEAST_ROWS = 500
 ROWS_PER_DIMENSION = 20
-"""Below that, a covariance of d dimensions is noise: from 36 rows, half of all benign sessions raised an alarm."""
+"""Below that, a covariance of d dimensions is noise: from 36 rows, half of all benign sessions raised an alarm.
+
+d is the width that is looked at, `Settings.width` at most, and not that of the input: only the core's covariance has
+d * d numbers to learn.  The other axes have one deviation each, and the bound of 500 is enough for those.
+"""
 _SPLIT = (0.4, 0.8)
 _HEADROOM = 1.15
 _CHURN = 400.0
@@ -214,8 +218,10 @@ class _Teacher:
         scores = [self._scores(profile, self._behave(name, pool, 3 * len(pool.rows))) for name in self._names]
         tails = {name: fit.fit_tail([found[:, at] for found in scores]) for at, name in enumerate(SCORES)}
         scorer = Scorer(replace(profile, tails=tails))
-        means = np.max([scorer.streams(found).mean(axis=0) for found in scores], axis=0)
-        hardest = np.max([scorer.streams(found).mean(axis=0) for found in self._by_class(profile, pool)], axis=0)
+        means = np.max([scorer.streams(found.tolist()).mean(axis=0) for found in scores], axis=0)
+        hardest = np.max(
+            [scorer.streams(found.tolist()).mean(axis=0) for found in self._by_class(profile, pool)], axis=0
+        )
         drifts = np.stack((np.maximum(_FAST * means, _SLOW * hardest), _SLOW * np.maximum(means, hardest)))
         drifts = drifts.astype(np.float32)
         return replace(profile, tails=tails, drifts=np.maximum(drifts, np.float32(0.05)))
@@ -267,8 +273,7 @@ class _Teacher:
     def _scores(self, profile: Profile, flat: Rows) -> Floats:
         rows = self._subject.rows(flat)
         outputs = self._subject.run(rows)
-        view = profile.view.whitened(profile.view.standardise(rows))
-        return Scorer(profile).raw(view, outputs, answers(profile, outputs), self._squeezed(profile, rows))
+        return Scorer(profile).raw(rows, outputs, self._squeezed(profile, rows))
 
     def _squeezed(self, profile: Profile, rows: npt.NDArray[Any]) -> Outputs | None:
         return self._subject.run(squeeze(profile.squeeze, rows)) if profile.squeeze.levels else None
