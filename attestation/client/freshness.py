@@ -179,7 +179,7 @@ def _documents(state: OwnerState) -> tuple[Delegation, Heartbeat | None]:
 
 
 def _beat(state: OwnerState, delegation: Delegation, heartbeat: Heartbeat) -> Beat:
-    """Return what the claims show; a broker of some names alone knows of no epoch that would bind all of the owner's."""
+    """Return what the claims show; the epoch that a broker of some names alone knows of does not bind the others."""
     epoch = max(heartbeat.epoch, state.epoch) if delegation.is_owner_wide else state.epoch
     return Beat(heartbeat.time, epoch, state.owner)
 

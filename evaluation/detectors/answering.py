@@ -101,7 +101,7 @@ class Governed:
         name, output = self._names
         seen = self._guard.observe(b"attacker", {name: rows})
         raw = {output: self._victim.subject.run(rows)}
-        given = self._guard.settle(seen, raw, dict(raw))
+        given = self._guard.settle(seen, raw, dict(raw)).outputs
         scores = raw[output][0]
         if "label" in given or (given[output] != raw[output]).any():
             self.coarser = self.coarser or self.total
