@@ -17,7 +17,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from enclave.errors import EnclaveError
+from enclave.deadline import OVERDUE
+from enclave.errors import EnclaveCode, EnclaveError
 from enclave.validate import Tensors
 from manifests.batching import Batching
 
@@ -61,9 +62,14 @@ def wait(changed: threading.Condition, batch: Batch) -> None:
 class Batcher:
     """Joins the requests to one model; thread-safe."""
 
-    def __init__(self, table: Batching, wait_for: Wait = wait) -> None:
-        """Join as the manifest says."""
+    def __init__(self, table: Batching, wait_for: Wait = wait, patience: float = 3600.0) -> None:
+        """Join as the manifest says.
+
+        patience: seconds that a member waits for its batch to run.  They are over only where the run is stuck, for one
+        that can be stopped is stopped before; then each member is refused for the time that it took.
+        """
         self._table = table
+        self._patience = patience + table.max_wait_us / 1e6
         self.wait_for = wait_for
         self._changed = threading.Condition()
         self._open: Batch | None = None
@@ -85,8 +91,8 @@ class Batcher:
         batch, own, leads = self._join(inputs, rows)
         if leads:
             self._lead(batch, run, names)
-        else:
-            batch.done.wait()
+        elif not batch.done.wait(self._patience):
+            raise EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE)
         if batch.outputs is None:
             return run(names, inputs)
         return {name: array[own] for name, array in batch.outputs.items()}

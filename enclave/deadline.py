@@ -21,6 +21,8 @@ from enclave.errors import EnclaveCode
 from enclave.log import Event, log
 from enclave.memory import release_memory
 
+OVERDUE = "the request took longer than the model admits"
+
 
 class AbandonedError(BaseException):
     """A run came back after it was given up for stuck: its session is in other hands, and must not be touched.

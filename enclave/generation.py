@@ -16,6 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from attestation.wire.messages import Body
+from enclave.deadline import OVERDUE
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.prompts import Ask, read_ask
 from enclave.promptwatch import PromptGuard
@@ -123,10 +124,15 @@ class Stepper:
         self._seconds = plan.manifest.limits.timeout_ms / 1000
 
     def step(self, tokens: Sequence[int]) -> Array:
-        """Run tokens behind those before them, and return the scores of the next one, of shape [vocabulary]."""
+        """Run tokens behind those before them, and return the scores of the next one, of shape [vocabulary].
+
+        Raises EnclaveError `inference-timeout` where all steps together have taken the time of a request.
+        """
+        if self._seconds <= 0:
+            raise EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE)
         began = time.monotonic()
         logits, *cache = self._run(self._names, self._feeds(tokens), self._seconds)
-        self._seconds = max(self._seconds - (time.monotonic() - began), 0.001)
+        self._seconds -= time.monotonic() - began
         self._past += len(tokens)
         self._keep(cache)
         return self._last(logits, len(tokens))

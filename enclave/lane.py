@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from enclave.errors import EnclaveError
-from enclave.session import Continuation, Park, Session
+from enclave.park import Continuation, Park
+from enclave.session import Session
 
 PIECE = 256
 """Bytes that a waiting piece takes besides its own: the objects around it, with room to spare."""

@@ -22,7 +22,8 @@ from attestation.wire.frames import Frame, error_frame
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.fair import FairQueue
 from enclave.lane import END, PIECE, Lane, Step, kept
-from enclave.session import CONTROL, HELLO, Continuation, Session
+from enclave.park import Continuation
+from enclave.session import CONTROL, HELLO, Session
 from manifests.gramine.settings import Limits
 
 REMEMBERED = 4096

@@ -14,7 +14,7 @@ from enclave.batching import Batcher
 from enclave.budget import Budget
 from enclave.coarsening import Answered
 from enclave.components import Step
-from enclave.deadline import Watchdog
+from enclave.deadline import OVERDUE, Watchdog
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.gate import Gate
 from enclave.generation import GenerationPlan
@@ -35,7 +35,6 @@ _NO_MEMORY = ("Available memory of", "Failed to allocate memory", "bad_alloc", "
 """What the runtime says where its arena, or the process, has no more to give."""
 Graph: TypeAlias = Callable[[Tensors], Tensors]
 """From a request's inputs to the graph's outputs, with the steps before it."""
-OVERDUE = "the request took longer than the model admits"
 
 
 @dataclass(frozen=True)

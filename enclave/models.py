@@ -119,7 +119,7 @@ class ModelLoader:
             state=StatePlan.compile(manifest),
             pipeline=Pipeline.compile(manifest, self._components),
             requests=requests,
-            batcher=None if manifest.serving.batching is None else Batcher(manifest.serving.batching),
+            batcher=self._batcher(manifest),
         )
         model.try_out()
         return model
@@ -135,6 +135,12 @@ class ModelLoader:
             raise EnclaveError(
                 EnclaveCode.PROVISION_LIMIT, f"models may take {self._limits.model_memory} bytes together"
             )
+
+    def _batcher(self, manifest: ModelManifest) -> Batcher | None:
+        """Return what joins requests; its members wait until a run of theirs would be stuck."""
+        seconds = (manifest.limits.timeout_ms + self._limits.stuck_grace_ms) / 1000
+        table = manifest.serving.batching
+        return None if table is None else Batcher(table, patience=seconds)
 
     def _open(
         self, reader: SealedReader, grant: Grant, manifest: ModelManifest

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from attestation.wire.frames import ROUTE_READY, ROUTE_STATS, ROUTE_STOP, Frame
 from enclave.channel import Channel
-from enclave.deadline import AbandonedError
+from enclave.deadline import OVERDUE, AbandonedError
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lane import END, Lane, Step
 from enclave.lanes import Lanes
-from enclave.loaded import OVERDUE
 from enclave.log import Event, log
+from enclave.park import Continuation, Park
 from enclave.service import Service
-from enclave.session import Continuation, Park, Session
+from enclave.session import Session
 from enclave.turns import Turns
 from manifests import canonical
 from manifests.telemetry import BY_NAME
@@ -51,6 +54,8 @@ class Server:
         self.lanes = Lanes(service.settings.limits, partial(Session, service))
         self._serving: dict[int, Lane] = {}
         """By thread, the lane whose step it takes."""
+        self._errands: dict[int, Lane] = {}
+        """By thread, the parked lane that it works for."""
         service.abandon = self._abandon
         service.crowd = self.lanes.crowd
 
@@ -155,7 +160,7 @@ class Server:
                 return
             if park is not None:
                 self.lanes.park(lane)
-                park.start(partial(self._resume, lane))
+                park.start(Errand(self, lane))
                 return
             if self.lanes.has_work(lane):
                 self._glance()
@@ -171,7 +176,17 @@ class Server:
         finally:
             del self._serving[thread]
 
-    def _resume(self, lane: Lane, continuation: Continuation) -> None:
+    @contextmanager
+    def working(self, lane: Lane) -> Iterator[None]:
+        """Note that this thread works for a parked lane; called by helpers' threads."""
+        thread = threading.get_ident()
+        self._errands[thread] = lane
+        try:
+            yield
+        finally:
+            del self._errands[thread]
+
+    def resume(self, lane: Lane, continuation: Continuation) -> None:
         """Queue a parked lane; called by helpers' threads."""
         self.lanes.resume(lane, continuation)
         self._turns.wake(1)
@@ -204,10 +219,13 @@ class Server:
             EnclaveCode.STOPPING, "a run is stuck, so this process ends; ask which, in a new session"
         )
         self.lanes.end_where(lambda session: session.in_control, failure)
+        overdue = EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE)
+        parked, lane = self._errands.get(thread), self._serving.get(thread)
+        if parked is not None:  # its own outcome never comes
+            self.resume(parked, partial(parked.session.give_up, overdue))
         try:
-            lane = self._serving.get(thread)
             if lane is not None:
-                lane.session.give_up(EnclaveError(EnclaveCode.INFERENCE_TIMEOUT, OVERDUE))
+                lane.session.give_up(overdue)
                 self._channel.send_stream(lane.route, lane.sid, lane.session.take_output())
                 self._forget(lane)
             self._channel.send([self._stats(0)])
@@ -231,3 +249,19 @@ class Server:
         self._stopped = True
         self._channel.shut()
         self._turns.wake(self._threads)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """Has a parked lane go on when the work that it waits for is done (`enclave.park.Resume`)."""
+
+    server: Server
+    lane: Lane
+
+    def __call__(self, continuation: Continuation, /) -> None:
+        """Queue the lane with the rest of what was asked."""
+        self.server.resume(self.lane, continuation)
+
+    def working(self) -> AbstractContextManager[None]:
+        """Note that this thread works for the lane."""
+        return self.server.working(self.lane)

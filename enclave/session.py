@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from attestation.binding import session_leaf
@@ -24,6 +23,7 @@ from enclave.gate import Turn
 from enclave.identity import Identity, authenticate
 from enclave.log import Event, log
 from enclave.operations import Caller, Deferred, Operations, Queued, Reply
+from enclave.park import Continuation, Park, Resume
 from enclave.provision import Job
 from enclave.quoter import Quoted
 from enclave.service import Service
@@ -38,17 +38,6 @@ CONTROL = b"brokers"
 MAX_ID = (1 << 32) - 1
 MAX_CONTAINERS = 4096
 """Maps and lists in a request's header: two for each of 1,024 tensors, and as many again."""
-
-Continuation = Callable[[], None]
-"""What is left to do in a session when the work that it waited for is done."""
-Resume = Callable[[Continuation], None]
-
-
-@dataclass(frozen=True)
-class Park:
-    """The session waits: `start` hands the work on, and calls its argument once, from any thread, with the rest."""
-
-    start: Callable[[Resume], None]
 
 
 class Session:
@@ -305,12 +294,18 @@ class Session:
 
     def _ask(self, worker: Worker, number: int, work: Callable[[], Reply], resume: Resume) -> None:
         try:
-            worker.submit(lambda: resume(self._done(number, work)))
+            worker.submit(partial(self._work, number, work, resume))
         except EnclaveError as error:
             resume(partial(self._refuse, number, error))
 
+    def _work(self, number: int, work: Callable[[], Reply], resume: Resume) -> None:
+        """Do the work, in a thread of the worker's; one that comes back with AbandonedError has nothing to say."""
+        with resume.working():
+            continuation = self._done(number, work)
+        resume(continuation)
+
     def _done(self, number: int, work: Callable[[], Reply]) -> Continuation:
-        """Do the work, in a thread of the worker's, and return what the session is to say of it."""
+        """Do the work, and return what the session is to say of it."""
         try:
             return partial(self._respond, number, work())
         except StrongroomError as error:

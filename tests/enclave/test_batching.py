@@ -187,3 +187,22 @@ def test_requests_of_other_shapes_are_not_joined() -> None:
     first.join(20)
     assert found == [(1, 2)]
     assert batcher.joined == 0
+
+
+def test_a_member_waits_for_its_batch_no_longer_than_a_run_can_take() -> None:
+    forever = threading.Event()
+    batcher = Batcher(Batching(2, 1), until_full, patience=0.05)
+
+    def run(names: Any, inputs: Any) -> Any:
+        forever.wait(20)
+        return inputs
+
+    leader = threading.Thread(target=lambda: batcher.run(run, ["x"], {"x": np.zeros((1, 1))}))
+    leader.start()
+    while batcher.waiting != 1:
+        pass
+    with pytest.raises(EnclaveError) as refusal:
+        batcher.run(run, ["x"], {"x": np.zeros((1, 1))})
+    assert refusal.value.code is EnclaveCode.INFERENCE_TIMEOUT
+    forever.set()
+    leader.join(20)

@@ -18,8 +18,8 @@ from attestation.types.receipt import SignedReceipt
 from attestation.wire.commitments import Direction, commit
 from attestation.wire.generated import answered, asked
 from attestation.wire.messages import decode_body, encode_body
-from enclave.errors import EnclaveCode
-from enclave.generation import Answer, GenerationPlan
+from enclave.errors import EnclaveCode, EnclaveError
+from enclave.generation import Answer, GenerationPlan, Stepper
 from enclave.sampling import Sampler
 from manifests.errors import ManifestCode, StrongroomError
 from manifests.gramine.settings import EnclaveSettings
@@ -307,6 +307,23 @@ def test_an_answer_beyond_the_response_limit_ends_with_an_error(rig: Rig, tmp_pa
     with pytest.raises(Refused) as refusal:
         client.answer(number)
     assert refusal.value.code == EnclaveCode.RESPONSE_TOO_LARGE
+
+
+def test_all_steps_together_have_the_time_of_one_request(poet: Poet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them is far below it, and so nothing else stops them."""
+    [model] = poet.rig.service.owners.models()
+    assert model.generation is not None
+    clock = iter(range(1000))
+    stepper = Stepper(model.generation, lambda names, feeds, _: model.session.run(names, feeds))
+    seconds = model.manifest.limits.timeout_ms // 1000
+    assert seconds > 2
+    with monkeypatch.context() as patch:
+        patch.setattr("enclave.generation.time.monotonic", lambda: next(clock))
+        for _ in range(seconds):
+            stepper.step((0,))
+        with pytest.raises(EnclaveError) as refusal:
+            stepper.step((0,))
+    assert refusal.value.code is EnclaveCode.INFERENCE_TIMEOUT
 
 
 def test_a_model_holds_no_more_caches_than_its_manifest_admits(rig: Rig, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from manifests.model import ModelManifest
 from manifests.sealed.core import GRAPH_PART
 from manifests.telemetry import BY_NAME
 from tests.enclave.rig import Client, Ended, Owner, Refused, Rig, graph, linear, running
+from tests.enclave.test_batching import until_full
 
 SETTINGS = EnclaveSettings("first", limits=Limits(stuck_grace_ms=100))
 
@@ -75,6 +76,23 @@ def test_a_defect_in_telling_leaves_the_watch_over_other_runs(capfd: pytest.Capt
             run.told.wait(10)
     watchdog.stop()
     assert capfd.readouterr().err.count("ValueError") == 2
+
+
+def giant_of_rows() -> bytes:
+    """y = x + max(A @ A), where A is as large as the largest row says: rows of several clients are one run."""
+    one = numpy_helper.from_array(np.array([1], np.int64))
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["n1"], keepdims=0),
+        helper.make_node("Reshape", ["n1", "one"], ["n"]),
+        helper.make_node("Concat", ["n", "n"], ["s"], axis=0),
+        helper.make_node("ConstantOfShape", ["s"], ["a"], value=one),
+        helper.make_node("MatMul", ["a", "a"], ["p"]),
+        helper.make_node("ReduceMax", ["p"], ["m"], keepdims=0),
+        helper.make_node("Add", ["x", "m"], ["y"]),
+    ]
+    shape = [numpy_helper.from_array(np.array([1], np.int64), "one")]
+    x, y = ([(name, TensorProto.INT64, ["batch", 1])] for name in "xy")
+    return graph(nodes, x, y, shape)
 
 
 class Giant:
@@ -176,3 +194,27 @@ def test_a_model_that_never_gets_loaded_is_found_too(
 def test_an_owner_whose_models_ran_well_hears_of_no_others(served: Giant) -> None:
     assert served.rig.service.condemned.stuck(bytes(32)) == []
     assert "ending" not in served.owner.challenge(served.rig.client())
+
+
+def test_everybody_in_a_batch_that_is_stuck_is_answered(served: Giant, tmp_path: Path) -> None:
+    table = {
+        "inputs": [{"name": "x", "dtype": "int64", "shape": ["batch", 1], "minimum": 1, "maximum": 10_000}],
+        "outputs": [{"name": "y", "dtype": "int64", "shape": ["batch", 1]}],
+        "axes": {"batch": {"minimum": 1, "maximum": 2}},
+        "labels": [],
+        "limits": {"timeout_ms": 100},
+        "batching": {"max_rows": 2, "max_wait_us": 1},
+    }
+    _, manifest = linear(served.owner, name="giant", **table)
+    digest = served.owner.seal(served.rig.host, tmp_path, giant_of_rows(), manifest=manifest)
+    served.owner.provision(served.rig.client(), digest, name="giant")
+    batcher = served.rig.service.owners.by_digest(digest).batcher
+    assert batcher is not None
+    batcher.wait_for = until_full
+    clients = [served.rig.client() for _ in range(2)]
+    numbers = [
+        client.send({"op": "infer", "model": {"digest": digest}}, {"x": np.array([[1500]])}) for client in clients
+    ]
+    for client, number in zip(clients, numbers, strict=True):
+        with pytest.raises(Refused, match="inference-timeout"):
+            client.answer(number)
