@@ -8,6 +8,7 @@ comes back: so nobody gets rid of a state by having it pushed out.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections import OrderedDict
@@ -24,6 +25,8 @@ MAX_JOINED = 1 << 16
 RECORD_BYTES = 2048
 """What an identity takes besides the tables of its watch, generously."""
 
+MAX_LOOKED_AT = 64
+"""Identities that are looked at together at one time, so that a request's work does not grow with their number."""
 MAX_SCORE = 8
 """Twice a limit: what is beyond it tells nothing more."""
 
@@ -96,21 +99,30 @@ class Identities:
         return self._known[principal]
 
     def _make_room(self) -> bool:
-        """Have the identity that was quiet longest join the rest; False where all are under suspicion."""
+        """Have the identity that was quiet longest join the rest; False where none of the quietest can.
+
+        Those that cannot, being under suspicion, are looked at again after all others.
+        """
         if len(self._joined) >= MAX_JOINED:
             return False
-        for principal, standing in self._known.items():
+        for _ in range(min(MAX_LOOKED_AT, len(self._known))):
+            principal, standing = next(iter(self._known.items()))
             if principal != _ANONYMOUS and not standing.latched:
                 self._rest.watch.absorb(standing.watch)
                 self._joined.add(_short(principal))
                 del self._known[principal]
                 return True
+            self._known.move_to_end(principal)
         return False
 
     def score(self) -> int:
-        """Return the greatest share of a limit that any identity has reached, in quarters, at most MAX_SCORE."""
+        """Return the greatest share of a limit that any identity has reached, in quarters, at most MAX_SCORE.
+
+        Of the identities that asked last: requests wait meanwhile.
+        """
         with self._lock:
-            share = max(standing.watch.share() for standing in (*self._known.values(), self._rest))
+            latest = itertools.islice(reversed(self._known.values()), MAX_LOOKED_AT)
+            share = max(standing.watch.share() for standing in (*latest, self._rest))
         return int(min(4 * share, MAX_SCORE))
 
     def counts(self) -> dict[str, int]:

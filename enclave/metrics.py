@@ -50,13 +50,16 @@ class Metrics:
             if label in counts or len(counts) < MAX_LABELS:
                 counts[label] = counts.get(label, 0) + 1
 
-    def export(self, present: Mapping[str, int]) -> dict[str, Any]:
-        """Return what may leave: the values at the end of the last window.  `present`: the single values by name."""
+    def export(self, present: Callable[[], Mapping[str, int]]) -> dict[str, Any]:
+        """Return what may leave: the values at the end of the last window.
+
+        present: gives the single values by name, and is asked where a window is over.
+        """
         with self._lock:
             now = self._clock()
             if now >= self._due:
                 self._due = now + self._window
-                self._told = self._snapshot(present)
+                self._told = self._snapshot(present())
             return self._told
 
     def _snapshot(self, present: Mapping[str, int]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -235,9 +235,13 @@ class Server:
 
     def _stats(self, sid: int) -> Frame:
         counts = {**self.lanes.counts(), **self._service.stats()}
-        single = {**_UNWATCHED, **counts, **{name: counts[source] for name, source in _TOLD_AS.items()}}
-        single["abuse_score"] = self._service.score()  # not among the counters, which move at once
-        return Frame(ROUTE_STATS, sid, canonical.encode({**counts, "telemetry": self._service.metrics.export(single)}))
+        telemetry = self._service.metrics.export(partial(self._single, counts))
+        return Frame(ROUTE_STATS, sid, canonical.encode({**counts, "telemetry": telemetry}))
+
+    def _single(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return the single values of telemetry; the score is not among the counters, which move at once."""
+        named = {name: counts[source] for name, source in _TOLD_AS.items()}
+        return {**_UNWATCHED, **counts, **named, "abuse_score": self._service.score()}
 
     # ------------------------------------------------------------------------------------ the end
 

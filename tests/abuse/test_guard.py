@@ -11,6 +11,7 @@ import pytest
 from enclave.abuse import Guard
 from enclave.coarsening import Coarsening, rounded_outputs
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.identities import MAX_LOOKED_AT
 from manifests.abuse.policy import AbusePolicy, Action, Rung
 from manifests.abuse.profile import Squeeze
 from manifests.abuse.state import CADENCE, Lens
@@ -90,7 +91,8 @@ def test_one_detector_alone_refuses_nothing_by_default() -> None:
     asker = Asker()
     answers = asker.each(MALLORY, kit.probing(4, 120))
     assert "label_only" in answers
-    assert not {word for word in answers if word.startswith("abuse")} or asker.guard.counts()["abuse_refuse"]
+    assert not [word for word in answers if word.startswith("abuse")]
+    assert asker.guard.counts()["abuse_refuse"] == 0
 
 
 def test_a_large_batch_does_not_outrun_the_ladder() -> None:
@@ -125,7 +127,7 @@ def test_without_a_hold_nobody_is_served_again() -> None:
     assert set(asker.each(MALLORY, kit.benign("iid", 1, 40 * CADENCE))) == {"abuse-refused"}
 
 
-def test_refused_queries_are_cheap_and_not_looked_at() -> None:
+def test_refused_queries_are_not_looked_at() -> None:
     asker = Asker(ladder=(Rung(Action.REFUSE),))
     asker.each(MALLORY, kit.strange(1, CADENCE))
     before = asker.guard._known[MALLORY].watch.unique
@@ -171,6 +173,21 @@ def test_an_identity_under_suspicion_and_the_anonymous_one_are_never_pushed_out(
     assert {MALLORY, b""} <= set(asker.guard._known)
     assert len(asker.guard._known) == 3
     assert asker.ask(MALLORY, kit.strange(3, 1)) == "abuse-refused"
+
+
+def test_making_room_looks_at_a_bounded_number_of_identities_and_comes_to_all_of_them() -> None:
+    asker = Asker(ladder=(Rung(Action.REFUSE),), identities=MAX_LOOKED_AT + 2)
+    alarmed = [number.to_bytes(32, "big") for number in range(MAX_LOOKED_AT + 1)]
+    for principal in alarmed:
+        asker.ask(principal, kit.strange(1, CADENCE))
+        assert asker.guard._known[principal].latched
+    asker.ask(ALICE, kit.benign("iid", 1, 1))
+    asker.ask(b"first" * 6 + b"##", kit.benign("iid", 2, 1))
+    assert ALICE in asker.guard._known  # the quietest were under suspicion, and are put back
+    second = b"second" * 5 + b"##"
+    asker.ask(second, kit.benign("iid", 3, 1))
+    assert second in asker.guard._known
+    assert {*alarmed} <= set(asker.guard._known)
 
 
 def test_a_budget_of_unique_queries_and_of_coverage_counts_as_a_detector() -> None:

@@ -97,17 +97,17 @@ def test_within_a_window_nothing_moves(owner: Owner, tmp_path: Path) -> None:
 def test_a_window_tells_what_it_saw_when_it_is_over() -> None:
     now = [0.0]
     metrics = Metrics(60.0, lambda: now[0])
-    assert metrics.export(PRESENT)["refused"] == {}
+    assert metrics.export(lambda: PRESENT)["refused"] == {}
     metrics.count_code("refused", EnclaveCode.TENSOR_SHAPE)
     metrics.observe("run_seconds", 0.003)
     now[0] = 59.9
-    assert metrics.export({**PRESENT, "sessions": 9})["refused"] == {}
-    assert metrics.export({**PRESENT, "sessions": 9})["sessions"] == 3
+    assert metrics.export(lambda: {**PRESENT, "sessions": 9})["refused"] == {}
+    assert metrics.export(lambda: {**PRESENT, "sessions": 9})["sessions"] == 3
     now[0] = 60.0
-    seen = metrics.export({**PRESENT, "sessions": 9})
+    seen = metrics.export(lambda: {**PRESENT, "sessions": 9})
     assert (seen["refused"], seen["run_seconds"][1], seen["sessions"]) == ({"tensor-shape": 1}, 1, 9)
     metrics.observe("run_seconds", 0.003)
-    assert metrics.export(PRESENT)["run_seconds"][1] == 1
+    assert metrics.export(lambda: PRESENT)["run_seconds"][1] == 1
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_window_tells_what_it_saw_when_it_is_over() -> None:
 def test_a_time_is_kept_as_its_bucket_alone(seconds: float, bucket: int) -> None:
     metrics = Metrics(0.0)
     metrics.observe("run_seconds", seconds)
-    buckets = metrics.export(PRESENT)["run_seconds"]
+    buckets = metrics.export(lambda: PRESENT)["run_seconds"]
     assert buckets[bucket] == sum(buckets) == 1
 
 
@@ -135,7 +135,7 @@ def test_labels_are_bounded_whatever_is_counted() -> None:
     metrics = Metrics(0.0)
     for number in range(1000):
         metrics.count_model("model_requests", number.to_bytes(64, "little"))
-    told = metrics.export(PRESENT)
+    told = metrics.export(lambda: PRESENT)
     assert len(told["model_requests"]) == 256
     assert len(canonical.encode(told)) < 32 * 1024
 
