@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from benchmarks import batching, receipts, sealing, serving, verification, watching
+from benchmarks import batching, receipts, refusing, sealing, serving, verification, watching
 
 RESULTS = Path(__file__).with_name("results") / "latest.json"
 
@@ -22,6 +22,7 @@ def main() -> None:
         "serving": serving.measure(),
         "receipts": receipts.measure(),
         "batching": batching.measure(),
+        "refusing": refusing.measure(),
         "watching": watching.measure(),
     }
     text = json.dumps(result, indent=2)

@@ -10,7 +10,7 @@ from attestation.receipts.bundle import ReceiptBundle, open_all
 from attestation.receipts.checks import Held
 from attestation.receipts.verify import examine
 from attestation.types.receipt import SignedReceipt, Verdict
-from attestation.wire.commitments import Direction, commit, sent
+from attestation.wire.commitments import Direction, commit, received, sent
 from attestation.wire.messages import decode_body, encode_body
 from benchmarks.timing import repeat
 from enclave.arena import Arena
@@ -30,10 +30,11 @@ def measure() -> dict[str, float]:
     names = ("evidence", "session", "origin", "request", "model", "owner", "epoch", "broker_time", "broker_epoch")
     facts = {name: getattr(kit.receipt(), name) for name in names}
     verdict = Verdict(("lease", "schema", "values"), "scores")
-    issue = repeat(lambda: issuer.issue(facts, verdict, request, {"probabilities": scores}), warm_up=50)
+    answer = sent({"probabilities": scores})
+    issue = repeat(lambda: issuer.issue(facts, verdict, received(request), answer), warm_up=50)
     large = sent({"X": np.zeros(8 * MIB, np.uint8)})
     hashing = repeat(lambda: commit(Direction.INPUT, bytes(32), large))
-    issued = issuer.issue(facts, verdict, request, {"probabilities": scores})["signed"]
+    issued = issuer.issue(facts, verdict, received(request), answer)["signed"]
     key = issuer._keys.receipt_public  # noqa: SLF001 - the public half, which claims carry
     checking = repeat(partial(_check, issued, key, sent({"X": row})), warm_up=50)
     policy, held = kit.policy(), ReceiptBundle.decode(kit.bundle().encode())
