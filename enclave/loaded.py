@@ -87,7 +87,8 @@ class LoadedModel:
         of a model that has one.
         """
         inputs = self.plan.check(body)
-        self._check_memory(inputs, prepared=False)
+        if not self.pre:
+            check_memory(self.requests, inputs)  # at once, before it costs anything
         with self.spending(principal, held) as charged:
             pass
         answered = self.serve(principal, inputs, partial(self._graph, held=held))
@@ -122,13 +123,8 @@ class LoadedModel:
 
     def run(self, prepared: Tensors) -> Tensors:
         """Run the graph on what pre-processing has left, joined with no other request; raises EnclaveError."""
-        self._check_memory(prepared, prepared=True)
+        check_memory(self.requests, prepared)
         return self._run(self.outputs, prepared)
-
-    def _check_memory(self, tensors: Tensors, *, prepared: bool) -> None:
-        """Refuse what the graph would need too much memory for: of a model with steps, when they are done."""
-        if prepared == bool(self.pre):
-            check_memory(self.requests, tensors)
 
     def bound(self, outputs: Tensors) -> None:
         """Refuse an answer that is larger than the manifest admits; raises EnclaveError `response-too-large`."""
@@ -148,7 +144,7 @@ class LoadedModel:
 
     def _graph(self, inputs: Tensors, held: Held | None) -> Tensors:
         made = run_steps(self.pre, inputs)
-        self._check_memory(made, prepared=True)
+        check_memory(self.requests, made)
         return self._infer(made, held)
 
     def generate(self, body: Body, principal: bytes) -> Source:
