@@ -99,15 +99,17 @@ class LoadedModel:
     def spending(self, principal: bytes, held: Held | None = None) -> Iterator[bool]:
         """Hold one request of privacy, budget and lease ready, which is taken when the block ends without an error.
 
-        Tells whether a budget of the client's identity is charged.  So one request can be spent of several models, or
-        of none: whoever holds several begins with the least name.  Raises EnclaveError for what is used up.
+        A place for a state is taken at once, and is the caller's to give back.  Tells whether a budget of the client's
+        identity is charged.  So one request can be spent of several models, or of none: whoever holds several begins
+        with the least name.  Raises EnclaveError for what is used up.
         """
-        if held is not None:
-            held.take_place()
         with ExitStack() as ready:
             if self.privacy is not None:
                 ready.enter_context(self.privacy.taking(principal))
-            yield ready.enter_context(self.budget.taking(principal, self.lease))
+            charged = ready.enter_context(self.budget.taking(principal, self.lease))
+            if held is not None:  # last: who may not ask at all takes nobody's place
+                held.take_place(principal)
+            yield charged
 
     def serve(self, principal: bytes, inputs: Tensors, graph: Graph) -> Answered:
         """Watch a request that was checked and spent, run it, and settle it; raises EnclaveError.

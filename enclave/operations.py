@@ -38,6 +38,8 @@ class Reply:
 
     header: Header = field(repr=False)
     tensors: Mapping[str, npt.NDArray[Any]] | None = field(default=None, repr=False)
+    held: Held | None = field(default=None, repr=False)
+    """The state that moves on when the response leaves, and stays where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,14 @@ class Operations:
         return answer() if model.gate is None else Queued(model.gate.turn(caller.principal(model.owner)), answer)
 
     def _run(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
+        with contextlib.ExitStack() as refused:
+            if held is not None:
+                refused.callback(held.undo)
+            reply = self._answered(caller, model, body, held)
+            refused.pop_all()
+        return reply
+
+    def _answered(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
         self._service.condemned.check()
         began = time.perf_counter()
         readers = () if model.pipeline is None else model.pipeline.readers(self._service.owners, model)
@@ -155,12 +165,12 @@ class Operations:
                 self._service.metrics.count_model("model_requests", each.digest)
         header = self._named(*used)
         if held is not None:
-            header["steps"] = held.steps
+            header["steps"] = held.told
         if body.header.get("receipt", False) or any(each.manifest.receipts is Receipts.ALWAYS for each in used):
             facts = self._facts(caller, used, body, header["beat"])
             verdict = verdict_of(answered, *(each.manifest for each in used))
             header["receipt"] = self._service.receipts.issue(facts, verdict, received(body), sent(answered.outputs))
-        return Reply(header, answered.outputs)
+        return Reply(header, answered.outputs, held)
 
     @staticmethod
     def _answer(

@@ -176,6 +176,8 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...], Any, str]] = {
     "a state of text": (SENSOR, ("inputs", 1, "dtype"), "string", "cannot have dtype"),
     "a state of another shape": (SENSOR, ("outputs", 1, "shape"), [1, 9], "differ in dtype or shape"),
     "a state that nobody bounds": (SENSOR, (*S, "sessions"), 4097, "between 1 and 4096"),
+    "more states of one client than of all": (SENSOR, (*S, "sessions_per_client"), 9, "between 1 and 8"),
+    "no state of any client": (SENSOR, (*S, "sessions_per_client"), 0, "between 1 and"),
     "a shown output that is no state": (SENSOR, (*S, "shown"), ["y"], "no part of the state"),
     "nothing but a state": (SENSOR, (*S, "pairs"), [["h", "k"], ["x", "y"]], "an input that clients send"),
     "a state beyond all bounds": (SENSOR, ("inputs", 1, "shape"), [1, 1 << 25], "differ in dtype or shape"),
