@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from attestation.wire.commitments import received, sent
+from attestation.wire import stateful
+from attestation.wire.commitments import Tensor, received, sent
 from attestation.wire.messages import Body
 from enclave.coarsening import Answered
 from enclave.errors import EnclaveCode, EnclaveError
@@ -169,7 +170,8 @@ class Operations:
         if body.header.get("receipt", False) or any(each.manifest.receipts is Receipts.ALWAYS for each in used):
             facts = self._facts(caller, used, body, header["beat"])
             verdict = verdict_of(answered, *(each.manifest for each in used))
-            header["receipt"] = self._service.receipts.issue(facts, verdict, received(body), sent(answered.outputs))
+            tensors = _committed(body, answered, held)
+            header["receipt"] = self._service.receipts.issue(facts, verdict, *tensors)
         return Reply(header, answered.outputs, held)
 
     @staticmethod
@@ -284,3 +286,11 @@ class Operations:
 
     def _revoke(self, caller: Caller, header: Header) -> Reply:
         return Reply(self._service.control.revoke(caller.control, header))
+
+
+def _committed(body: Body, answered: Answered, held: Held | None) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what a receipt commits to of a request and of its answer."""
+    given, told = received(body), sent(answered.outputs)
+    if held is None:
+        return given, told
+    return stateful.asked(given, reset=held.fresh), stateful.answered(told, held.told)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ MAX_STATE = 64 << 20
 MAX_SESSIONS = 4096
 DEFAULT_SESSIONS = 64
 _EACH = "sessions_per_client"
+RESET, STEPS = "reset", "steps"
+"""What a receipt calls what it says beside the tensors of a request and of an answer (docs/receipts.md)."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,11 @@ class State:
     def reserved(self, inputs: Mapping[str, TensorField]) -> int:
         """Return the bytes that all sessions together may hold."""
         return self.sessions * self.state_bytes(inputs)
+
+
+def check_names(inputs: Iterable[TensorField], outputs: Iterable[TensorField]) -> None:
+    """Refuse a stateful model whose clients send `reset` or get `steps` as tensors; raises `manifest-invalid`."""
+    if any(tensor.name == RESET for tensor in inputs) or any(tensor.name == STEPS for tensor in outputs):
+        raise unfit(
+            f"receipts of a stateful model say {RESET!r} and {STEPS!r} beside its tensors: name those otherwise"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from onnx import helper
 
 from attestation.types import BudgetTerms, Credential
+from attestation.types.receipt import SignedReceipt
+from attestation.wire import stateful
+from attestation.wire.commitments import Direction, commit, sent
 from enclave.errors import EnclaveCode
 from evaluation.examples.recurrent import WIDTH, Recurrent, export, initial, sensor_series
 from manifests.draft import draft_manifest, load_graph
@@ -258,6 +262,23 @@ def test_a_resumed_session_starts_anew_and_says_so(sensor: Sensor) -> None:
     header, tensors = sensor.ask(again, SERIES[0, 0])
     assert header["steps"] == 1
     assert tensors["y"].tobytes() == sensor.plain(SERIES[0, :1])[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"), [({}, 2), ({"reset": False}, 2), ({"reset": True}, 1)], ids=["unsaid", "no reset", "a reset"]
+)
+def test_a_receipt_binds_the_step_and_the_reset(sensor: Sensor, asked: dict[str, bool], steps: int) -> None:
+    client = sensor.rig.client()
+    sensor.ask(client, 0.5)
+    header, tensors = sensor.ask(client, 0.25, receipt=True, **asked)
+    issued, x, y = header["receipt"], sent({"x": np.array([[0.25]], np.float32)}), sent(tensors)
+    said, reset = SignedReceipt.parse(issued["signed"]).receipt, asked.get("reset", False)
+    given, told = (partial(commit, way, issued[str(way)]) for way in Direction)
+    assert header["steps"] == steps
+    assert said.input == given(stateful.asked(x, reset=reset))
+    assert said.output == told(stateful.answered(y, steps))
+    assert said.input not in {given(stateful.asked(x, reset=not reset)), given(x)}
+    assert said.output not in {told(stateful.answered(y, steps + 1)), told(y)}
 
 
 def test_the_listing_shows_what_clients_send_and_get(sensor: Sensor) -> None:

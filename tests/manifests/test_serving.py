@@ -178,6 +178,8 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...], Any, str]] = {
     "a state that nobody bounds": (SENSOR, (*S, "sessions"), 4097, "between 1 and 4096"),
     "more states of one client than of all": (SENSOR, (*S, "sessions_per_client"), 9, "between 1 and 8"),
     "no state of any client": (SENSOR, (*S, "sessions_per_client"), 0, "between 1 and"),
+    "an input that receipts have a word for": (SENSOR, ("inputs", 0, "name"), "reset", "name those otherwise"),
+    "an output that receipts have a word for": (SENSOR, ("outputs", 0, "name"), "steps", "name those otherwise"),
     "a shown output that is no state": (SENSOR, (*S, "shown"), ["y"], "no part of the state"),
     "nothing but a state": (SENSOR, (*S, "pairs"), [["h", "k"], ["x", "y"]], "an input that clients send"),
     "a state beyond all bounds": (SENSOR, ("inputs", 1, "shape"), [1, 1 << 25], "differ in dtype or shape"),
