@@ -2,8 +2,9 @@
 
 `observe` comes before pre-processing and refuses; `settle` comes after post-processing, shows the query and its
 answer to the detectors, and gives the answer as the identity's rung of the ladder admits.  Answers become coarser or
-are refused; they are never wrong.  Rungs are climbed on a schedule of 32 queries, so that no single query tells
-whether it raised an alarm, and the detectors do the same work whether they are alarmed or not.
+are refused; they are never wrong, and no rung tells what the manifest's own answer does not.  Rungs are climbed on a
+schedule of 32 queries, so that no single query tells whether it raised an alarm, and the detectors do the same work
+whether they are alarmed or not.
 
 Each identity has a state of its own, and all together have one more (enclave/identities.py).
 """
@@ -27,7 +28,8 @@ from enclave.values import Array
 from manifests.abuse.fitting import check_profile
 from manifests.abuse.policy import SEVERITY, AbusePolicy, Action
 from manifests.abuse.profile import Profile
-from manifests.abuse.scores import answers, squeeze
+from manifests.abuse.scores import squeeze
+from manifests.abuse.served import Served
 from manifests.abuse.state import Lens, Watch
 from manifests.errors import StrongroomError
 from manifests.model import ModelManifest
@@ -51,17 +53,21 @@ class Guard(Identities):
         lens: Lens,
         labels: tuple[str, ...],
         clock: Callable[[], float] = time.monotonic,
+        *,
         rounded: frozenset[str] = frozenset(),
+        served: Served | None = None,
     ) -> None:
         """Begin with nobody known.
 
         clock: gives seconds, which are the host's, for `slow` alone.  rounded: outputs that the manifest itself leaves
-        with no more digits than the policy does.
+        with no more digits than the policy does.  served: where answers tell the best class, by default as
+        scores in the watched output.
         """
         super().__init__(policy, lambda: Watch(lens.profile), clock)
         self._lens = lens
         self._labels = np.array(labels, dtype=object) if len(labels) == lens.profile.classes else None
         self._rounded_already = rounded
+        self._served = served or Served(lens.profile.output, scores=not lens.profile.labels_only)
 
     @classmethod
     def load(
@@ -79,7 +85,7 @@ class Guard(Identities):
             raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, "the sealed model has not the profile that it names")
         try:
             profile = Profile.decode(parts[policy.profile])
-            check_profile(profile, manifest)
+            served = check_profile(profile, manifest)
         except StrongroomError as error:
             raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"the model's profile is refused: {error.message}") from None
         key = HKDF(SHA512(), 32, salt=digest, info=b"strongroom sketch v1").derive(bytes(secret))
@@ -88,6 +94,7 @@ class Guard(Identities):
             Lens(profile, key),
             manifest.labels,
             rounded=rounded_outputs(manifest.post, policy.digits),
+            served=served,
         )
 
     # ------------------------------------------------------------------------------------ requests
@@ -115,19 +122,24 @@ class Guard(Identities):
             action = self._action(seen.identity)
             if SEVERITY[action] >= SEVERITY[Action.REFUSE]:
                 raise refusal(action)
-        return self._admitted(action, raw, outputs)
+        return self._admitted(action, outputs)
 
-    def _admitted(self, action: Action, raw: Tensors, outputs: Tensors) -> Answered:
+    def _admitted(self, action: Action, outputs: Tensors) -> Answered:
         if action is Action.FEWER_DIGITS:
             shows = shows_digits(outputs, self._rounded_already)
             rounded = {name: self._rounded(array) for name, array in outputs.items()}
             return Answered(rounded, coarsening=Coarsening.ROUNDED if shows else Coarsening.NONE)
         if SEVERITY[action] >= SEVERITY[Action.LABEL_ONLY]:
-            best = answers(self._lens.profile, raw[self._lens.profile.output])
-            label = {"label": best if self._labels is None else np.asarray(self._labels[best], dtype=object)}
+            label = {"label": self._label(self._served.best(outputs))}
             shows = shows_label(outputs, label)
             return Answered(label, coarsening=Coarsening.LABEL_ONLY if shows else Coarsening.NONE)
         return Answered(outputs)
+
+    def _label(self, best: Array) -> Array:
+        """Return classes by the names that the manifest has for them; what has its label already is left as it is."""
+        if self._labels is None or best.dtype.kind == "O":
+            return best
+        return np.asarray(self._labels[np.clip(best, 0, len(self._labels) - 1)], dtype=object)
 
     def _rounded(self, array: Array) -> Array:
         if array.dtype.kind != "f":

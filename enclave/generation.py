@@ -57,7 +57,7 @@ class GenerationPlan:
             return None
         size = table.vocabulary_size({tensor.name: tensor for tensor in manifest.outputs})
         inputs = {tensor.name: tensor for tensor in manifest.inputs}
-        return cls(manifest, table, words or TableWords(manifest, size), inputs, Slots(table.streams, "caches"), guard)
+        return cls(manifest, table, words or TableWords(manifest, size), inputs, _slots(manifest, table), guard)
 
     def read(self, body: Body) -> Ask:
         """Read a request; raises ManifestError or EnclaveError."""
@@ -73,11 +73,11 @@ class GenerationPlan:
         """Give the answer's pieces, one step of the graph for each; a step that shows nothing yet gives None."""
         if self.guard is not None:
             self.guard.admit(principal)
-        self.slots.take()
+        self.slots.take(principal)
         try:
             yield from self._pieces(ask, Stepper(self, run), spend, principal)
         finally:
-            self.slots.give()
+            self.slots.give(principal)
 
     def _pieces(self, ask: Ask, stepper: Stepper, spend: Spend, principal: bytes) -> Source:
         speller = self.words.speller()
@@ -209,6 +209,13 @@ class Answer:
         """Return how many bytes at the end of the text are the beginning of a stop string."""
         beginnings = (stop[:size] for stop in self._stops for size in range(1, len(stop)))
         return max((len(start) for start in beginnings if self._text.endswith(start)), default=0)
+
+
+def _slots(manifest: ModelManifest, table: Generation) -> Slots:
+    """Return places for answers that are under way: who waits for a turn would wait for a whole one, so nobody does."""
+    limits = manifest.limits
+    most = min(table.streams, limits.max_concurrent or table.streams)
+    return Slots(most, "caches", limits.max_concurrent_per_client or 0)
 
 
 def _shape(tensor: TensorField, length: int) -> tuple[int, ...]:

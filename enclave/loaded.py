@@ -86,7 +86,8 @@ class LoadedModel:
         of a model that has one.
         """
         inputs = self.plan.check(body)
-        self._check_memory(inputs, prepared=False)
+        if not self.pre:
+            check_memory(self.requests, inputs)  # at once, before it costs anything
         with self.spending(principal, held) as charged:
             pass
         answered = self.serve(principal, inputs, partial(self._graph, held=held))
@@ -97,15 +98,17 @@ class LoadedModel:
     def spending(self, principal: bytes, held: Held | None = None) -> Iterator[bool]:
         """Hold one request of privacy, budget and lease ready, which is taken when the block ends without an error.
 
-        Tells whether a budget of the client's identity is charged.  So one request can be spent of several models, or
-        of none: whoever holds several begins with the least name.  Raises EnclaveError for what is used up.
+        A place for a state is taken at once, and is the caller's to give back.  Tells whether a budget of the client's
+        identity is charged.  So one request can be spent of several models, or of none: whoever holds several begins
+        with the least name.  Raises EnclaveError for what is used up.
         """
-        if held is not None:
-            held.take_place()
         with ExitStack() as ready:
             if self.privacy is not None:
                 ready.enter_context(self.privacy.taking(principal))
-            yield ready.enter_context(self.budget.taking(principal, self.lease))
+            charged = ready.enter_context(self.budget.taking(principal, self.lease))
+            if held is not None:  # last: who may not ask at all takes nobody's place
+                held.take_place(principal)
+            yield charged
 
     def serve(self, principal: bytes, inputs: Tensors, graph: Graph) -> Answered:
         """Watch a request that was checked and spent, run it, and settle it; raises EnclaveError.
@@ -121,13 +124,8 @@ class LoadedModel:
 
     def run(self, prepared: Tensors) -> Tensors:
         """Run the graph on what pre-processing has left, joined with no other request; raises EnclaveError."""
-        self._check_memory(prepared, prepared=True)
+        check_memory(self.requests, prepared)
         return self._run(self.outputs, prepared)
-
-    def _check_memory(self, tensors: Tensors, *, prepared: bool) -> None:
-        """Refuse what the graph would need too much memory for: of a model with steps, when they are done."""
-        if prepared == bool(self.pre):
-            check_memory(self.requests, tensors)
 
     def bound(self, outputs: Tensors) -> None:
         """Refuse an answer that is larger than the manifest admits; raises EnclaveError `response-too-large`."""
@@ -147,7 +145,7 @@ class LoadedModel:
 
     def _graph(self, inputs: Tensors, held: Held | None) -> Tensors:
         made = run_steps(self.pre, inputs)
-        self._check_memory(made, prepared=True)
+        check_memory(self.requests, made)
         return self._infer(made, held)
 
     def generate(self, body: Body, principal: bytes) -> Source:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from attestation.wire.commitments import received, sent
+from attestation.wire import stateful
+from attestation.wire.commitments import Tensor, received, sent
 from attestation.wire.messages import Body
 from enclave.coarsening import Answered
 from enclave.errors import EnclaveCode, EnclaveError
@@ -38,6 +39,8 @@ class Reply:
 
     header: Header = field(repr=False)
     tensors: Mapping[str, npt.NDArray[Any]] | None = field(default=None, repr=False)
+    held: Held | None = field(default=None, repr=False)
+    """The state that moves on when the response leaves, and stays where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,14 @@ class Operations:
         return answer() if model.gate is None else Queued(model.gate.turn(caller.principal(model.owner)), answer)
 
     def _run(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
+        with contextlib.ExitStack() as refused:
+            if held is not None:
+                refused.callback(held.undo)
+            reply = self._answered(caller, model, body, held)
+            refused.pop_all()
+        return reply
+
+    def _answered(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
         self._service.condemned.check()
         began = time.perf_counter()
         readers = () if model.pipeline is None else model.pipeline.readers(self._service.owners, model)
@@ -155,12 +166,13 @@ class Operations:
                 self._service.metrics.count_model("model_requests", each.digest)
         header = self._named(*used)
         if held is not None:
-            header["steps"] = held.steps
+            header["steps"] = held.told
         if body.header.get("receipt", False) or any(each.manifest.receipts is Receipts.ALWAYS for each in used):
             facts = self._facts(caller, used, body, header["beat"])
             verdict = verdict_of(answered, *(each.manifest for each in used))
-            header["receipt"] = self._service.receipts.issue(facts, verdict, received(body), sent(answered.outputs))
-        return Reply(header, answered.outputs)
+            tensors = _committed(body, answered, held)
+            header["receipt"] = self._service.receipts.issue(facts, verdict, *tensors)
+        return Reply(header, answered.outputs, held)
 
     @staticmethod
     def _answer(
@@ -274,3 +286,11 @@ class Operations:
 
     def _revoke(self, caller: Caller, header: Header) -> Reply:
         return Reply(self._service.control.revoke(caller.control, header))
+
+
+def _committed(body: Body, answered: Answered, held: Held | None) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what a receipt commits to of a request and of its answer."""
+    given, told = received(body), sent(answered.outputs)
+    if held is None:
+        return given, told
+    return stateful.asked(given, reset=held.fresh), stateful.answered(told, held.told)

@@ -316,10 +316,17 @@ class Session:
     # ------------------------------------------------------------------------------------ answers
 
     def _respond(self, number: int, reply: Reply) -> None:
-        content = encode_body({**reply.header, "id": number}, reply.tensors)
-        if int.from_bytes(content[:4], "big") > MAX_HEADER:
-            raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, "the answer's header would be too long")
+        try:
+            content = encode_body({**reply.header, "id": number}, reply.tensors)
+            if int.from_bytes(content[:4], "big") > MAX_HEADER:
+                raise EnclaveError(EnclaveCode.RESPONSE_TOO_LARGE, "the answer's header would be too long")
+        except StrongroomError:
+            if reply.held is not None:
+                reply.held.undo()
+            raise
         self._send(MessageType.RESPONSE, content)
+        if reply.held is not None:
+            reply.held.keep()
 
     def _send_part(self, number: int) -> None:
         """Take a stream's next step and send what it gives."""

@@ -1,7 +1,9 @@
 """Recurrent models: what a session's requests leave behind stays in the enclave, for the next one of the same session.
 
-A state starts from zeros, lives in one session's own object, and goes with it.  A request that fails leaves it as it
-was.  No ticket carries it: a session that is resumed starts anew, and the count of steps in every answer shows it.
+A state starts from zeros, lives in one session's own object, and goes with it.  A request moves it on when its answer
+is whole and ready to leave; one that fails before, wherever, leaves it as it was, and a session that has none keeps no
+place for one.  No ticket carries it: a session that is resumed starts anew, and the count of steps in every answer
+shows it.
 """
 
 from __future__ import annotations
@@ -27,27 +29,46 @@ RunAll: TypeAlias = Callable[[Sequence[str], Tensors], Tensors]
 class Held:
     """One session's state of one model.  steps: requests that it has taken in since it was zero.
 
-    fresh: the request at hand starts from zeros.  tensors: None before the first request.
+    fresh: the request at hand starts from zeros.  tensors: None before the first request.  ahead: what the request at
+    hand would leave, with its steps.  place: the client that a place is held for, None without one.
     """
 
     slots: Slots = field(repr=False)
     fresh: bool = False
     tensors: Tensors | None = field(default=None, repr=False)
     steps: int = 0
-    has_place: bool = False
+    ahead: tuple[Tensors, int] | None = field(default=None, repr=False)
+    place: bytes | None = None
 
-    def take_place(self) -> None:
-        """Count as a session that holds a state; raises EnclaveError `model-full`."""
-        if not self.has_place:
-            self.slots.take()
-            self.has_place = True
+    def take_place(self, principal: bytes) -> None:
+        """Count as a session of a client's that holds a state; raises EnclaveError `model-full`."""
+        if self.place is None:
+            self.slots.take(principal)
+            self.place = principal
+
+    @property
+    def told(self) -> int:
+        """Steps that the answer at hand tells."""
+        return self.steps if self.ahead is None else self.ahead[1]
+
+    def keep(self) -> None:
+        """Move on: the answer leaves."""
+        if self.ahead is not None:
+            self.tensors, self.steps = self.ahead
+            self.ahead = None
+
+    def undo(self) -> None:
+        """Stay as before the request at hand: nothing is answered."""
+        self.ahead = None
+        if self.tensors is None:
+            self.free()
 
     def free(self) -> None:
         """Drop the state."""
-        self.tensors = None
-        if self.has_place:
-            self.slots.give()
-            self.has_place = False
+        self.tensors = self.ahead = None
+        if self.place is not None:
+            self.slots.give(self.place)
+            self.place = None
 
 
 class Memory:
@@ -85,7 +106,7 @@ class StatePlan:
         if table is None:
             return None
         inputs = {tensor.name: tensor for tensor in manifest.inputs}
-        return cls(table, inputs, Slots(table.sessions, "states"))
+        return cls(table, inputs, Slots(table.sessions, "states", table.sessions_per_client))
 
     def zeros(self) -> Tensors:
         """Return a fresh state, by the names of the graph's inputs."""
@@ -94,14 +115,14 @@ class StatePlan:
         }
 
     def run(self, run: RunAll, outputs: Sequence[str], inputs: Tensors, held: Held) -> Tensors:
-        """Run the graph behind a state, and keep what it leaves; return the outputs that answers are made of."""
+        """Run the graph behind a state, and note what it leaves; return the outputs that answers are made of."""
         before = None if held.fresh else held.tensors
         own = [pair.output for pair in self.table.pairs]
         given = run([*outputs, *(name for name in own if name not in outputs)], {**inputs, **(before or self.zeros())})
         after = {pair.input: given[pair.output] for pair in self.table.pairs}
         if any(array.shape != self._shape(name) for name, array in after.items()):
             raise EnclaveError(EnclaveCode.INFERENCE_FAILED, "the model's state has another shape than announced")
-        held.tensors, held.steps = after, 1 if before is None else held.steps + 1
+        held.ahead = after, 1 if before is None else held.steps + 1
         return {name: given[name] for name in outputs}
 
     def _shape(self, name: str) -> tuple[int, ...]:

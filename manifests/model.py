@@ -21,6 +21,7 @@ from manifests.onnx.permits import GraphPermits, read_permits
 from manifests.receipts import Receipts
 from manifests.serving import TABLES, Serving
 from manifests.stages import Stage, check_stages, read_stages
+from manifests.state import check_names
 from manifests.steps import ComponentStep, PostStep, PreStep, invalid, part_names, post_step, pre_step, step_to_map
 from manifests.tensors import Axis, TensorField, axes_map, check_relations, read_axes, read_tensor
 
@@ -140,6 +141,8 @@ class ModelManifest:
         self.serving.check(self.inputs, self.outputs, len(self.labels), has_steps=has_steps)
         self.graph_inputs()
         served = self.served_outputs()
+        if self.serving.state is not None:
+            check_names(self.client_inputs(), served)
         if self.stages:
             check_stages(self.stages, self.name, self.pre, served)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ MAX_STATE = 64 << 20
 """Bytes of one session's state: a recurrent layer has thousands of numbers, not millions."""
 MAX_SESSIONS = 4096
 DEFAULT_SESSIONS = 64
+_EACH = "sessions_per_client"
+RESET, STEPS = "reset", "steps"
+"""What a receipt calls what it says beside the tensors of a request and of an answer (docs/receipts.md)."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class State:
     shown: frozenset[str] = frozenset()
     sessions: int = DEFAULT_SESSIONS
     """Sessions that may hold a state at once."""
+    sessions_per_client: int = 0
+    """Those of one client among them, all anonymous ones being one; 0 for any number."""
 
     @classmethod
     def from_map(cls, value: object) -> State:
         """Read the table; raises ManifestError `field-invalid` or `manifest-invalid`."""
-        table = fields.closed_map(value, "state", ("pairs",), ("shown", "sessions"))
+        table = fields.closed_map(value, "state", ("pairs",), ("shown", "sessions", _EACH))
         pairs = read_pairs(table["pairs"], "pairs")
         names = fields.list_of(table.get("shown", []), "shown", len(pairs))
         shown = [fields.text(name, "shown", MAX_TENSOR_NAME) for name in names]
@@ -36,14 +41,17 @@ class State:
         if not set(shown) <= {pair.output for pair in pairs}:
             raise unfit("`shown` names an output that is no part of the state")
         sessions = fields.number(table.get("sessions", DEFAULT_SESSIONS), "sessions", 1, MAX_SESSIONS)
-        return cls(pairs, frozenset(shown), sessions)
+        each = fields.number(table[_EACH], _EACH, 1, sessions) if _EACH in table else 0
+        return cls(pairs, frozenset(shown), sessions, each)
 
     def to_map(self) -> dict[str, Any]:
         """Return the pairs, and the fields that differ from their defaults."""
         table: dict[str, Any] = {"pairs": pairs_to_list(self.pairs)}
         if self.shown:
             table["shown"] = sorted(self.shown)
-        return table if self.sessions == DEFAULT_SESSIONS else table | {"sessions": self.sessions}
+        if self.sessions != DEFAULT_SESSIONS:
+            table["sessions"] = self.sessions
+        return table | ({_EACH: self.sessions_per_client} if self.sessions_per_client else {})
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -75,3 +83,11 @@ class State:
     def reserved(self, inputs: Mapping[str, TensorField]) -> int:
         """Return the bytes that all sessions together may hold."""
         return self.sessions * self.state_bytes(inputs)
+
+
+def check_names(inputs: Iterable[TensorField], outputs: Iterable[TensorField]) -> None:
+    """Refuse a stateful model whose clients send `reset` or get `steps` as tensors; raises `manifest-invalid`."""
+    if any(tensor.name == RESET for tensor in inputs) or any(tensor.name == STEPS for tensor in outputs):
+        raise unfit(
+            f"receipts of a stateful model say {RESET!r} and {STEPS!r} beside its tensors: name those otherwise"
+        )

@@ -139,7 +139,7 @@ class AsyncSession(SessionBase):
             ask = self._service.infer_request(model, receipt=wanted, reset=reset)
             body = await self._connection.request(ask.header, tensors)
             prediction = self._service.prediction(ask, body)
-            return Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
+            return Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction, reset)
 
     async def _replace(self) -> None:
         """Go on in a new session, attested anew under the same terms."""

@@ -24,6 +24,7 @@ from attestation.receipts.verify import refused
 from attestation.types import EvidenceRecord
 from attestation.types.receipt import MAX_RECEIPT, Receipt, SignedReceipt
 from attestation.types.receipt_errors import ReceiptCode, ReceiptError
+from attestation.wire import stateful
 from attestation.wire.commitments import SALT_SIZE, Direction, Tensor, combine, received, sent
 from attestation.wire.messages import Body
 from manifests import fields
@@ -75,17 +76,24 @@ class Seen:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and its answer, as the client saw them.  session: its handshake hash.  number: of the request."""
+    """One request and its answer, as the client saw them.  session: its handshake hash.  number: of the request.
+
+    reset: whether a state was to begin anew with it.
+    """
 
     session: bytes
     number: int
     inputs: Mapping[str, npt.NDArray[Any]] = field(repr=False)
     body: Body = field(repr=False)
     prediction: Prediction = field(repr=False)
+    reset: bool = False
 
     def seen(self) -> Seen:
         """Return it as a receipt is held against it."""
-        tensors = {Direction.INPUT: sent(self.inputs), Direction.OUTPUT: received(self.body)}
+        asked, told = sent(self.inputs), received(self.body)
+        if self.prediction.steps is not None:
+            asked, told = stateful.asked(asked, reset=self.reset), stateful.answered(told, self.prediction.steps)
+        tensors = {Direction.INPUT: asked, Direction.OUTPUT: told}
         answer, receipt = self.prediction, self.body.header.get("receipt")
         stages = tuple(reader.digest for reader in answer.stages)
         return Seen(self.session, self.number, tensors, receipt, answer.model, answer.epoch, answer.beat, stages)

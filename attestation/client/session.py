@@ -213,7 +213,7 @@ class Session(SessionBase):
             ask = self._service.infer_request(model, receipt=wanted, reset=reset)
             body = self._connection.request(ask.header, tensors)
             prediction = self._service.prediction(ask, body)
-            return Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction)
+            return Exchange(self._connection.handshake_hash, self._connection.last_id, tensors, body, prediction, reset)
 
     def _replace(self) -> None:
         """Go on in a new session, attested anew under the same terms."""

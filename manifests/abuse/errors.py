@@ -17,6 +17,12 @@ class AbuseCode(ErrorCode):
         "the detector profile was made for a model with another interface",
         _AGAIN,
     )
+    LABEL_HIDDEN = (
+        "abuse-label-hidden",
+        Fault.REFUSED,
+        "a rung gives the best class alone, which the manifest's own answers do not tell",
+        "write a ladder without `label_only` and `slow`, with a `pool` that is neither; or serve the watched output",
+    )
     SAMPLE_INVALID = (
         "calibration-sample-invalid",
         Fault.USAGE,

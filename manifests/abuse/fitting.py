@@ -6,6 +6,7 @@ import math
 
 from manifests.abuse.errors import AbuseCode, AbuseError
 from manifests.abuse.profile import Profile
+from manifests.abuse.served import Served, served_class
 from manifests.model import ModelManifest
 from manifests.tensors import NUMERIC, Dimension, TensorField
 from manifests.values import INTEGERS
@@ -50,8 +51,12 @@ def row_size(shape: tuple[Dimension, ...]) -> int | None:
     return math.prod(lengths) if fixed and math.prod(lengths) > 0 else None
 
 
-def check_profile(profile: Profile, manifest: ModelManifest) -> None:
-    """Refuse a profile of another interface; raises AbuseError `profile-other-model` or `calibration-unsupported`."""
+def check_profile(profile: Profile, manifest: ModelManifest) -> Served | None:
+    """Return where answers tell the class that the profile watches, None where they do not.
+
+    Refuses a profile of another interface, and a policy that would give what the manifest's answers hide.  Raises
+    AbuseError `profile-other-model`, `abuse-label-hidden` or `calibration-unsupported`.
+    """
     tensor = watched_input(manifest)
     output = watched_output(manifest, profile.output)
     found = (tensor.name, row_size(tensor.shape), output.dtype in INTEGERS)
@@ -59,6 +64,13 @@ def check_profile(profile: Profile, manifest: ModelManifest) -> None:
         raise _other("input or kind of answer")
     if not profile.labels_only and output.shape[1] != profile.classes:
         raise _other("number of classes")
+    served = served_class(manifest, output)
+    if served is None and manifest.abuse is not None and manifest.abuse.gives_labels:
+        raise AbuseError(
+            AbuseCode.LABEL_HIDDEN,
+            f"the policy gives labels alone, and no answer tells the best class of {output.name!r}",
+        )
+    return served
 
 
 def _unsuited(message: str, expected: str) -> AbuseError:

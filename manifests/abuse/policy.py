@@ -123,6 +123,13 @@ class AbusePolicy:
             changed["ladder"] = [rung.to_map() for rung in self.ladder]
         return {name: str(value) if isinstance(value, Action) else value for name, value in changed.items()}
 
+    @property
+    def gives_labels(self) -> bool:
+        """Whether an answer may become the best class alone: by a rung, or where the pool goes no further than that."""
+        severest = max((rung.action for rung in self.ladder), key=SEVERITY.__getitem__)
+        actions = {rung.action for rung in self.ladder} | {min(severest, self.pool, key=SEVERITY.__getitem__)}
+        return not actions.isdisjoint((Action.LABEL_ONLY, Action.SLOW))
+
     def action(self, detectors: int, evaluations: int) -> Action:
         """Return the severest rung that so many detectors, the first of them so long ago, have reached."""
         reached = [rung.action for rung in self.ladder if detectors >= rung.detectors and evaluations >= rung.after]

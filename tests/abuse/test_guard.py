@@ -14,6 +14,7 @@ from enclave.errors import EnclaveCode, EnclaveError
 from enclave.identities import MAX_LOOKED_AT
 from manifests.abuse.policy import AbusePolicy, Action, Rung
 from manifests.abuse.profile import Squeeze
+from manifests.abuse.served import Served
 from manifests.abuse.state import CADENCE, Lens
 from manifests.model import ModelManifest
 from manifests.steps import Round, Softmax, TopK
@@ -315,9 +316,9 @@ def test_the_bound_of_memory_is_told_in_bytes() -> None:
 def test_a_coarsening_is_stated_where_it_has_a_form_of_its_own(
     action: Action, outputs: dict[str, np.ndarray], rounded: frozenset[str], level: Coarsening
 ) -> None:
-    guard = Guard(AbusePolicy(), Lens(kit.profile(), kit.KEY), (), rounded=rounded)
-    raw = {"y": kit.run(kit.benign("iid", 1, 1))}
-    assert guard._admitted(action, raw, outputs).coarsening is level
+    served = Served(next(iter(outputs)), scores="label" not in outputs and outputs["y"].dtype.kind == "f")
+    guard = Guard(AbusePolicy(), Lens(kit.profile(), kit.KEY), (), rounded=rounded, served=served)
+    assert guard._admitted(action, outputs).coarsening is level
 
 
 def test_what_a_manifest_rounds_itself_is_known_by_its_steps() -> None:

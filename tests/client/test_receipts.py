@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from attestation.receipts.verify import examine
 from attestation.types import EvidenceRecord
 from attestation.types.receipt import Receipt, Verdict
 from attestation.types.receipt_errors import ReceiptCode
+from attestation.wire import stateful
 from attestation.wire.commitments import Direction, commit, received, sent
 from attestation.wire.messages import Body
 from manifests.errors import ManifestCode, StrongroomError
@@ -30,14 +31,19 @@ from tests.client.scripted import Peer
 
 X = np.ones((2, 3), np.float32)
 KEY = Signer.from_seed(bytes([4]) * 32)
+Course: TypeAlias = tuple[bool, int]
 SALTS = {Direction.INPUT: bytes([1]) * 32, Direction.OUTPUT: bytes([2]) * 32}
 
 
 class Issuer:
     """Answers as an enclave that gives receipts; `changes` are the fields that it lies about."""
 
-    def __init__(self, world: World, key: Signer = KEY, **changes: Any) -> None:
+    def __init__(
+        self, world: World, key: Signer = KEY, *, steps: int | None = None, course: Course = (False, 1), **changes: Any
+    ) -> None:
+        """steps: what a stateful model's answer says; course: the reset and the steps that its receipt binds."""
         self.world, self.key, self.changes = world, key, changes
+        self.steps, self.course = steps, course
         self.records: dict[bytes, EvidenceRecord] = {}
         self.asked: list[Any] = []
         self.shape: Callable[[dict[str, Any]], Any] = lambda value: value
@@ -52,6 +58,9 @@ class Issuer:
         self.asked.append(body.header.get("receipt"))
         outputs = {name: np.asarray(value * 2) for name, value in body.arrays().items()}
         session = peer.session.handshake_hash
+        given, told = received(body), sent(outputs)
+        if self.steps is not None:
+            given, told = stateful.asked(given, reset=self.course[0]), stateful.answered(told, self.course[1])
         receipt = Receipt(
             evidence=self.records[session].digest(),
             session=session,
@@ -65,13 +74,14 @@ class Issuer:
             broker_time=self.world.beat_time,
             broker_epoch=self.world.epoch,
             verdict=Verdict(("lease", "schema", "values"), "scores"),
-            input=commit(Direction.INPUT, SALTS[Direction.INPUT], received(body)),
-            output=commit(Direction.OUTPUT, SALTS[Direction.OUTPUT], sent(outputs)),
+            input=commit(Direction.INPUT, SALTS[Direction.INPUT], given),
+            output=commit(Direction.OUTPUT, SALTS[Direction.OUTPUT], told),
         )
         signed = replace(receipt, **self.changes).sign(functools.partial(self.key.sign, b""))
         value = self.shape({"signed": signed, **{str(way): salt for way, salt in SALTS.items()}})
         beat = [self.world.beat_time, self.world.epoch, self.world.owner.public]
         header = {"id": body.header["id"], "model": DIGEST, "epoch": self.world.epoch, "beat": beat}
+        header |= {} if self.steps is None else {"steps": self.steps}
         peer.respond(header | ({} if value is None else {"receipt": value}), outputs)
 
 
@@ -125,6 +135,28 @@ def test_a_receipt_that_lies_about_a_field_refuses_its_answer(world: World, issu
     error = code_of(issuing(Issuer(world, **{name: LIES[name]})), world.terms())
     assert error.code is ReceiptCode.REFUSED
     assert f"receipt-{name.removesuffix('_id').replace('_', '-')}" in error.message
+
+
+@pytest.mark.parametrize(
+    ("steps", "course", "code"),
+    [(3, (True, 3), None), (3, (True, 2), "receipt-output"), (3, (False, 3), "receipt-input")],
+    ids=["the same", "another step", "no reset"],
+)
+def test_a_receipt_of_another_step_or_without_the_reset_refuses_its_answer(
+    world: World, issuing: Any, steps: int, course: Course, code: str | None
+) -> None:
+    with Session.connect(issuing(Issuer(world, steps=steps, course=course)), **world.terms()) as session:
+        if code is None:
+            answer = session.infer("doubler", {"x": X}, receipt=True, reset=True)
+            assert answer.receipt is not None
+            assert [each.spec and each.spec.name for each in answer.receipt.openings[Direction.OUTPUT]] == [
+                "x",
+                "steps",
+            ]
+            return
+        with pytest.raises(StrongroomError, match=code) as error:
+            session.infer("doubler", {"x": X}, receipt=True, reset=True)
+    assert error.value.code is ReceiptCode.REFUSED
 
 
 def test_a_receipt_of_another_key_refuses_its_answer(world: World, issuing: Any) -> None:

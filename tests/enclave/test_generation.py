@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from attestation.types import Credential
 from attestation.types.receipt import SignedReceipt
 from attestation.wire.commitments import Direction, commit
 from attestation.wire.generated import answered, asked
@@ -23,6 +24,7 @@ from enclave.generation import Answer, GenerationPlan, Stepper
 from enclave.sampling import Sampler
 from manifests.errors import ManifestCode, StrongroomError
 from manifests.gramine.settings import EnclaveSettings
+from manifests.signing import Signer
 from tests.enclave.poet import ASK, SHAPE, poet_bytes, poet_manifest, stepped
 from tests.enclave.rig import Client, Ended, Owner, Refused, Rig, linear, running
 
@@ -338,6 +340,37 @@ def test_a_model_holds_no_more_caches_than_its_manifest_admits(rig: Rig, tmp_pat
     first.close()
     rig.wait_until(lambda: poet.slots == 1)
     assert len(tokens_of(second, poet.ask(second))) == 12
+
+
+@pytest.mark.parametrize(("limits", "most"), [({"max_concurrent": 1}, 1), ({"max_concurrent": 9}, 4)])
+def test_no_more_answers_are_under_way_than_the_limits_and_the_caches_admit(
+    rig: Rig, tmp_path: Path, limits: dict[str, int], most: int
+) -> None:
+    poet, clients = Poet(rig, tmp_path, {"limits": limits}), [rig.client() for _ in range(most + 1)]
+    for client in clients[:most]:
+        assert client.answer(poet.ask(client, window=1)).header["part"] == 0
+    left = rig.leases()
+    with pytest.raises(Refused) as refusal:
+        clients[most].answer(poet.ask(clients[most]))
+    assert (refusal.value.code, refusal.value.retry_after) == (EnclaveCode.MODEL_FULL, 5.0)
+    assert rig.leases() == left, "it spends nothing"
+    clients[0].close()
+    rig.wait_until(lambda: poet.slots == 1)
+    assert len(tokens_of(clients[most], poet.ask(clients[most]))) == 12
+
+
+def test_one_client_has_no_more_answers_under_way_than_its_limit_admits(rig: Rig, tmp_path: Path) -> None:
+    poet = Poet(rig, tmp_path, {"limits": {"max_concurrent_per_client": 1}})
+    crowd, other, key = [rig.client() for _ in range(2)], rig.client(), Signer.generate()
+    other.authenticate(key, Credential(poet.owner.public, key.public, "ward 7").sign(poet.owner.key))
+    assert crowd[0].answer(poet.ask(crowd[0], window=1)).header["part"] == 0
+    with pytest.raises(Refused, match="for this client") as refusal:
+        crowd[1].answer(poet.ask(crowd[1]))
+    assert refusal.value.code == EnclaveCode.MODEL_FULL
+    assert len(tokens_of(other, poet.ask(other))) == 12
+    crowd[0].close()
+    rig.wait_until(lambda: poet.slots == 4)
+    assert len(tokens_of(crowd[1], poet.ask(crowd[1]))) == 12
 
 
 def test_two_sessions_interleave_and_see_nothing_of_each_other(poet: Poet) -> None:

@@ -421,6 +421,19 @@ def test_an_answer_keeps_to_the_bounds_of_both(served: Served, whose: str, limit
     assert served.code(finder, page(INSIDE, INSIDE, INSIDE)) == "response-too-large"
 
 
+@pytest.mark.parametrize("steps", [[], [{"kind": "scale", "input": "X", "mean": 0.0, "std": 1.0}]])
+def test_a_readers_bound_on_one_requests_memory_holds_for_pieces_as_for_clients(
+    served: Served, steps: list[dict[str, Any]]
+) -> None:
+    digest = served.echo(table=pipes.echo_table(limits={"max_request_memory": 600}, pre=steps))
+    finder, client = served.finder(), served.rig.client()
+    assert len(served.ask(finder, page(INSIDE))["boxes"]) == 1
+    assert served.code(finder, page(*[INSIDE] * 4)) == "request-memory"
+    assert client.infer(digest, X=np.full((1, 16), 0.5, np.float32))["same"].shape == (1, 16)
+    with pytest.raises(Refused, match="request-memory"):
+        client.infer(digest, X=np.full((4, 16), 0.5, np.float32))
+
+
 FLOATS = st.floats(width=32) | st.sampled_from([0.0, 1.0, 0.5, -0.0, 1e-45, 3e38])
 SELECTION = boxes_module.Selection.compile(
     ModelManifest.from_map(

@@ -204,6 +204,17 @@ def check_openings(openings, direction, commitment):
             need(made == leaf, f"{direction} {head[0]}")
 
 
+def course(file):
+    """Return whether a stateful model was to begin anew, and its step; None for what is not opened, or not there."""
+    body = unpack(unpack(file)[0])
+    found = []
+    for direction, name, dtype in (("input", "reset", "bool"), ("output", "steps", "int64")):
+        _, *rest = body[direction][-1]
+        is_it = rest and rest[1] == [name, dtype, [1], len(rest[2] or b"")]
+        found.append(int.from_bytes(rest[2], "little") if is_it else None)
+    return found
+
+
 def verify(file):
     """Verify a bundle; returns the payload.  The caller verifies the quote itself."""
     outer = unpack(file)

@@ -17,6 +17,7 @@ from attestation.receipts.verify import ReceiptReport, examine
 from attestation.sim.platform import SimulatedPlatform
 from attestation.types import Claims, EvidenceRecord, OwnerState
 from attestation.types.receipt import Receipt, Verdict
+from attestation.wire import stateful
 from attestation.wire.commitments import Direction, Tensor, combine, sent
 from manifests.signing import Signer
 
@@ -98,6 +99,19 @@ def signed(key: Signer = RECEIPT_KEY, **changes: Any) -> bytes:
 def bundle() -> ReceiptBundle:
     """A whole bundle that is accepted, contents included."""
     return ReceiptBundle(signed(), record(), platform().collateral(NOW), receipt(), NOW, openings())
+
+
+@functools.lru_cache(maxsize=1)
+def stateful_bundle() -> ReceiptBundle:
+    """One of a stateful model's answer: the third since its state began."""
+    asked, answered = stateful.asked(TENSORS[Direction.INPUT], reset=False), stateful.answered(sent(OUTPUTS), 3)
+    opened = {
+        Direction.INPUT: open_all(SALTS[Direction.INPUT], asked),
+        Direction.OUTPUT: open_all(SALTS[Direction.OUTPUT], answered),
+    }
+    commitments = {str(way): combine(way, (each.leaf for each in opened[way])) for way in Direction}
+    noted = replace(receipt(), **commitments)  # type: ignore[arg-type]
+    return ReceiptBundle(signed(**commitments), record(), platform().collateral(NOW), noted, NOW, opened)
 
 
 def report(

@@ -18,7 +18,7 @@ from attestation.wire.commitments import Direction, sent
 from manifests.errors import Fault
 from manifests.signing import Signer
 from tests.receipts import kit
-from tests.receipts.independent_verifier import RefusedError
+from tests.receipts.independent_verifier import RefusedError, course
 from tests.receipts.independent_verifier import verify as verify_independently
 
 WORSE = Verdict(("lease", "schema", "values"), "label-only")
@@ -325,6 +325,24 @@ def test_openings_that_do_not_add_up_or_hold_another_tensor_are_refused(way: Dir
     assert kit.codes(kit.report(opened(way, replace(first, data=changed), *rest))) == {code}
     assert kit.codes(kit.report(opened(way, replace(first, salt=bytes(32)), *rest))) == {code}
     assert kit.codes(kit.report(opened(way, first, *rest, first))) == {code}
+
+
+def test_a_stateful_answers_step_and_reset_are_bound_and_each_change_has_its_code() -> None:
+    bundle = kit.stateful_bundle()
+    data = bundle.encode()
+    assert kit.report(bundle).accepted
+    assert verify_independently(data) == bundle.signed().receipt.to_map()
+    assert (course(data), course(bundle.closed().encode())) == ([0, 3], [None, None])
+    assert course(kit.bundle().encode()) == [None, None]
+    for way, number, code in ((Direction.INPUT, 1, "receipt-input"), (Direction.OUTPUT, 4, "receipt-output")):
+        *tensors, last = bundle.openings[way]
+        assert last.data is not None
+        other = replace(last, data=number.to_bytes(len(last.data), "little"))
+        for found in ((*tensors, other), tuple(tensors)):
+            changed = replace(bundle, openings={**bundle.openings, way: found})
+            assert kit.codes(kit.report(changed)) == {code}
+            with pytest.raises(RefusedError, match=str(way)):
+                verify_independently(changed.encode())
 
 
 def test_an_opening_cannot_be_given_another_name_dtype_or_shape() -> None:
