@@ -12,7 +12,7 @@ import pytest
 from attestation.collateral import CollateralKey
 from attestation.collateral.bundle import Bundle
 from attestation.errors import EvidenceCode
-from attestation.folders import filed_beside
+from attestation.folders import read_folder
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.newest import newest
 from attestation.loose import open_collateral
@@ -231,10 +231,12 @@ def test_a_list_under_another_name_counts_beside_what_is_filed(tmp_path: Path) -
     assert codes(examined([folder])) == ["certificate-revoked"]
 
 
-def test_a_folder_of_too_many_files_for_one_family_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_too_many_filed_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attestation.folders.MAX_FILED", 2)
-    for number in range(3):
+    for number in range(2):
         filed(tmp_path, CollateralKey("sgx", f"{number:012x}", "platform"), old())
-    assert len(filed_beside(tmp_path, CollateralKey("sgx", f"{2:012x}", "platform"))) == 2
-    with kit.refused(EvidenceCode.COLLATERAL_MALFORMED):
-        filed_beside(tmp_path, CollateralKey("sgx", f"{9:012x}", "platform"))
+    assert len(read_folder(tmp_path).filed) == 2
+    filed(tmp_path, CollateralKey("sgx", f"{2:012x}", "platform"), old())
+    with kit.refused(EvidenceCode.COLLATERAL_MALFORMED) as caught:
+        read_folder(tmp_path)
+    assert caught.value.found == "3"
