@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from attestation import evidence
 from attestation.appraise import appraise
 from attestation.collateral import CollateralKey, DirectorySource, open_source
 from attestation.collateral.bundle import Bundle
+from attestation.collateral.kinds import decode
 from attestation.errors import EvidenceCode
 from attestation.folders import Folder, Reading, read_folder
 from attestation.intel.collateral import IntelCollateral
@@ -23,6 +25,7 @@ from attestation.report import Report, examine
 from manifests.errors import ManifestCode, StrongroomError
 from tests.attestation import kit
 from tests.attestation.kit import NOW
+from tests.shared import vectors
 
 DAY = 86_400
 KEY = kit.platform().collateral_key
@@ -264,3 +267,29 @@ def test_what_cannot_be_read_is_named(name: str, content: bytes, tmp_path: Path)
     found = examined(folder(tmp_path / "held", **{name: content}))
     assert found.accepted
     assert [Path(each).name for each in found.passed_over] == [name]
+
+
+def test_json_with_evidence_and_collateral_is_both(tmp_path: Path) -> None:
+    inner = {"quote": kit.sim_quote().hex(), "collateral": json.loads(held(NOW).to_json())}
+    (tmp_path / "both.json").write_text(json.dumps(inner), encoding="utf-8")
+    assert examined(tmp_path / "both.json").accepted
+
+
+def test_what_collateral_could_have_is_said_by_its_fields_alone() -> None:
+    with kit.refused(EvidenceCode.COLLATERAL_MALFORMED) as caught:
+        decode(b'{"none": "of them"}')
+    assert "passed_over" not in str(caught.value.expected)
+    assert "tcb_info_signature" in str(caught.value.expected)
+
+
+def test_a_chain_of_a_device_that_differs_in_its_spaces_alone_is_one(tmp_path: Path) -> None:
+    device = vectors() / "nvidia"
+    report, chain = (device / f"hopper-550-coco.{name}" for name in ("report.hex", "chain.pem"))
+    roots, data = evidence.Roots.vendor(), chain.read_bytes()
+    found = []
+    for number, each in enumerate((data, data + b"\n", data.replace(b"\n", b"\r\n"))):
+        (tmp_path / f"{number}.pem").write_bytes(each)
+        source = open_collateral([tmp_path], roots)
+        found.append(codes(examine(report.read_bytes(), now=1_752_919_277, collateral=source, roots=roots)))
+    assert found[0] == found[1] == found[2]
+    assert "collateral-missing" not in found[0]

@@ -89,6 +89,21 @@ def test_a_higher_evaluation_number_comes_before_a_later_date() -> None:
         assert found.pck_crl == standard.pck_crl
 
 
+SAME_AGE: dict[str, dict[str, str]] = {"TCB info": {"tcb_status": "Revoked"}, "QE identity": {"qe_status": "Revoked"}}
+
+
+@pytest.mark.parametrize("state", SAME_AGE.values(), ids=SAME_AGE)
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_documents_of_one_age_are_refused_whichever_is_named_first(
+    state: dict[str, str], turned: bool, tmp_path: Path
+) -> None:
+    paths = written(tmp_path, kit.platform().collateral(NOW), kit.platform(**state).collateral(NOW))
+    assert codes(examined(paths[::-1] if turned else paths)) == ["collateral-malformed"]
+    newer = written(tmp_path, kit.platform(evaluation_number=99).collateral(NOW))
+    (tmp_path / "more.json").write_text(newer[0].read_text(encoding="utf-8"), encoding="utf-8")
+    assert examined([paths[1], tmp_path / "more.json"]).accepted, "a newer one decides"
+
+
 BROKEN = (
     "pck_crl_issuer_chain",
     "root_ca_crl",
