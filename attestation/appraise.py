@@ -244,7 +244,7 @@ def open_session(
             expected="evidence of a processor",
             found=BY_NAME[quote.tee].title,
         )
-    collateral = evidence.collateral_for(quote, source, now)
+    collateral = evidence.collateral_for(quote, source, now, roots)
     verified = evidence.verify(quote, collateral, roots, now)
     return OpenedSession(verified, claims, report_data, record.digest())
 

@@ -14,7 +14,7 @@ from attestation import unhandled
 from attestation.amd import verify as amd
 from attestation.amd.collateral import SnpCollateral
 from attestation.azure.abi import AzureEvidence
-from attestation.carried import carried
+from attestation.carried import carried, signer_test
 from attestation.collateral import Collateral, CollateralKey, CollateralSource
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import verify as intel
@@ -75,14 +75,21 @@ def collateral_key(evidence: Evidence) -> CollateralKey | None:
     return BY_NAME[evidence.tee].collateral_key(evidence)
 
 
-def collateral_for(evidence: Evidence, source: CollateralSource, now: int | None = None) -> Collateral | None:
+def collateral_for(
+    evidence: Evidence, source: CollateralSource, now: int | None = None, roots: Roots | None = None
+) -> Collateral | None:
     """Fetch the collateral that evidence needs; raises EvidenceError `collateral-missing` and others.
 
     now: Unix seconds at which the evidence will be verified, where that is in the past: of several documents of a kind
-    that a source has, those that were issued by then are preferred.
+    that a source has, those that were issued by then are preferred.  roots: those that the evidence will be verified
+    under, and that the documents to choose among are signed below; None for the vendors', or those of a simulated
+    platform that is filed.
     """
     key = collateral_key(evidence)
-    return None if key is None else source.fetch_for(key, carried(evidence), now)
+    if key is None:
+        return None
+    chosen = source if roots is None else source.under(roots)
+    return chosen.fetch_for(key, carried(evidence), now, signer_test(evidence))
 
 
 def authenticate(collateral: Collateral | None, roots: Roots) -> Any:

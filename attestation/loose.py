@@ -5,15 +5,17 @@ tools print a chain (PEM), and its service has reference manifests (XML).  `open
 of them, and JSON files of Intel's collateral and of ours, whatever their names.  Nothing of this is verified here: what
 is sorted wrongly leads to collateral that does not fit.
 
-What a folder has filed for other platforms counts for the lists in it, which are of the same authorities.
+What a folder has filed for other platforms counts for the lists in it, which may be of the same authorities.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from attestation.amd.collateral import SnpCollateral
 from attestation.amd.files import AmdFiles
@@ -28,7 +30,7 @@ from attestation.collateral.held import identify
 from attestation.collateral.kinds import decode
 from attestation.collateral.sources import DataSource, missing
 from attestation.errors import EvidenceCode, EvidenceError
-from attestation.folders import filed_beside, is_loose, is_manifest, read_folder
+from attestation.folders import Folder, Reading, is_loose, is_manifest, read_folder
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.newest import newest, said_key
 from attestation.nvidia.container import DeviceEvidence, is_container, pack, parse_evidence
@@ -37,6 +39,7 @@ from attestation.nvidia.rim import Rim
 from attestation.nvidia.sdk_json import pem_chain
 from attestation.nvidia.verify import is_signed, wanted_rims
 from attestation.roots import Roots
+from attestation.validity import Validity
 from attestation.wrapping import unwrap
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import naming, read_bounded
@@ -44,11 +47,30 @@ from manifests.files import naming, read_bounded
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What collateral is looked for.  carried: certificates in the evidence (DER).  now: Unix seconds, None for now."""
+    """What collateral is looked for.
+
+    carried: certificates in the evidence (DER).  now: Unix seconds, None for now.  signed: whether the key that
+    collateral is of signed the evidence; None where that does not matter.
+    """
 
     key: CollateralKey
     carried: tuple[bytes, ...] = ()
     now: int | None = None
+    signed: Callable[[Collateral], bool] | None = None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Collateral of AMD's that is for the key that is asked for, with its dates; None where it was revoked."""
+
+    item: SnpCollateral
+    validities: Sequence[Validity] | None
+
+
+MAX_COLLECTIONS: Final = 256
+"""Collections of Intel's for one platform that are compared: each has four signatures, and chains, to verify."""
+_MAX_BASES: Final = 2
+"""Chains of the PCK CA's below which lists in files of their own are tried: there are two such authorities."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +88,9 @@ class LooseFiles(CollateralSource):
     unnamed: tuple[Collateral, ...] = ()
     """Collateral in folders, in JSON, under names that are not of its content."""
 
+    filed: tuple[tuple[CollateralKey, Collateral], ...] = ()
+    """Of what folders have filed, the lists, by what it is filed under."""
+
     def _fetch(self, key: CollateralKey) -> bytes | None:
         made = self._made(_Wanted(key))
         return None if made is None else made.to_json().encode("utf-8")
@@ -77,28 +102,38 @@ class LooseFiles(CollateralSource):
         """
         fetched = (source._fetch(wanted.key) for source in self.sources)  # noqa: SLF001 - the same method of other sources
         held = [decode(data) for data in fetched if data is not None]
-        beside = [*self._filed_beside(wanted.key), *self.unnamed]
+        filed = tuple(dict.fromkeys(item for key, item in self.filed if key != wanted.key))
         made: Collateral | None
         if wanted.key.tee == "snp":
-            made = self._snp(_of_amd(held), _of_amd(beside), wanted)
+            made = self._snp(_of_amd(held), _of_amd(self.unnamed), _of_amd(filed), wanted)
         else:
-            made = self._intel(_of_intel(held), _of_intel(beside), wanted)
+            made = self._intel(_of_intel(held), _of_intel(filed), wanted)
         return made or (held[0] if held else None)
 
-    def _filed_beside(self, key: CollateralKey) -> list[Collateral]:
-        """Return what the folders have filed for other platforms that are below the same authorities."""
-        folders = [source.folder for source in self.sources if isinstance(source, DirectorySource)]
-        return [item for folder in folders for item in filed_beside(folder, key)]
-
     def _intel(
-        self, held: Sequence[IntelCollateral], beside: Sequence[IntelCollateral], wanted: _Wanted
+        self, filed: Sequence[IntelCollateral], beside: Sequence[IntelCollateral], wanted: _Wanted
     ) -> IntelCollateral | None:
-        key = wanted.key
-        held = [*held, *(item for item in beside if item in self.unnamed and said_key(item) == key)]
+        """Choose among what is filed for this platform or says that it is for it, with the lists of all the rest."""
+        held = [*filed, *(item for item, key in self._said if key == wanted.key)]
         if not held:
             return None
-        others = [item for item in beside if item not in held]
-        return newest(held, key, self.roots, beside=others, carried=wanted.carried, now=wanted.now)
+        if len(held) > MAX_COLLECTIONS:
+            raise _too_many_collections(wanted.key, len(held))
+        others = [*beside, *(item for item, key in self._said if key != wanted.key), *self._with_loose_lists(held)]
+        return newest(held, wanted.key, self.roots, beside=others, carried=wanted.carried, now=wanted.now)
+
+    @functools.cached_property
+    def _said(self) -> list[tuple[IntelCollateral, CollateralKey | None]]:
+        """Intel's collateral under other names, with what it says that it is for."""
+        return [(item, said_key(item)) for item in _of_intel(self.unnamed)]
+
+    def _with_loose_lists(self, held: Sequence[IntelCollateral]) -> Iterator[IntelCollateral]:
+        """Yield collections with each list that is a file of its own: as the root's, and as the PCK CA's."""
+        lists = [der for issuer, der in self.parts.lists if issuer] if self.contents else []
+        bases = list({item.pck_crl_issuer_chain: item for item in held}.values())[:_MAX_BASES]
+        for base, der in itertools.product(bases, lists):
+            yield replace(base, root_ca_crl=der)
+            yield replace(base, pck_crl=der)
 
     def only(self) -> Collateral | None:
         """Return the collateral of the one file of ours, if that is all there is."""
@@ -108,10 +143,16 @@ class LooseFiles(CollateralSource):
         """Return the collateral for `key`; raises EvidenceError, which says what of AMD's files is there without it."""
         return self.fetch_for(key)
 
-    def fetch_for(self, key: CollateralKey, carried: Sequence[bytes] = (), now: int | None = None) -> Collateral:
+    def fetch_for(
+        self,
+        key: CollateralKey,
+        carried: Sequence[bytes] = (),
+        now: int | None = None,
+        signed: Callable[[Collateral], bool] | None = None,
+    ) -> Collateral:
         """Return what counts for evidence that carries these certificates, at `now`; raises as `fetch` does."""
         for candidate in key.candidates:
-            made = self._made(_Wanted(candidate, tuple(carried), now))
+            made = self._made(_Wanted(candidate, tuple(carried), now, signed))
             if made is not None:
                 return made
         if key.tee == "snp" and (self.parts.leaves or self.parts.others):
@@ -130,41 +171,51 @@ class LooseFiles(CollateralSource):
         return AmdFiles(own.leaves, parts.others, parts.lists, own.broken) if carried else parts
 
     def _snp(
-        self, held: Sequence[SnpCollateral], beside: Sequence[SnpCollateral], wanted: _Wanted
+        self,
+        held: Sequence[SnpCollateral],
+        unnamed: Sequence[SnpCollateral],
+        filed: Sequence[SnpCollateral],
+        wanted: _Wanted,
     ) -> SnpCollateral | None:
         """Put the parts for one key together; without a leaf, the chain alone, for evidence that carries its own.
 
         Collateral as it was filed for this key stays as it is where nothing else is there.
         """
         ours = [part for item in held for part in (item.vek, item.chain, item.crl)]
-        ours += [item.vek for item in beside if item in self.unnamed]
-        alone = len(held) == 1 and not beside
+        ours += [item.vek for item in unnamed]
+        alone = len(held) == 1 and not unnamed and not filed
         if not self.parts.has_any and (alone or not (ours or wanted.carried)):
             return None
-        ours += dict.fromkeys(part for item in beside for part in (item.chain, item.crl))
+        ours += dict.fromkeys(part for item in (*filed, *unnamed) for part in (item.chain, item.crl))
         parts = self._parts_for(wanted.carried, ours)
         if parts.leaves:
             made = parts.collateral(self.roots, wanted.now)
         else:
             made = parts.chains(wanted.key.family, self.roots, wanted.now)
-        return made[0] if len(made) == 1 else self._fitting(made, wanted.key, wanted.now)
+        return made[0] if len(made) == 1 else self._fitting(made, wanted)
 
-    def _fitting(self, made: Sequence[SnpCollateral], key: CollateralKey, now: int | None) -> SnpCollateral | None:
+    def _fitting(self, made: Sequence[SnpCollateral], wanted: _Wanted) -> SnpCollateral | None:
         """Of several, return the one for this key: of those that verify the first that is valid at `now`, if any is.
 
-        Where none verifies, it is the first that was revoked.
+        Where none verifies, it is the first that was revoked.  Two lent keys may have one name: where one of them, or
+        one that was revoked, signed the evidence, no other is taken.
         """
-        revoked, fitting = None, []
-        for item in made:
-            try:
-                authentic, found = identify(item, self.roots)
-                if found == key:
-                    fitting.append((item, authentic.validities))
-            except StrongroomError as error:
-                if revoked is None and error.code is EvidenceCode.CERTIFICATE_REVOKED and self._is_for(item, key):
-                    revoked = item
-        valid = [each for each in fitting if now is None or all(validity.holds(now) for validity in each[1])]
-        return next((item for item, _ in (*valid, *fitting)), revoked)
+        found = [each for item in made if (each := self._judged(item, wanted.key)) is not None]
+        if wanted.signed is not None and len(found) > 1:
+            found = [each for each in found if wanted.signed(each.item)] or found
+        now = wanted.now
+        fitting = [each for each in found if each.validities is not None]
+        valid = [each for each in fitting if now is None or all(span.holds(now) for span in each.validities or ())]
+        return next((each.item for each in (*valid, *fitting, *found)), None)
+
+    def _judged(self, item: SnpCollateral, key: CollateralKey) -> _Judged | None:
+        """Return what there is to say of collateral that is for this key; None of what is not, or does not verify."""
+        try:
+            authentic, found = identify(item, self.roots)
+        except StrongroomError as error:
+            revoked = error.code is EvidenceCode.CERTIFICATE_REVOKED and self._is_for(item, key)
+            return _Judged(item, None) if revoked else None
+        return _Judged(item, authentic.validities) if found == key else None
 
     def _is_for(self, item: SnpCollateral, key: CollateralKey) -> bool:
         """Tell whether collateral is for this key, revoked or not."""
@@ -179,8 +230,9 @@ class LooseFiles(CollateralSource):
         Raises EvidenceError `collateral-missing` where there is not one chain, or as the container does.
         """
         chains = [content for content in self.contents if content.count(b"-----BEGIN CERTIFICATE-----") > 1]
+        chains = list({tuple(content.split()): content for content in chains}.values())
         if len(chains) > 1:
-            chains = [chain for chain in dict.fromkeys(chains) if self._signed_by(report, chain)] or chains
+            chains = [chain for chain in chains if self._signed_by(report, chain)] or chains
         if len(chains) != 1:
             raise EvidenceError(
                 EvidenceCode.COLLATERAL_MISSING,
@@ -241,18 +293,14 @@ def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
     can be none, and for a folder that holds too much: it may hold other things, but what is named is meant.
     """
     contents: list[bytes] = []
-    offered: list[bytes] = []
     sources: list[CollateralSource] = []
-    passed: list[str] = []
-    unnamed: list[Collateral] = []
+    folders: list[Folder] = []
+    reading = Reading()
     for path in paths:
         with naming(path):
             if path.is_dir():
                 sources.append(DirectorySource(path))
-                found = read_folder(path)
-                offered += found.loose.values()
-                passed += map(str, found.others)
-                unnamed += (item for items in found.unnamed.values() for item in items)
+                folders.append(read_folder(path, reading))
             elif path.exists():
                 _add(path, contents, sources)
             else:
@@ -261,18 +309,54 @@ def open_collateral(paths: Iterable[Path], roots: Roots) -> LooseFiles:
                     f"{path} is neither a folder nor a file",
                     remedy="name collateral that exists",
                 )
-    kept = frozenset(offered) - frozenset(contents)
-    return LooseFiles((*contents, *offered), tuple(sources), roots, kept, tuple(passed), tuple(dict.fromkeys(unnamed)))
+    return put_together(contents, sources, folders, roots)
+
+
+def put_together(
+    contents: Sequence[bytes], sources: Iterable[CollateralSource], folders: Sequence[Folder], roots: Roots
+) -> LooseFiles:
+    """Return the source of what was read: named files as vendors publish them, files of ours, and folders."""
+    offered = [content for folder in folders for content in folder.loose.values()]
+    unnamed = (item for folder in folders for items in folder.unnamed.values() for item in items)
+    return LooseFiles(
+        (*contents, *offered),
+        tuple(sources),
+        roots,
+        frozenset(offered) - frozenset(contents),
+        tuple(str(path) for folder in folders for path in folder.others),
+        tuple(dict.fromkeys(unnamed)),
+        tuple(each for folder in folders for each in folder.filed),
+    )
+
+
+def _too_many_collections(key: CollateralKey, found: int) -> EvidenceError:
+    return EvidenceError(
+        EvidenceCode.COLLATERAL_MALFORMED,
+        f"there is too much collateral for {key} to compare",
+        expected=f"at most {MAX_COLLECTIONS} files of it",
+        found=str(found),
+        remedy="leave out what is older: `strongroom collateral import FILES --output FOLDER` keeps the newest",
+    )
 
 
 def _add(path: Path, contents: list[bytes], sources: list[CollateralSource]) -> None:
     data = read_bounded(path, MAX_BUNDLE)  # once: it may be a pipe
     if data.lstrip()[:1] == b"{" and not _is_evidence(data):
-        sources.append(DataSource(data))
+        sources.append(_travelling(data) or DataSource(data))
     elif data.lstrip()[:1] != b"{" and is_loose(data) and not _is_evidence(data):
         contents.append(data)
     else:
         raise _no_collateral(path, data)
+
+
+def _travelling(data: bytes) -> CollateralSource | None:
+    """Return the collateral that lies beside evidence in JSON of another tool's; None where that is not so."""
+    if looks_like_bundle(data):
+        return None
+    try:
+        return unwrap(data).collateral
+    except StrongroomError:
+        return None
 
 
 def _no_collateral(path: Path, data: bytes) -> EvidenceError:

@@ -9,13 +9,14 @@ do.  Without a policy, `attestation.genuine` judges: that proves genuineness, an
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from attestation import evidence, genuine
 from attestation.appraise import appraise
-from attestation.carried import carried
+from attestation.carried import carried, signer_test
 from attestation.collateral import Collateral, CollateralKey, CollateralSource, FixedSource
 from attestation.composite import SessionClaims, joined
 from attestation.errors import EvidenceCode, EvidenceError
@@ -267,7 +268,8 @@ class _Examination:
 
     @property
     def _files(self) -> LooseFiles:
-        return self.source if isinstance(self.source, LooseFiles) else LooseFiles((), (), self.roots)
+        found = None if self.source is None else self.source.under(self.roots)
+        return found if isinstance(found, LooseFiles) else LooseFiles((), (), self.roots)
 
     def _collateral(self, found: Evidence, unwrapped: Unwrapped, known: dict[str, Any]) -> Collateral | None:
         """Fetch what the evidence needs: from where the caller says, or else from what travelled with it.
@@ -278,14 +280,14 @@ class _Examination:
         try:
             key = known["key"] = evidence.collateral_key(found)
         except EvidenceError:
-            held = None if source is None else source.only()
+            held = None if source is None else source.under(self.roots).only()
             if held is None:
                 raise
             return held
         if key is None:
             return None
         if source is not None:
-            return source.fetch_for(key, carried(found), self.now)
+            return source.under(self.roots).fetch_for(key, carried(found), self.now, signer_test(found))
         raise EvidenceError(
             EvidenceCode.COLLATERAL_MISSING,
             f"{BY_NAME[found.tee].title} is verified with the vendor's collateral",
@@ -358,7 +360,8 @@ class _Examination:
         return appraise(verified, self.policy, moment, report_data=report_data, beside=beside).findings
 
     def _report(self, **known: Any) -> Report:
-        known["passed_over"] = self._files.passed_over
+        with suppress(StrongroomError):  # a folder that cannot be read was refused for it
+            known["passed_over"] = self._files.passed_over
         return Report(now=self.now, policy=self.policy, report_data=self.report_data, session=self.session, **known)
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from attestation import evidence
-from attestation.amd.files import holds_der
+from attestation.amd.files import AmdFiles, holds_der
 from attestation.collateral import CollateralSource
 from attestation.collateral.bundle import MAX_BUNDLE, Bundle, BundleSource, looks_like_bundle
 from attestation.collateral.kinds import decode
@@ -35,9 +35,10 @@ from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel.abi import strip_padding
 from attestation.nvidia.container import DeviceEvidence
 from attestation.nvidia.spdm import parse_report
+from attestation.signed_der import serial_of
 from attestation.tees import BY_NAME, TEES
 from attestation.tpm.attest import bare_attest, is_attest
-from attestation.unhandled import COLLATERAL, Unhandled, describe
+from attestation.unhandled import CERTIFICATE, COLLATERAL, Unhandled, describe
 from attestation.verified import Evidence
 from attestation.wrapping_json import MAX_ITEMS, count_items, find_collateral, find_texts, is_json
 from manifests.errors import StrongroomError
@@ -315,7 +316,7 @@ def _too_large(expected: str, found: str) -> EvidenceError:
 
 def _unknown(data: bytes, known: Unhandled | None) -> EvidenceError:
     if known is None and _is_collateral(data):
-        known = COLLATERAL
+        known = CERTIFICATE if _is_nobodys_certificate(data) else COLLATERAL
     first = f"first bytes {data[:8].hex()}" if data else "no bytes at all"
     return EvidenceError(
         EvidenceCode.EVIDENCE_UNKNOWN,
@@ -324,6 +325,24 @@ def _unknown(data: bytes, known: Unhandled | None) -> EvidenceError:
         found=known.title if known else first,
         remedy=known.remedy if known else None,
     )
+
+
+def _is_nobodys_certificate(data: bytes) -> bool:
+    """Tell whether a file has certificates alone, and none that names a vendor of platforms, such as a web server's."""
+    if not holds_der(data):
+        return False
+    try:
+        parts = AmdFiles.sort([data])
+    except StrongroomError:
+        return False
+    every = [*(each.der for each in (*parts.leaves, *parts.others)), *parts.broken]
+    if parts.lists or any(serial_of(der) is None for der in every):
+        return False
+    return bool(every) and not any(name in der for der in every for name in _VENDORS)
+
+
+_VENDORS: Final = (b"SEV-", b"ARK-", b"Advanced Micro Devices", b"Intel", b"NVIDIA")
+"""What names in the certificates of platforms have."""
 
 
 def _is_collateral(data: bytes) -> bool:

@@ -9,7 +9,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import IO, Final, TypeAlias
 
 from manifests.errors import ManifestCode, ManifestError, StrongroomError
 
@@ -66,8 +66,9 @@ def open_regular(path: Path) -> int:
     with naming(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        _check_kind(path, os.fstat(descriptor).st_mode)
-        os.set_blocking(descriptor, True)
+        mode = os.fstat(descriptor).st_mode
+        _check_kind(path, mode)
+        os.set_blocking(descriptor, not stat.S_ISREG(mode))  # /proc/kmsg and its like say that they are regular
     except BaseException:
         os.close(descriptor)
         raise
@@ -81,7 +82,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """
     path = Path(path)
     with os.fdopen(open_regular(path), "rb") as file, naming(path):
-        data = file.read(limit + 1)
+        data = _read(file, limit + 1)
     if len(data) > limit:
         raise ManifestError(ManifestCode.FILE_TOO_LARGE, f"{path} is too large", expected=f"at most {limit} bytes")
     return data
@@ -91,7 +92,14 @@ def read_beginning(path: Path, limit: int) -> bytes:
     """Return the first bytes of a file, at most `limit`; raises ManifestError `file-unavailable`."""
     path = Path(path)
     with os.fdopen(open_regular(path), "rb") as file, naming(path):
-        return file.read(limit)
+        return _read(file, limit)
+
+
+def _read(file: IO[bytes], limit: int) -> bytes:
+    data: bytes | None = file.read(limit)
+    if data is None:  # nothing is there now: it would have kept the reader waiting
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return data
 
 
 def make_folder(path: Path, *, mode: int = 0o777) -> None:

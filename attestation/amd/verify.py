@@ -31,12 +31,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
 from attestation.amd.abi import Report, SigningKey
 from attestation.amd.certificates import ASK, ASVK, VCEK, VLEK, Certificate, read_issued, read_root
 from attestation.amd.collateral import SnpCollateral
 from attestation.amd.crl import RevocationList, read_crl
 from attestation.amd.endorsement import Endorsement, endorsement_of
 from attestation.amd.errors import SnpCode
+from attestation.amd.signatures import split_signed
 from attestation.amd.signatures import verify_report as verify_signature
 from attestation.amd.tcb import Product, Tcb
 from attestation.amd.verified import SnpTcb, SnpVerified
@@ -45,6 +50,7 @@ from attestation.collateral.key import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
 from attestation.intel import pem
 from attestation.roots import Anchor, Roots
+from attestation.strict_x509 import parse_certificate
 from attestation.validity import Validity, check_dates
 
 _KINDS = {SigningKey.VCEK: VCEK, SigningKey.VLEK: VLEK}
@@ -144,6 +150,19 @@ def verify_report(
         tcb=_tcb(report, reported),  # 8
         revocation_checked=endorsed.crl is not None,
     )
+
+
+def is_signed_by(report: Report, vek: bytes) -> bool:
+    """Tell whether the key of a VCEK's or VLEK's certificate (DER) signed a report, as step 7 does; proves no more."""
+    try:
+        tbs, algorithm, _ = split_signed(vek, EvidenceCode.CERTIFICATE_MALFORMED)
+        key = load_der_public_key(parse_certificate(tbs, algorithm).key)
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            return False
+        verify_signature(key, report.signature_r, report.signature_s, report.signed, SnpCode.SIGNATURE)
+    except (EvidenceError, ValueError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _prepared(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from attestation import strict_json
-from attestation.collateral.document import MAX_COLLATERAL, Collateral
+from attestation.collateral.document import MAX_COLLATERAL, Collateral, without_mark
 from attestation.collateral.errors import FetchCode, FetchError
 from attestation.collateral.key import CollateralKey
 from attestation.collateral.sources import CollateralSource
@@ -62,7 +62,7 @@ class Bundle:
         Raises FetchError `bundle-malformed`, ManifestError `version-unsupported`, or as its collateral does.
         """
         try:
-            text = data if isinstance(data, str) else data.decode("utf-8")
+            text = data if isinstance(data, str) else without_mark(data).decode("utf-8")
             return cls._decode(strict_json.loads(text, max_size=MAX_BUNDLE))
         except UnicodeDecodeError:
             raise _malformed("it is not UTF-8") from None
@@ -103,7 +103,7 @@ class BundleSource(CollateralSource):
 
 def looks_like_bundle(data: bytes) -> bool:
     """Tell whether bytes begin as a bundle does, which no other file of this project does."""
-    return re.match(rb'\s*\{\s*"format"\s*:\s*"' + FORMAT.encode() + rb'"', data[:256]) is not None
+    return re.match(rb'\s*\{\s*"format"\s*:\s*"' + FORMAT.encode() + rb'"', without_mark(data[:256])) is not None
 
 
 def _collateral(key: CollateralKey, value: Any) -> Collateral:

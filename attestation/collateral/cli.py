@@ -31,7 +31,7 @@ from attestation.policy.feed_cli import feed
 from attestation.roots import Roots
 from attestation.tees import BY_NAME
 from attestation.validity import rfc3339
-from attestation.wrapping import MAX_INPUT, unwrap
+from attestation.wrapping import MAX_INPUT, is_device_report, unwrap
 from manifests.command import Group
 from manifests.errors import Fault, StrongroomError
 from manifests.files import concerning, read_beginning, read_bounded, write_atomically
@@ -172,23 +172,28 @@ def status(folder: Path, within: int, at: int | None, simulated: tuple[Path, ...
     help="Collateral, as `attest verify` takes it: a file, or a folder of them; several times.",
 )
 @click.option("--output", type=_PATH, required=True, help="The bundle to write; an existing file is kept.")
+@click.option("--at", type=Moment(), help="Choose what counts at this time instead of now.")
 @_simulated
 @_json
 def bundle_command(
-    path: Path, held: tuple[Path, ...], output: Path, simulated: tuple[Path, ...], *, as_json: bool
+    path: Path, held: tuple[Path, ...], output: Path, at: int | None, simulated: tuple[Path, ...], *, as_json: bool
 ) -> None:
-    """Put evidence and the collateral that it needs into one file that travels; verifies nothing of the evidence."""
+    """Put evidence and the collateral that it needs into one file that travels; verifies nothing of the evidence.
+
+    Of several documents of a kind it takes those that `attest verify` would, at the same time.
+    """
     with concerning(path):
         unwrapped = unwrap(read_bounded(path, MAX_INPUT))
     roots = _roots(simulated)
     source = open_collateral(held, roots)
-    parsed = evidence.parse(unwrapped.evidence)
+    bare = is_device_report(unwrapped.evidence)
+    data = source.complete(unwrapped.evidence) if bare else source.with_manifests(unwrapped.evidence)
+    parsed = evidence.parse(data)
     key = evidence.collateral_key(parsed)
     if key is not None and not held:
         raise click.UsageError(f"{path} needs collateral: give --collateral that has {_candidates(key)}")
-    found = evidence.collateral_for(parsed, source)
+    found = evidence.collateral_for(parsed, source, int(time.time()) if at is None else at)
     content = {} if key is None or found is None else {name_for(key, found, roots): found}
-    data = source.with_manifests(unwrapped.evidence)
     if unwrapped.gpu is not None:
         devices = source.with_manifests(unwrapped.gpu)
         data = json.dumps({"quote": data.hex(), "report": devices.hex()}).encode("ascii")

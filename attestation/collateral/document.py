@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from dataclasses import Field, dataclass, field, fields
@@ -58,9 +59,14 @@ def malformed(why: str, expected: object = None) -> EvidenceError:
     return EvidenceError(EvidenceCode.COLLATERAL_MALFORMED, f"the collateral is not usable: {why}", expected=expected)
 
 
+def without_mark(data: bytes) -> bytes:
+    """Return text without the mark of UTF-8 (U+FEFF) that some editors and shells put before it."""
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 def _text(data: bytes | str) -> str:
     try:
-        return data if isinstance(data, str) else data.decode("utf-8")
+        return data if isinstance(data, str) else without_mark(data).decode("utf-8")
     except UnicodeDecodeError:
         raise malformed("it is not UTF-8") from None
 

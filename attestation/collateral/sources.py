@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from attestation.collateral.document import MAX_COLLATERAL, Collateral
 from attestation.collateral.key import CollateralKey
 from attestation.errors import EvidenceCode, EvidenceError
 from manifests.errors import ManifestCode, ManifestError
 from manifests.files import exists, naming, read_bounded
+
+if TYPE_CHECKING:
+    from attestation.roots import Roots
+    from attestation.watched import WatchedFolder
 
 T = TypeVar("T")
 
@@ -32,13 +36,27 @@ class CollateralSource(ABC):
                 return decode(data)
         raise missing(key)
 
-    def fetch_for(self, key: CollateralKey, carried: Sequence[bytes] = (), now: int | None = None) -> Collateral:  # noqa: ARG002 - for sources that choose
+    def fetch_for(
+        self,
+        key: CollateralKey,
+        carried: Sequence[bytes] = (),  # noqa: ARG002 - for sources that choose
+        now: int | None = None,  # noqa: ARG002 - likewise
+        signed: Callable[[Collateral], bool] | None = None,  # noqa: ARG002 - likewise
+    ) -> Collateral:
         """Return the collateral for evidence that carries these certificates, to be verified at `now` (Unix seconds).
 
-        carried: DER, the key's own first; they and `now` matter where a source has several documents of a kind to
-        choose among.  now: None is now or later.  Raises as `fetch` does.
+        carried: DER, the key's own first.  now: None is now or later.  signed: whether the key that collateral is of
+        signed the evidence.  All matter where a source has several documents of a kind to choose among.  Raises as
+        `fetch` does.
         """
         return self.fetch(key)
+
+    def under(self, roots: Roots) -> CollateralSource:  # noqa: ARG002 - for sources that choose
+        """Return this source as it is now, for evidence that is verified under these roots; raises as `fetch` does.
+
+        A source that has several documents of a kind chooses among those that were signed below them.
+        """
+        return self
 
     def only(self) -> Collateral | None:
         """Return the one collateral that this source has whatever the key, for evidence that gives none; None else.
@@ -71,11 +89,44 @@ def missing(key: CollateralKey) -> EvidenceError:
 
 
 class DirectorySource(CollateralSource):
-    """A folder with files named `{tee}-{family}-{unit}.json`: needs no network."""
+    """A folder with files named `{tee}-{family}-{unit}.json`, and any others: needs no network.
+
+    All its files count, as they do for `attest verify`: a list that revokes does under any name.  They are read again
+    whenever the folder has changed.
+    """
 
     def __init__(self, folder: Path | str) -> None:
-        """Read from `folder`, at each fetch anew."""
+        """Read from `folder`, at each fetch what has changed."""
         self.folder = Path(folder)
+        self._watched: WatchedFolder | None = None
+
+    def fetch(self, key: CollateralKey) -> Collateral:
+        """Return what counts for `key`; raises EvidenceError `collateral-missing` and others, and ManifestError."""
+        return self.fetch_for(key)
+
+    def fetch_for(
+        self,
+        key: CollateralKey,
+        carried: Sequence[bytes] = (),
+        now: int | None = None,
+        signed: Callable[[Collateral], bool] | None = None,
+    ) -> Collateral:
+        """Return what counts for this evidence, under the vendors' roots, or a simulated platform's that it ends in.
+
+        `under` names the roots.
+        """
+        return self.under(self._watch().guessed_roots(key)).fetch_for(key, carried, now, signed)
+
+    def under(self, roots: Roots) -> CollateralSource:
+        """Return all that the folder holds now; raises as `open_collateral` does."""
+        return self._watch().files(roots)
+
+    def _watch(self) -> WatchedFolder:
+        from attestation.watched import WatchedFolder  # it reads what the kinds of collateral declare
+
+        if self._watched is None:
+            self._watched = WatchedFolder(self.folder)
+        return self._watched
 
     def _fetch(self, key: CollateralKey) -> bytes | None:
         path = self.folder / f"{key}.json"

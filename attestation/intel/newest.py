@@ -109,11 +109,15 @@ def newest(
     made = collections[0]
     if len(collections) + len(beside) > 1:
         own, others = (_readers(held, key, roots) for held in (collections, _with_other_lists(beside)))
-        for read, names in reversed(_KINDS.values()):  # the root's list last: it may name the signers chosen before
+        for kind, (read, names) in reversed(
+            _KINDS.items()
+        ):  # the root's list last: it may name the signers chosen before
             readers = [*own, *others] if read in _LISTS else own
-            found = _chosen(readers, read, _serials(carried, made), now)
-            if found is not None:
-                made = replace(made, **{name: getattr(found, name) for name in names})
+            chosen = _chosen(readers, read, _serials(carried, made), now)
+            if read not in _LISTS:
+                _check_one(chosen, kind, names[1])
+            if chosen:
+                made = replace(made, **{name: getattr(chosen[0], name) for name in names})
     return made
 
 
@@ -166,15 +170,29 @@ def _serials(carried: Sequence[bytes], made: IntelCollateral) -> frozenset[int]:
 
 def _chosen(
     readers: Sequence[_Reader], read: Callable[[_Reader], _Read], serials: frozenset[int], now: int | None
-) -> IntelCollateral | None:
-    """Return the collection whose document of a kind counts; the first of several that are as new."""
+) -> list[IntelCollateral]:
+    """Return the collections whose document of a kind counts: all that are as new, in their order; or none."""
     found: list[tuple[_Read, IntelCollateral]] = []
     for reader in readers:
         with suppress(EvidenceError):
             found.append((read(reader), reader.held))
     named = [each for each in found if not each[0].revoked.isdisjoint(serials)]
     issued = [each for each in found if now is None or each[0].issued <= now]
-    return max(named or issued or found, key=lambda each: each[0].age)[1] if found else None
+    counted = named or issued or found
+    newest_age = max((each[0].age for each in counted), default=())
+    return [held for each, held in counted if each.age == newest_age]
+
+
+def _check_one(chosen: Sequence[IntelCollateral], kind: str, name: str) -> None:
+    """Refuse two documents of one evaluation number and second that say different things: neither is the newer."""
+    if len({getattr(held, name) for held in chosen}) > 1:
+        raise EvidenceError(
+            EvidenceCode.COLLATERAL_MALFORMED,
+            f"there are different documents of one evaluation number and time of issue: {kind}",
+            expected="one of them",
+            found=f"{len({getattr(held, name) for held in chosen})} that are signed",
+            remedy="leave out those that are not Intel's last word, or fetch the document again",
+        )
 
 
 def _same(holds: bool) -> None:  # noqa: FBT001 - the one thing that is asked

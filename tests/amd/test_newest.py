@@ -7,14 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from attestation.amd.abi import SigningKey
 from attestation.amd.collateral import SnpCollateral
+from attestation.amd.endorsement import CSP_ID
+from attestation.collateral import open_source
 from attestation.collateral.filing import import_files
 from attestation.errors import EvidenceCode
+from attestation.evidence import collateral_for, parse, verify
 from attestation.folders import MAX_FILES, MAX_FOLDER, MAX_LOOSE
 from attestation.intel import pem
 from attestation.loose import open_collateral
 from attestation.report import Report, examine
+from attestation.sim.extension import element
+from attestation.sim.snp import SimulatedSnp, SnpState
 from manifests.errors import ManifestCode
 from tests.amd import kit
 from tests.amd.kit import NOW, refused, snp
@@ -233,3 +240,79 @@ def test_a_list_of_some_megabytes_is_read(tmp_path: Path) -> None:
     good = snp().collateral(NOW, changes={"crl": {"serials": tuple(range(10**6, 10**6 + 60_000))}})
     assert len(good.crl) > 1024 * 1024
     assert examined(folder(tmp_path, {"crl": good.crl}, good)).accepted
+
+
+# ------------------------------------------------------------------------------------------------ lists under any name
+
+
+@pytest.mark.parametrize("turned", ["genoa", "unnamed", "sgx"])
+def test_a_list_is_read_whatever_platform_its_file_is_filed_for(turned: str, tmp_path: Path) -> None:
+    key = str(snp().collateral_key)
+    (tmp_path / f"{key}.json").write_text(snp().collateral(NOW - 3 * DAY).to_json(), encoding="utf-8")
+    assert examined(tmp_path).accepted
+    name = "sgx-000000000001-platform" if turned == "sgx" else key.replace("milan", turned)
+    (tmp_path / f"{name}.json").write_text(revoking().to_json(), encoding="utf-8")
+    assert codes(examined(tmp_path)) == ["certificate-revoked"]
+
+
+@pytest.mark.parametrize("name", ["crl", "another-chip"])
+def test_a_source_of_a_folder_reads_the_lists_that_the_command_line_reads(name: str, tmp_path: Path) -> None:
+    simulated = snp()
+    key, data = (
+        str(simulated.collateral_key),
+        simulated.evidence(measurement=kit.MEASUREMENT, report_data=kit.REPORT_DATA),
+    )
+    (tmp_path / f"{key}.json").write_text(simulated.collateral(NOW - 3 * DAY).to_json(), encoding="utf-8")
+    roots = kit.roots(simulated)
+    assert examine(data, now=NOW, collateral=open_source(tmp_path), roots=roots).accepted
+    if name == "crl":
+        (tmp_path / name).write_bytes(revoking().crl)
+    else:
+        other = key[:-1] + ("0" if key[-1] != "0" else "1")
+        (tmp_path / f"{other}.json").write_text(revoking().to_json(), encoding="utf-8")
+    found = examine(data, now=NOW, collateral=open_source(tmp_path), roots=roots)
+    assert codes(found) == ["certificate-revoked"]
+    parsed = parse(data)
+    held = collateral_for(parsed, open_source(tmp_path), NOW)
+    with refused(EvidenceCode.CERTIFICATE_REVOKED):
+        verify(parsed, held, roots, NOW)
+
+
+# ------------------------------------------------------------------------------------------------ two lent keys
+
+
+def lent(*, other: bool) -> SimulatedSnp:
+    """One of two providers' machines, whose lent keys are of one TCB version."""
+    simulated = SimulatedSnp(kit.keys(), signing_key=SigningKey.VLEK, state=SnpState())
+    if other:
+        simulated.key = ec.derive_private_key(0xBAD_CAB1E_0F_0115, ec.SECP384R1())
+    return simulated
+
+
+def lent_vek(*, other: bool) -> bytes:
+    changes = {"serial": 777, "extensions": {CSP_ID: (False, element(0x16, b"other-cloud"))}} if other else {}
+    return lent(other=other).collateral(NOW, changes={"vek": changes}).vek
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_of_two_lent_keys_the_one_that_signed_counts(names: tuple[str, str], other: bool, tmp_path: Path) -> None:
+    held = lent(other=False).collateral(NOW)
+    (tmp_path / names[0]).write_bytes(lent_vek(other=False))
+    (tmp_path / names[1]).write_bytes(lent_vek(other=True))
+    (tmp_path / "chain").write_bytes(held.chain)
+    (tmp_path / "crl").write_bytes(held.crl)
+    machine = lent(other=other)
+    data, roots = machine.evidence(measurement=kit.MEASUREMENT, report_data=kit.REPORT_DATA), kit.roots(machine)
+    source = open_collateral([tmp_path], roots)
+    assert examine(data, now=NOW, collateral=source, roots=roots).accepted
+
+
+def test_a_lent_key_that_was_revoked_is_refused_beside_another(tmp_path: Path) -> None:
+    machine = lent(other=False)
+    held = SimulatedSnp(kit.keys(), signing_key=SigningKey.VLEK, state=SnpState(revoked=("vek",))).collateral(NOW)
+    for name, content in {"a": lent_vek(other=True), "b": held.vek, "chain": held.chain, "crl": held.crl}.items():
+        (tmp_path / name).write_bytes(content)
+    data, roots = machine.evidence(measurement=kit.MEASUREMENT, report_data=kit.REPORT_DATA), kit.roots(machine)
+    found = examine(data, now=NOW, collateral=open_collateral([tmp_path], roots), roots=roots)
+    assert codes(found) == ["certificate-revoked"]

@@ -12,7 +12,7 @@ import pytest
 from attestation.collateral import CollateralKey
 from attestation.collateral.bundle import Bundle
 from attestation.errors import EvidenceCode
-from attestation.folders import filed_beside
+from attestation.folders import read_folder
 from attestation.intel.collateral import IntelCollateral
 from attestation.intel.newest import newest
 from attestation.loose import open_collateral
@@ -87,6 +87,21 @@ def test_a_higher_evaluation_number_comes_before_a_later_date() -> None:
         found = newest(collections, kit.platform().collateral_key, kit.sim_roots())
         assert (found.tcb_info, found.qe_identity) == (early.tcb_info, early.qe_identity)
         assert found.pck_crl == standard.pck_crl
+
+
+SAME_AGE: dict[str, dict[str, str]] = {"TCB info": {"tcb_status": "Revoked"}, "QE identity": {"qe_status": "Revoked"}}
+
+
+@pytest.mark.parametrize("state", SAME_AGE.values(), ids=SAME_AGE)
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_documents_of_one_age_are_refused_whichever_is_named_first(
+    state: dict[str, str], turned: bool, tmp_path: Path
+) -> None:
+    paths = written(tmp_path, kit.platform().collateral(NOW), kit.platform(**state).collateral(NOW))
+    assert codes(examined(paths[::-1] if turned else paths)) == ["collateral-malformed"]
+    newer = written(tmp_path, kit.platform(evaluation_number=99).collateral(NOW))
+    (tmp_path / "more.json").write_text(newer[0].read_text(encoding="utf-8"), encoding="utf-8")
+    assert examined([paths[1], tmp_path / "more.json"]).accepted, "a newer one decides"
 
 
 BROKEN = (
@@ -231,10 +246,12 @@ def test_a_list_under_another_name_counts_beside_what_is_filed(tmp_path: Path) -
     assert codes(examined([folder])) == ["certificate-revoked"]
 
 
-def test_a_folder_of_too_many_files_for_one_family_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_too_many_filed_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attestation.folders.MAX_FILED", 2)
-    for number in range(3):
+    for number in range(2):
         filed(tmp_path, CollateralKey("sgx", f"{number:012x}", "platform"), old())
-    assert len(filed_beside(tmp_path, CollateralKey("sgx", f"{2:012x}", "platform"))) == 2
-    with kit.refused(EvidenceCode.COLLATERAL_MALFORMED):
-        filed_beside(tmp_path, CollateralKey("sgx", f"{9:012x}", "platform"))
+    assert len(read_folder(tmp_path).filed) == 2
+    filed(tmp_path, CollateralKey("sgx", f"{2:012x}", "platform"), old())
+    with kit.refused(EvidenceCode.COLLATERAL_MALFORMED) as caught:
+        read_folder(tmp_path)
+    assert caught.value.found == "3"

@@ -8,10 +8,16 @@ import json
 import random
 import tracemalloc
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -418,6 +424,28 @@ def test_text_in_utf_16_is_called_so(encoding: str) -> None:
         unwrap(text.encode(encoding))
     assert refusal.value.found == "text in UTF-16"
     assert "ASCII or UTF-8" in str(refusal.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "title"),
+    [("utf-32", "UTF-32"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16")],
+)
+def test_text_in_utf_32_and_without_a_mark_is_called_so(encoding: str, title: str) -> None:
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN) as refusal:
+        unwrap(kit.sim_quote().hex().encode(encoding))
+    assert refusal.value.found == f"text in {title}"
+
+
+@pytest.mark.parametrize("encoding", [Encoding.DER, Encoding.PEM])
+def test_a_certificate_of_a_web_server_is_called_neither_evidence_nor_collateral(encoding: Encoding) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "models.example")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 5)
+    made = made.not_valid_before(datetime(2025, 1, 1, tzinfo=UTC)).not_valid_after(datetime(2026, 1, 1, tzinfo=UTC))
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    with refused(EvidenceCode.EVIDENCE_UNKNOWN) as refusal:
+        unwrap(made.sign(key, hashes.SHA256()).public_bytes(encoding))
+    assert refusal.value.found == "a certificate that carries no evidence"
 
 
 def lists_of_amd() -> bytes:

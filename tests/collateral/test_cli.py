@@ -22,8 +22,10 @@ from attestation.collateral.cli import collateral
 from attestation.collateral.errors import FetchCode
 from attestation.ear.keys import write_verifier_key
 from attestation.errors import EvidenceCode, PolicyCode
+from attestation.loose import open_collateral
 from attestation.policy.feed import open_feed
 from attestation.report import examine
+from attestation.roots import Roots
 from attestation.validity import rfc3339
 from manifests import keyfile
 from manifests.errors import ErrorCode, ManifestCode, StrongroomError
@@ -736,3 +738,28 @@ def test_collateral_with_other_fields_is_told_which(tmp_path: Path, root: Path, 
     (tmp_path / "odd.json").write_text(json.dumps(held), encoding="utf-8")
     result = run("import", tmp_path / "odd.json", "--output", tmp_path / "new", "--simulated-root", root)
     assert words in failed(result, EvidenceCode.COLLATERAL_MALFORMED).message
+
+
+def test_a_bundle_has_what_counted_at_its_time(tmp_path: Path, folder: Path, root: Path) -> None:
+    (folder / "old.json").write_text(platform().collateral(NOW - 10 * 86_400).to_json(), encoding="utf-8")
+    quote, simulated = write_quote(tmp_path / "quote.bin"), ("--simulated-root", root)
+    for number, at in enumerate((NOW - 9 * 86_400, NOW)):
+        output = tmp_path / f"{number}.json"
+        made = run("bundle", "--evidence", quote, "--collateral", folder, "--output", output, "--at", at, *simulated)
+        assert made.exit_code == 0, made.output
+        roots = Roots.simulated(root.read_bytes())
+        assert examine(output.read_bytes(), now=at, roots=roots).accepted
+        held = open_collateral([folder], roots)
+        assert examine(quote.read_bytes(), now=at, collateral=held, roots=roots).accepted
+
+
+def test_a_bundle_of_a_bare_device_report_has_its_chain(tmp_path: Path) -> None:
+    device, output = vectors() / "nvidia", tmp_path / "b.json"
+    report, chain = device / "hopper-550-coco.report.hex", device / "hopper-550-coco.chain.pem"
+    made = run("bundle", "--evidence", report, "--collateral", chain, "--output", output)
+    assert made.exit_code == 0, made.output
+    roots, at = Roots.vendor(), 1_752_919_277
+    apart = examine(report.read_bytes(), now=at, collateral=open_collateral([chain], roots), roots=roots)
+    together = examine(output.read_bytes(), now=at, roots=roots)
+    assert [str(each.code) for each in together.refused] == [str(each.code) for each in apart.refused]
+    assert together.exit_code == apart.exit_code
