@@ -52,7 +52,7 @@ class _Decoder:
             samples = soxr.resample(mono, header.rate, self.step.rate, quality=self.step.quality)
         except WavError:
             raise self._refuse(EnclaveCode.AUDIO_MALFORMED, "must hold a whole WAV file of PCM") from None
-        except EnclaveError:
+        except (EnclaveError, MemoryError):
             raise
         except Exception:  # noqa: BLE001 - the library's exceptions have no common root
             raise self._refuse(EnclaveCode.AUDIO_MALFORMED, "must hold sound that can be resampled") from None

@@ -112,7 +112,7 @@ class _Decoder:
         try:
             whole = self._opened(data, image_type)
             return arranged(self.step, self._fitted(whole)), np.asarray(whole) if keeps else None
-        except EnclaveError:
+        except (EnclaveError, MemoryError):
             raise
         except Exception:  # noqa: BLE001 - Pillow's exceptions have no common root, and texts with content
             raise self._refuse(EnclaveCode.IMAGE_MALFORMED, "must hold a whole picture that can be decoded") from None

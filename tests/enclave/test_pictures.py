@@ -237,3 +237,12 @@ def test_what_surrounds_a_picture_changes_none_of_it(case: str) -> None:
 def test_a_picture_of_the_greatest_size_is_read() -> None:
     data = saved(Image.new("L", (4096, 4096), 7))
     assert (decoded(step(dtype="uint8"), data) == 7).all()
+
+
+def test_a_shortage_of_memory_is_not_called_a_malformed_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fails)
+    with pytest.raises(MemoryError):
+        decoded(STEP, WHOLE)

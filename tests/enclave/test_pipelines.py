@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from attestation.types.receipt import SignedReceipt
 from enclave import boxes as boxes_module
 from enclave import pipeline as pipeline_module
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.operations import Operations
 from manifests.abuse.policy import AbusePolicy, Action, Rung
 from manifests.gramine.settings import EnclaveSettings
 from manifests.model import ModelManifest
@@ -517,3 +521,42 @@ def known(served: Served) -> Client:
     key, client = Signer.generate(), served.rig.client()
     client.authenticate(key, Credential(served.owner.broker.public, key.public, "x").sign(served.owner.broker))
     return client
+
+
+# ------------------------------------------------------------------------------------------ several models at once
+
+
+def test_models_are_held_in_one_order_whatever_the_pipeline(served: Served) -> None:
+    """Or else two pipelines over the same models could each wait for what the other holds."""
+    held: list[str] = []
+
+    @contextmanager
+    def spending(name: str) -> Iterator[bool]:
+        held.append(name)
+        yield False
+
+    models = [SimpleNamespace(name=name, spending=partial(lambda name, _: spending(name), name)) for name in "bca"]
+    for order in (models, models[::-1]):
+        pipeline_module._spend(order, order[0], b"")  # type: ignore[arg-type]
+    assert held == list("abcabc")
+
+
+def test_a_readers_refusal_says_when_to_ask_again(served: Served) -> None:
+    served.echo(lease=1)
+    finder = served.finder()
+    served.ask(finder, page(INSIDE))
+    with pytest.raises(Refused) as refused:
+        served.ask(finder, page(INSIDE))
+    assert refused.value.code == "lease-exhausted"
+    assert refused.value.retry_after == 30.0
+
+
+@pytest.mark.parametrize("oldest", [0, 1])
+def test_an_answer_shows_the_sign_of_life_that_is_the_oldest_of_its_models(oldest: int) -> None:
+    times = [(100, 5), (90, 5)] if oldest else [(90, 5), (100, 5)]
+    beats = dict(zip(("finder", "reader"), times, strict=True))
+    finder, reader = (SimpleNamespace(name=name, epoch=1, digest=b"", owner=b"o") for name in beats)
+    owners = SimpleNamespace(beat=lambda model: beats[model.name])
+    operations = SimpleNamespace(_service=SimpleNamespace(owners=owners))
+    header = Operations._named(operations, finder, reader)  # type: ignore[arg-type]
+    assert header["beat"] == [90, 5, b"o"]
