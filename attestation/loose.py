@@ -102,13 +102,21 @@ class LooseFiles(CollateralSource):
         """
         fetched = (source._fetch(wanted.key) for source in self.sources)  # noqa: SLF001 - the same method of other sources
         held = [decode(data) for data in fetched if data is not None]
-        filed = tuple(dict.fromkeys(item for key, item in self.filed if key != wanted.key))
+        filed = [item for item, keys in self._lists.items() if keys != {wanted.key}]
         made: Collateral | None
         if wanted.key.tee == "snp":
             made = self._snp(_of_amd(held), _of_amd(self.unnamed), _of_amd(filed), wanted)
         else:
             made = self._intel(_of_intel(held), _of_intel(filed), wanted)
         return made or (held[0] if held else None)
+
+    @functools.cached_property
+    def _lists(self) -> dict[Collateral, set[CollateralKey]]:
+        """What was filed, each once, by what it is filed under."""
+        found: dict[Collateral, set[CollateralKey]] = {}
+        for key, item in self.filed:
+            found.setdefault(item, set()).add(key)
+        return found
 
     def _intel(
         self, filed: Sequence[IntelCollateral], beside: Sequence[IntelCollateral], wanted: _Wanted

@@ -96,18 +96,19 @@ def _listing(folder: Path) -> _Listing | None:
     """Return what a folder lists, by name; None where it is not there."""
     if not folder.is_dir():
         return None
-    return tuple(sorted(_entry(path) for path in folder.iterdir()))
+    with os.scandir(folder) as entries:
+        return tuple(sorted(map(_entry, entries)))
 
 
-def _entry(path: Path) -> tuple[str, int, int, int, int, int]:
-    """Return name, kind and size, times of content and of inode (ns), and inode, of what a name leads to."""
+def _entry(entry: os.DirEntry[str]) -> tuple[str, int, int, int, int, int]:
+    """Return name, size, device, times of content and of inode (ns), and inode, of the file that a name leads to."""
     try:
-        found = path.stat()
+        found = entry.stat()
     except OSError:  # a link that leads nowhere, or a file that was just removed
-        found = path.lstat() if os.path.lexists(path) else os.stat_result((0,) * 10)
-    size = found.st_size if stat.S_ISREG(found.st_mode) else -1
-    changed = (found.st_mtime_ns, found.st_ctime_ns) if size >= 0 else (0, 0)
-    return (path.name, size, found.st_dev, *changed, found.st_ino)
+        return (entry.name, -1, 0, 0, 0, 0)
+    if not stat.S_ISREG(found.st_mode):
+        return (entry.name, -1, found.st_dev, 0, 0, found.st_ino)
+    return (entry.name, found.st_size, found.st_dev, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 def _root_of(item: Collateral) -> bytes:

@@ -163,3 +163,14 @@ def test_a_part_that_became_a_pipe_is_not_waited_for(pipe: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         next(FilePart.of("part", pipe).pieces(10))
     assert caught.value.code is ManifestCode.FILE_UNAVAILABLE
+
+
+@pytest.mark.skipif(not os.access("/proc/kmsg", os.R_OK), reason="only root reads the kernel's messages")
+def test_what_says_that_it_is_regular_and_has_nothing_to_read_keeps_nobody_waiting(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("/proc/kmsg")
+    try:
+        while read_bounded(link, 1 << 24):  # what the kernel said until now
+            pass
+    except ManifestError as caught:
+        assert caught.code is ManifestCode.FILE_UNAVAILABLE  # noqa: PT017 - either is an answer

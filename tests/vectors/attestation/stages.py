@@ -97,6 +97,14 @@ def collateral_of(vector: Vector) -> Collateral | None:
     return None if vector.collateral is None else decode(vector.collateral.encode())
 
 
+class Store(DirectorySource):
+    """A folder in which the corpus looks up the file of the platform's name, and no other (README, `store`)."""
+
+    fetch = CollateralSource.fetch
+    fetch_for = CollateralSource.fetch_for
+    under = CollateralSource.under
+
+
 @contextlib.contextmanager
 def source_of(vector: Vector) -> Iterator[CollateralSource]:
     """Where a case's collateral is looked up: in its folder, or else whatever is asked for."""
@@ -106,7 +114,7 @@ def source_of(vector: Vector) -> Iterator[CollateralSource]:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in vector.store or ():
             (Path(folder) / name).write_text(text, encoding="utf-8")
-        yield DirectorySource(folder)
+        yield Store(folder)
 
 
 def judged(
