@@ -2,6 +2,9 @@
 
 A request that finds no turn free waits, and its session is parked: no thread waits with it.  Where too many wait
 already it is refused, with a time after which fewer will.
+
+A request that runs several models waits for a turn at each before it runs, and holds those that it has meanwhile.  All
+requests ask the models in one order, so of those that wait for each other one holds the last turn it needs, and runs.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.fair import FairQueue
@@ -50,6 +54,72 @@ class Turn:
         self._gate.end(self)
 
 
+class Turns:
+    """One request's turns at several models, in the order that all requests ask them; ends only once."""
+
+    def __init__(self, gates: Sequence[Gate], key: bytes) -> None:
+        """Ask for a client's turn at each of these."""
+        self._gates = gates
+        self._turns = [gate.turn(key) for gate in gates]
+        self._held = 0
+        self._refusal: EnclaveError | None = None
+        self.over = False
+
+    @property
+    def none(self) -> bool:
+        """Whether no model bounds how many requests run at once."""
+        return not self._gates
+
+    def take(self) -> bool:
+        """Take turns at once as far as they are free; tell whether all are held."""
+        while self._held < len(self._turns):
+            if not self._turns[self._held].take():
+                return False
+            self._held += 1
+        return True
+
+    def wait(self, granted: Callable[[], None]) -> None:
+        """Have `granted` called, from any thread, when all are held or one is refused, which `check` raises then.
+
+        Raises EnclaveError `enclave-busy`.
+        """
+        try:
+            self._ask(granted)
+        except EnclaveError:
+            self.end()
+            raise
+
+    def check(self, gates: Iterable[Gate | None]) -> None:
+        """Refuse a request that was refused a turn, or runs a model that it has no turn at.
+
+        Raises EnclaveError `enclave-busy`: the model was replaced while the request waited.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        if any(gate is not None and gate not in self._gates for gate in gates):
+            raise crowded(LEAST_RETRY)
+
+    def end(self) -> None:
+        """Give all turns to the next, or stop waiting for them; one that comes later is given on, too."""
+        self.over = True
+        for turn in self._turns:
+            turn.end()
+
+    def _ask(self, granted: Callable[[], None]) -> None:
+        self._turns[self._held].wait(partial(self._came, granted))
+
+    def _came(self, granted: Callable[[], None]) -> None:
+        """Go on to the next turn; in a thread of whoever has ended its own, to whom nothing is raised."""
+        self._held += 1
+        try:
+            if not self.take():
+                self._ask(granted)
+                return
+        except EnclaveError as error:
+            self._refusal = error
+        granted()
+
+
 class Gate:
     """The turns of one model; thread-safe."""
 
@@ -68,7 +138,7 @@ class Gate:
     def take(self, turn: Turn) -> bool:
         """Belongs to `Turn.take`."""
         with self._lock:
-            if len(self._queue):
+            if turn.over or len(self._queue):
                 return False
             self._queue.push(turn.key, turn)
             if self._next() is turn:
@@ -79,6 +149,8 @@ class Gate:
     def wait(self, turn: Turn, granted: Callable[[], None]) -> None:
         """Belongs to `Turn.wait`."""
         with self._lock:
+            if turn.over:  # its session has gone meanwhile
+                return
             if len(self._queue) >= MAX_WAITING:
                 turn.over = True
                 raise crowded(self._queue.wait_seconds(turn.key, self._limit or 1))

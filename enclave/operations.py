@@ -20,7 +20,7 @@ from attestation.wire.commitments import Tensor, received, sent
 from attestation.wire.messages import Body
 from enclave.coarsening import Answered
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.gate import Turn, crowded
+from enclave.gate import Gate, Turns, crowded
 from enclave.identity import Identity
 from enclave.loaded import LoadedModel
 from enclave.provision import ControlState, Header, Job
@@ -45,9 +45,9 @@ class Reply:
 
 @dataclass(frozen=True)
 class Queued:
-    """A reply that waits for a turn at its model; `run` gives it, and is called while the turn is held."""
+    """A reply that waits for a turn at each of its models; `run` gives it, and is called while all are held."""
 
-    turn: Turn
+    turn: Turns
     run: Callable[[], Reply]
 
 
@@ -141,24 +141,34 @@ class Operations:
         value = fields.closed_map(body.header, "request", ("op", "id", "model"), ("receipt", "reset"))
         fields.of_type(value.get("receipt", False), "receipt", bool)
         model = self._resolve(caller, value["model"])
-        answer = partial(self._run, caller, model, body, self._held(caller, model, value))
+        turns = Turns(self._gates(model), caller.principal(model.owner))
+        answer = partial(self._run, caller, model, body, self._held(caller, model, value), turns)
         if model.batcher is not None:
             return Deferred(answer)
-        return answer() if model.gate is None else Queued(model.gate.turn(caller.principal(model.owner)), answer)
+        return answer() if turns.none else Queued(turns, answer)
 
-    def _run(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
+    def _readers(self, model: LoadedModel) -> tuple[LoadedModel, ...]:
+        return () if model.pipeline is None else model.pipeline.readers(self._service.owners, model)
+
+    def _gates(self, model: LoadedModel) -> list[Gate]:
+        """Return the gates of all models that a request runs, in an order that is the same for every request."""
+        models = sorted((model, *self._readers(model)), key=lambda each: each.digest)
+        return [each.gate for each in models if each.gate is not None]
+
+    def _run(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None, turns: Turns) -> Reply:
         with contextlib.ExitStack() as refused:
             if held is not None:
                 refused.callback(held.undo)
-            reply = self._answered(caller, model, body, held)
+            reply = self._answered(caller, model, body, held, turns)
             refused.pop_all()
         return reply
 
-    def _answered(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None) -> Reply:
+    def _answered(self, caller: Caller, model: LoadedModel, body: Body, held: Held | None, turns: Turns) -> Reply:
         self._service.condemned.check()
         began = time.perf_counter()
-        readers = () if model.pipeline is None else model.pipeline.readers(self._service.owners, model)
+        readers = self._readers(model)
         used = (model, *readers)
+        turns.check(each.gate for each in used)
         answered = self._answer(caller, model, readers, body, held)
         self._service.metrics.observe("request_seconds", time.perf_counter() - began)
         if self._service.settings.limits.telemetry_models:

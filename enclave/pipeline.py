@@ -23,7 +23,6 @@ from enclave.boxes import Selection
 from enclave.coarsening import Answered, Coarsening
 from enclave.components import BOXES, PIECES, WHOLE, Component, Step
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.gate import LEAST_RETRY, crowded
 from enclave.process import compile_crop, run_steps
 from enclave.validate import Tensors
 from enclave.values import Array
@@ -67,16 +66,16 @@ class Pipeline:
         return found
 
     def answer(self, finder: LoadedModel, readers: Sequence[LoadedModel], body: Body, principal: bytes) -> Answered:
-        """Answer a request by all models together; raises EnclaveError or WireError, and then nothing is answered."""
+        """Answer a request by all models together; raises EnclaveError or WireError, and then nothing is answered.
+
+        The caller holds a turn at each of them that has a gate.
+        """
         inputs = finder.plan.check(body)
-        with _turns(readers, principal):
-            charged = _spend((finder, *readers), finder, principal)
-            try:
-                answered = self._answered(finder, readers, principal, inputs)
-            except MemoryError:
-                raise EnclaveError(
-                    EnclaveCode.INFERENCE_MEMORY, "the request needs more memory than there is"
-                ) from None
+        charged = _spend((finder, *readers), finder, principal)
+        try:
+            answered = self._answered(finder, readers, principal, inputs)
+        except MemoryError:
+            raise EnclaveError(EnclaveCode.INFERENCE_MEMORY, "the request needs more memory than there is") from None
         finder.bound(answered.outputs)
         return replace(answered, charged=charged)
 
@@ -116,7 +115,7 @@ def _absent(owners: Owners, stage: Stage, *, was_here: bool) -> EnclaveError:
     """Return why there is no model of that name of the owner: only a revocation takes the last one of a name away."""
     if was_here:
         return _refused(EnclaveCode.STAGE_REVOKED, stage, "was revoked")
-    if any(model.name == stage.model for model in owners.models()):
+    if any(model.name == stage.model for model in owners.models()):  # which the listing shows to everybody
         return _refused(EnclaveCode.STAGE_OWNER, stage, "is here, but of another owner")
     return _refused(EnclaveCode.STAGE_MISSING, stage, "is not loaded")
 
@@ -147,22 +146,6 @@ def _rows(tensor: TensorField, stage: Stage) -> Axis:
     if rows.minimum > 1 or rows.maximum < stage.limit:
         raise _refused(EnclaveCode.STAGE_UNFIT, stage, f"does not take each number of pieces from 1 to {stage.limit}")
     return rows
-
-
-@contextmanager
-def _turns(readers: Sequence[LoadedModel], principal: bytes) -> Iterator[None]:
-    """Hold a turn at each reader whose manifest bounds how many requests run at once.
-
-    The finder's turn is held already, and so nobody waits here: raises EnclaveError `enclave-busy` where none is free.
-    """
-    with ExitStack() as held:
-        for reader in readers:
-            if reader.gate is not None:
-                turn = reader.gate.turn(principal)
-                if not turn.take():
-                    raise crowded(LEAST_RETRY)
-                held.callback(turn.end)
-        yield
 
 
 def _spend(models: Sequence[LoadedModel], finder: LoadedModel, principal: bytes) -> bool:

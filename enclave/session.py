@@ -19,7 +19,7 @@ from attestation.wire.messages import MAX_HEADER, Body, MessageType, decode_body
 from attestation.wire.session import Closed, HandshakeDone, Message, ServerSession
 from attestation.wire.session_states import ServerEvent, State
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.gate import Turn
+from enclave.gate import Turns
 from enclave.identity import Identity, authenticate
 from enclave.log import Event, log
 from enclave.operations import Caller, Deferred, Operations, Queued, Reply
@@ -54,7 +54,7 @@ class Session:
         self._caller = Caller(began=service.present())
         self._is_open = False
         self._answering = 0
-        self._turn: Turn | None = None
+        self._turn: Turns | None = None
         self.over = False
 
     @property

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from attestation.types import Credential
 from enclave.errors import EnclaveError
-from enclave.gate import MAX_WAITING, Gate, Turn, crowded
+from enclave.gate import MAX_WAITING, Gate, Turn, Turns, crowded
 from manifests.gramine.settings import EnclaveSettings, Limits
 from manifests.signing import Signer
 from tests.enclave.rig import Client, Owner, Refused, Rig, graph, linear, running
@@ -245,6 +246,48 @@ def test_a_turn_ends_once() -> None:
     assert (len(order), third.began > 0, gate._running) == (2, True, 1)
     third.end()
     assert gate._running == 0
+
+
+def test_turns_at_several_models_are_held_together_and_given_back_whatever_happens() -> None:
+    gates, order = [Gate(1), Gate(1)], list[str]()
+    first, second, third = (Turns(gates, name) for name in (b"first", b"second", b"third"))
+    assert first.take()
+    for turns, name in ((second, "second"), (third, "third")):
+        assert not turns.take()
+        turns.wait(partial(order.append, name))
+    first.end()
+    assert order == ["second"]
+    third.end()  # it gave up waiting
+    second.end()
+    assert [gate._running for gate in gates] == [0, 0]
+    third._came(partial(order.append, "too late"))
+    assert (order, [gate._running for gate in gates]) == (["second"], [0, 0])
+
+
+def test_a_later_turn_that_is_refused_ends_the_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Gate(1), Gate(1)
+    holder, other = one.turn(b"holder"), two.turn(b"other")
+    assert holder.take()
+    assert other.take()
+    turns, told = Turns([one, two], b"late"), list[int]()
+    assert not turns.take()
+    turns.wait(lambda: told.append(1))
+    monkeypatch.setattr("enclave.gate.MAX_WAITING", 0)
+    holder.end()
+    assert told == [1]
+    with pytest.raises(EnclaveError, match="enclave-busy"):
+        turns.check([one, two])
+    turns.end()
+    assert (one._running, two._running) == (0, 1)
+
+
+def test_a_model_that_came_while_a_request_waited_is_not_run_without_a_turn() -> None:
+    one, new = Gate(1), Gate(1)
+    turns = Turns([one], b"k")
+    assert turns.take()
+    turns.check([one, None])
+    with pytest.raises(EnclaveError, match="enclave-busy"):
+        turns.check([one, new])
 
 
 def test_more_than_can_wait_are_refused_with_a_time() -> None:

@@ -22,6 +22,7 @@ from attestation.types.receipt import SignedReceipt
 from enclave import boxes as boxes_module
 from enclave import pipeline as pipeline_module
 from enclave.errors import EnclaveCode, EnclaveError
+from enclave.gate import Gate
 from enclave.operations import Operations
 from manifests.abuse.policy import AbusePolicy, Action, Rung
 from manifests.gramine.settings import EnclaveSettings
@@ -336,17 +337,87 @@ def test_each_answer_spends_one_of_every_model(served: Served) -> None:
     assert served.rig.leases() == {echo: 3, finder: 5}
 
 
-def test_a_readers_turn_that_is_taken_is_not_waited_for(served: Served) -> None:
-    served.echo(table=pipes.echo_table(limits={"max_concurrent": 1}))
+ONE: dict[str, Any] = {"limits": {"max_concurrent": 1, "max_concurrent_per_client": 1}}
+
+
+def test_a_readers_turn_is_waited_for_behind_whoever_has_it_and_before_who_comes_later(served: Served) -> None:
+    """However many ask the reader alone: a pipeline's client has its share of the reader's turns."""
+    served.echo(table=pipes.echo_table(**ONE))
     finder = served.finder()
-    (reader,) = (model for model in served.rig.service.owners.models() if model.gate is not None)
-    assert reader.gate is not None
-    turn = reader.gate.turn(b"somebody")
+    [gate] = [model.gate for model in served.rig.service.owners.models() if model.gate is not None]
+    first, crowd = gate.turn(b"crowd"), [gate.turn(b"crowd") for _ in range(5)]
+    assert first.take()
+    for turn in crowd:
+        turn.wait(lambda: None)
+    before = served.rig.leases(), served.runs()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(served.ask, finder, page(INSIDE), known(served))
+        served.rig.wait_until(lambda: len(gate._queue) == 6)
+        assert (served.rig.leases(), served.runs()) == before, "nothing is spent, and nothing runs, while it waits"
+        first.end()
+        for turn in [turn for turn in crowd if turn.began]:
+            turn.end()
+        assert len(answer.result(30)["boxes"]) == 1
+    assert sum(turn.began > 0 for turn in crowd) <= 2, "those of the crowd that had waited longer wait on"
+
+
+def test_where_too_many_wait_for_a_reader_a_pipeline_is_refused(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.echo(table=pipes.echo_table(**ONE))
+    finder = served.add("finder", pipes.finder_table(**ONE), pipes.finder())
+    finders, readers = (gate_of(served, name) for name in ("finder", "echo"))
+    turn = readers.turn(b"somebody")
     assert turn.take()
+    monkeypatch.setattr("enclave.gate.MAX_WAITING", 0)
     served.costs_nothing(finder, "enclave-busy")
     turn.end()
-    for _ in range(3):
-        assert len(served.ask(finder, page(INSIDE))["boxes"]) == 1
+    served.rig.wait_until(lambda: finders._running == readers._running == 0)
+    assert len(served.ask(finder, page(INSIDE))["boxes"]) == 1
+
+
+def test_a_session_that_goes_while_its_pipeline_waits_gives_all_turns_back(served: Served) -> None:
+    served.echo(table=pipes.echo_table(**ONE))
+    finder = served.add("finder", pipes.finder_table(**ONE), pipes.finder())
+    gates = [gate_of(served, name) for name in ("finder", "echo")]
+    for gate in gates:
+        turn, client = gate.turn(b"somebody"), served.rig.client()
+        assert turn.take()
+        photo = np.frombuffer(page(INSIDE), np.uint8)
+        client.send({"op": "infer", "model": {"digest": finder}}, {"photo": photo})
+        served.rig.wait_until(lambda gate=gate: len(gate._queue) == 1)
+        client.close()
+        turn.end()
+        served.rig.wait_until(lambda: all(len(each._queue) == each._running == 0 for each in gates))
+    assert len(served.ask(finder, page(INSIDE))["boxes"]) == 1
+
+
+def test_pipelines_and_clients_that_want_the_same_turns_are_all_answered(served: Served) -> None:
+    """Two finders, two readers in both orders, each with one turn: who waits for one may hold another."""
+    readers = [served.echo(name, table=pipes.echo_table(**ONE)) for name in ("left", "right")]
+    orders = [("left", "right"), ("right", "left")]
+    finders = [
+        served.add(f"finder-{first}", pipes.finder_table(*(stage(model=each) for each in order), **ONE), pipes.finder())
+        for order in orders
+        for first in order[:1]
+    ]
+    row = np.full((1, 16), 0.5, np.float32)
+
+    def ask_often(digest: bytes) -> int:
+        client = known(served)
+        if digest in finders:
+            return sum(len(served.ask(digest, page(INSIDE), client)["boxes"]) for _ in range(10))
+        return sum(len(client.infer(digest, X=row)["same"]) for _ in range(10))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask_often, (finders + readers) * 2, timeout=120)) == [10] * 8
+    served.rig.wait_until(lambda: all(model.gate._running == 0 for model in served.rig.service.owners.models()))  # type: ignore[union-attr]
+
+
+def gate_of(served: Served, name: str) -> Gate:
+    [gate] = [model.gate for model in served.rig.service.owners.models() if model.name == name]
+    assert gate is not None
+    return gate
 
 
 # ----------------------------------------------------------------------------------- refused after the finder ran
