@@ -27,7 +27,7 @@ from enclave.provision import ControlState, Header, Job
 from enclave.receipts import verdict_of
 from enclave.service import Service, listing
 from enclave.state import Held, Memory
-from enclave.streams import MAX_WINDOW, Piece, Source, Stream, Streams
+from enclave.streams import MAX_WINDOW, Piece, Source, Stream, Streams, Timed
 from enclave.told import Told
 from manifests import canonical, fields
 from manifests.receipts import Receipts
@@ -170,10 +170,7 @@ class Operations:
         used = (model, *readers)
         turns.check(each.gate for each in used)
         answered = self._answer(caller, model, readers, body, held)
-        self._service.metrics.observe("request_seconds", time.perf_counter() - began)
-        if self._service.settings.limits.telemetry_models:
-            for each in used:
-                self._service.metrics.count_model("model_requests", each.digest)
+        self._count(used, time.perf_counter() - began)
         header = self._named(*used)
         if held is not None:
             header["steps"] = held.told
@@ -218,13 +215,23 @@ class Operations:
         told = Told() if body.header.get("receipt", False) or model.manifest.receipts is Receipts.ALWAYS else None
         return Stream(self._pieces(caller, model, body, source, told), body.header["window"])
 
+    def _count(self, used: Sequence[LoadedModel], seconds: float) -> None:
+        """Count one answered request, and the time of a thread that it took."""
+        self._service.metrics.observe("request_seconds", seconds)
+        if self._service.settings.limits.telemetry_models:
+            for each in used:
+                self._service.metrics.count_model("model_requests", each.digest)
+
     def _pieces(self, caller: Caller, model: LoadedModel, body: Body, source: Source, told: Told | None) -> Source:
         """Say in each part which model it comes from, give the newest sign of its broker, and a receipt at the end."""
+        timed = Timed(source)
         with contextlib.closing(source):
-            for piece in source:
+            for piece in timed:
                 if piece is None:
                     yield None
                     continue
+                if piece.final:
+                    self._count((model,), timed.seconds)
                 header = {**self._named(model), **piece.header}
                 if told is not None and told.add(piece):
                     facts = self._facts(caller, (model,), body, header["beat"])

@@ -13,7 +13,7 @@ import contextlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -42,6 +42,27 @@ class Piece:
 
 
 Source: TypeAlias = Generator[Piece | None, None, None]
+
+
+class Timed:
+    """A source, and the seconds that its steps have taken: not those in which it waits for its client or its turn."""
+
+    def __init__(self, source: Source) -> None:
+        """Begin at nothing."""
+        self._source = source
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Piece | None]:
+        """Take the source's steps."""
+        return self
+
+    def __next__(self) -> Piece | None:
+        """Take one."""
+        began = time.perf_counter()
+        try:
+            return next(self._source)
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 @dataclass(frozen=True)

@@ -466,3 +466,18 @@ def test_the_word_for_a_receipt_is_true_or_false(poet: Poet) -> None:
     with pytest.raises(Refused) as refusal:
         client.answer(poet.ask(client, receipt="yes"))
     assert refusal.value.code == "field-invalid"
+
+
+def test_an_answered_stream_is_counted_once_and_one_that_is_cut_off_never(rig: Rig, tmp_path: Path) -> None:
+    poet = Poet(rig, tmp_path)
+    client = rig.client()
+    metrics = rig.service.metrics
+    before = sum(metrics._buckets["request_seconds"])
+    assert len(tokens_of(client, poet.ask(client, max_new_tokens=5))) == 5
+    assert sum(metrics._buckets["request_seconds"]) == before + 1
+    number = poet.ask(client, window=1)
+    client.answer(number)
+    client.send({"op": "cancel", "stream": number})
+    with pytest.raises(Refused, match="stream-cancelled"):
+        client.answer(number)
+    assert sum(metrics._buckets["request_seconds"]) == before + 1
