@@ -68,20 +68,20 @@ def tokenizer_fault(data: bytes | bytearray) -> str | None:
         _need(growths["decoder"] <= MAX_GROWTH, "makes texts too long")
         _check_model(table.get("model"))
         _check_added(table.get("added_tokens") or [])
-    except _Fault as fault:
+    except _FaultError as fault:
         return str(fault)
     except (ValueError, RecursionError, TypeError, AttributeError, LookupError, OverflowError, struct.error):
         return "is no tokenizer.json"
     return None
 
 
-class _Fault(Exception):
+class _FaultError(Exception):
     """Why a tokenizer is refused."""
 
 
-def _need(holds: bool, message: str) -> None:
+def _need(holds: object, message: str) -> None:
     if not holds:
-        raise _Fault(message)
+        raise _FaultError(message)
 
 
 def _parsed(data: bytes | bytearray) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _mapped(text: str) -> int:
     try:
         blob = base64.b64decode(text, validate=True)
     except binascii.Error:
-        raise _Fault("is no tokenizer.json") from None
+        raise _FaultError("is no tokenizer.json") from None
     (size,) = struct.unpack_from("<I", blob)
     _need(size % 4 == 0 and size + 4 <= len(blob), "is no tokenizer.json")
     return max(1, *map(len, blob[4 + size :].split(b"\0")))

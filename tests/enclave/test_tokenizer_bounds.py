@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from enclave.components import text
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.spelling import TableWords
+from manifests.errors import ManifestCode, ManifestError
 from manifests.tokenizer import PATTERNS, tokenizer_fault
-from tests.enclave.poet import poet_manifest
-from tests.enclave.rig import Owner
+from tests.enclave.poet import poet_bytes, poet_manifest
+from tests.enclave.rig import Owner, running
 from tests.testkit.files import trained_bytes, trained_tokenizer
 
 GOOD = json.loads(trained_tokenizer(["one two three"], 60))
@@ -67,6 +69,15 @@ def test_a_hostile_tokenizer_never_reaches_the_library(sentence: str, monkeypatc
 @pytest.mark.parametrize("data", [b"[" * 100_000, b"[" * (3 << 20), b"\xff", b"{", b"3", b'{"model":{},"model":{}}'])
 def test_what_is_no_table_has_a_fault(data: bytes) -> None:
     assert tokenizer_fault(data) is not None
+
+
+def test_sealing_refuses_it_before_anything_is_written(tmp_path: Path) -> None:
+    owner = Owner()
+    manifest = poet_manifest(owner.public, None, vocabulary="tokenizer", tokenizer="t.json")
+    bad = json.dumps({**GOOD, **HOSTILE["forty doublings"]}).encode()
+    with running() as rig, pytest.raises(ManifestError) as refusal:
+        owner.seal(rig.host, tmp_path, poet_bytes(), manifest=manifest, extra_parts={"t.json": bad})
+    assert refusal.value.code is ManifestCode.TOKENIZER
 
 
 ORDINARY: dict[str, dict[str, Any]] = {
