@@ -83,7 +83,7 @@ def seal(
         raise ManifestError(ManifestCode.MANIFEST_INVALID, "name, version and epoch stand in the manifest already")
     _check(manifest, source.graph, signer)
     check_sealed_profile(manifest, extra_parts or {})
-    _check_tokenizers(manifest, extra_parts or {})
+    check_tokenizers(manifest, extra_parts or {})
     parts, own = list(_parts(manifest, source, extra_parts or {})), manifest.own_parts()
     require_model(source.data, manifest, {part.name: part.size for part in parts[2:] if part.name not in own})
     return write_sealed(
@@ -137,7 +137,7 @@ def _beside(model: Path, location: str) -> Path:
     return path
 
 
-def _check_tokenizers(manifest: ModelManifest, extra: Mapping[str, Path | bytes]) -> None:
+def check_tokenizers(manifest: ModelManifest, extra: Mapping[str, Path] | Mapping[str, Path | bytes]) -> None:
     """Check each tokenizer.json as the enclave will; raises ManifestError `tokenizer-refused`."""
     for name in sorted((part_names(manifest.pre) | manifest.serving.own_parts) & extra.keys()):
         part = extra[name]

@@ -14,6 +14,7 @@ from enclave.components import text
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.spelling import TableWords
 from manifests.errors import ManifestCode, ManifestError
+from manifests.sealed.sealing import check_tokenizers
 from manifests.tokenizer import PATTERNS, tokenizer_fault
 from tests.enclave.poet import poet_bytes, poet_manifest
 from tests.enclave.rig import Owner, running
@@ -77,6 +78,15 @@ def test_sealing_refuses_it_before_anything_is_written(tmp_path: Path) -> None:
     bad = json.dumps({**GOOD, **HOSTILE["forty doublings"]}).encode()
     with running() as rig, pytest.raises(ManifestError) as refusal:
         owner.seal(rig.host, tmp_path, poet_bytes(), manifest=manifest, extra_parts={"t.json": bad})
+    assert refusal.value.code is ManifestCode.TOKENIZER
+
+
+def test_the_check_of_a_model_looks_at_its_tokenizer(tmp_path: Path) -> None:
+    manifest = poet_manifest(Owner().public, None, vocabulary="tokenizer", tokenizer="t.json")
+    path = tmp_path / "t.json"
+    path.write_bytes(json.dumps({**GOOD, **HOSTILE["a catastrophic expression"]}).encode())
+    with pytest.raises(ManifestError, match="regular expression") as refusal:
+        check_tokenizers(manifest, {"t.json": path})
     assert refusal.value.code is ManifestCode.TOKENIZER
 
 
