@@ -120,7 +120,7 @@ def compile_words(manifest: ModelManifest, components: Mapping[str, Component], 
     size = generation.vocabulary_size({tensor.name: tensor for tensor in manifest.outputs})
     if generation.tokenizer is None:
         return TableWords(manifest, size)
-    return need_component("text", components).words(generation.tokenizer, parts, size)
+    return need_component("text", components).words(generation.tokenizer, parts, size, generation.context)
 
 
 def need_component(name: str, components: Mapping[str, Component]) -> Component:

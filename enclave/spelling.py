@@ -31,6 +31,19 @@ class Words(Protocol):
         """Return what spells one answer."""
 
 
+def too_long() -> EnclaveError:
+    """Return the refusal of a text that has more tokens than the context has room for."""
+    return EnclaveError(EnclaveCode.PROMPT_REFUSED, "must have fewer tokens than the model's context", field="prompt")
+
+
+def _lengths(pieces: list[bytes]) -> dict[int, tuple[int, ...]]:
+    """Return for each first byte the lengths that pieces have, the longest first."""
+    found: dict[int, set[int]] = {}
+    for piece in pieces:
+        found.setdefault(piece[0] if piece else -1, set()).add(len(piece))
+    return {first: tuple(sorted(lengths, reverse=True)) for first, lengths in found.items()}
+
+
 class TableWords:
     """A vocabulary in which each token has bytes of its own, whatever stands beside it."""
 
@@ -42,20 +55,28 @@ class TableWords:
         labels = [bytes((n,)) for n in range(BYTES)] if self._is_bytes else [text.encode() for text in manifest.labels]
         self._pieces: tuple[bytes, ...] = tuple(labels) + (b"",) * (size - len(labels))
         self._numbers = {piece: number for number, piece in reversed([*enumerate(labels)])}
-        self._longest = max(map(len, labels), default=0)
+        self._lengths = _lengths(labels)
+        self._most = (generation.context if generation is not None else 0) * max(map(len, labels), default=0)
+        self._context = generation.context if generation is not None else 0
 
     def encode(self, text: bytes) -> list[int]:
-        """Return the tokens of a text: at each place the longest that fits; raises EnclaveError `prompt-refused`."""
+        """Return the tokens of a text: at each place the longest that fits; raises EnclaveError `prompt-refused`.
+
+        Stops where the text has more tokens than the context has room for: nothing else bounds what it costs.
+        """
+        if len(text) > self._most:
+            raise too_long()
         if self._is_bytes:
             return list(text)
         tokens, at = [], 0
         while at < len(text):
-            lengths = range(min(self._longest, len(text) - at), 0, -1)
-            length = next((n for n in lengths if text[at : at + n] in self._numbers), None)
+            length = next((n for n in self._lengths.get(text[at], ()) if text[at : at + n] in self._numbers), None)
             if length is None:
                 rule = "holds a text that the model has no tokens for"
                 raise EnclaveError(EnclaveCode.PROMPT_REFUSED, rule, field="prompt")
             tokens.append(self._numbers[text[at : at + length]])
+            if len(tokens) >= self._context:
+                raise too_long()
             at += length
         return tokens
 

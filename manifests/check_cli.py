@@ -16,6 +16,7 @@ from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.onnx.bounds import MAX_MODEL
 from manifests.onnx.check import Report, check_model
 from manifests.plain import printable_lines
+from manifests.sealed.sealing import check_tokenizers
 from manifests.show import print_facts
 from manifests.signing import Signer
 
@@ -52,7 +53,7 @@ class FilesBeside(Mapping[str, int]):
 @click.command("check", cls=Command)
 @click.argument("model_file", metavar="MODEL", type=_FILE)
 @click.option("--manifest", type=_FILE, help="Model manifest in TOML, whose limits count; else those of a draft.")
-@click.option("--part", "parts", multiple=True, metavar="NAME=FILE", help="A further part with external data.")
+@click.option("--part", "parts", multiple=True, metavar="NAME=FILE", help="A further part: external data, a tokenizer.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, ...], as_json: bool) -> None:
     """Check an ONNX model as sealing and the enclave do, and bound what one request costs.
@@ -61,6 +62,8 @@ def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, 
     """
     described = None if manifest is None else _manifest(manifest)
     named = {name: Path(file) for name, _, file in (part.partition("=") for part in parts)}
+    if described is not None:
+        check_tokenizers(described, named)
     data = read_bounded(model_file, MAX_MODEL)
     report = check_model(data, manifest=described, parts=FilesBeside(model_file, named))
     if as_json:

@@ -236,6 +236,12 @@ class ManifestCode(ErrorCode):
         "a sealed model needs between 1 and 64 different recipients",
         "name between 1 and 64 recipients, and keep one when you remove others",
     )
+    TOKENIZER = (
+        "tokenizer-refused",
+        Fault.REFUSED,
+        "a tokenizer.json asks for more than ordinary tokenizers do",
+        "export it with the kinds of steps and the patterns that manifests/tokenizer.py lists",
+    )
     SEALED_PART = (
         "sealed-part",
         Fault.USAGE,

@@ -30,7 +30,7 @@ class Component(Protocol):
     def compile(self, step: ComponentStep, parts: Parts) -> Step:
         """Return the function for a step; raises EnclaveError `model-unusable` for a part that cannot be used."""
 
-    def words(self, name: str, parts: Parts, size: int) -> Words:
+    def words(self, name: str, parts: Parts, size: int, context: int) -> Words:
         """Return the vocabulary that the part of this name holds, of at most `size` tokens; raises as `compile`.
 
         Of the component `text` alone.

@@ -10,24 +10,37 @@ from __future__ import annotations
 from typing import Any
 
 from enclave.errors import EnclaveCode, EnclaveError
-from enclave.spelling import Speller
+from enclave.spelling import Speller, too_long
 
 MAX_HELD = 16
 """Tokens that may wait for the rest of a character, which has four bytes at most: beyond it never comes."""
+MIN_BYTES = 64
+"""Bytes of a text that the shortest tokens are counted for: one may stand for an unknown word, or for spaces."""
 _BROKEN = "\ufffd"
 """What a decoder gives for bytes that are no character, or not yet."""
+
+
+def _bytes_of_a_token(tokenizer: Any) -> int:
+    """Return the most bytes of a text that one token is counted for: unknown words and dropped spaces have no bound."""
+    return max(MIN_BYTES, *(len(name.encode()) for name in tokenizer.get_vocab(with_added_tokens=True)))
 
 
 class TokenizerWords:
     """A vocabulary out of a `tokenizer.json`."""
 
-    def __init__(self, tokenizer: Any, size: int) -> None:
-        """Use an opened tokenizer of at most `size` tokens."""
+    def __init__(self, tokenizer: Any, size: int, context: int) -> None:
+        """Use an opened tokenizer of at most `size` tokens, for prompts of fewer than `context`."""
         self._tokenizer = tokenizer
+        self._most = context * _bytes_of_a_token(tokenizer)
         self.size = size
 
     def encode(self, text: bytes) -> list[int]:
-        """Return the tokens of a text, special ones among them; raises EnclaveError `prompt-refused`."""
+        """Return the tokens of a text, special ones among them; raises EnclaveError `prompt-refused`.
+
+        A text that is longer than the context's tokens can be is refused before the library sees it.
+        """
+        if len(text) > self._most:
+            raise too_long()
         try:
             return list(self._tokenizer.encode(text.decode()).ids)
         except (KeyboardInterrupt, SystemExit):

@@ -18,14 +18,13 @@ from enclave.errors import EnclaveCode, EnclaveError
 from enclave.spelling import Words
 from enclave.validate import Tensors
 from enclave.values import Array
+from manifests.generation import MAX_CONTEXT
 from manifests.steps import ComponentStep, Tokenize
+from manifests.tokenizer import MAX_TOKENIZER, tokenizer_fault
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # or the library would start a thread for each core
 
 from tokenizers import Tokenizer
-
-MAX_TOKENIZER = 64 << 20
-"""Bytes of a tokenizer.json: the largest vocabularies in use, of 262,144 tokens, take half of that."""
 
 _SMALL = (
     b'{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":{"type":"BertNormalizer",'
@@ -47,15 +46,16 @@ def compile(step: ComponentStep, parts: Parts) -> Step:  # noqa: A001 - what it 
     return run
 
 
-def words(name: str, parts: Parts, size: int) -> Words:
+def words(name: str, parts: Parts, size: int, context: int = MAX_CONTEXT) -> Words:
     """Return the vocabulary of a language model; raises EnclaveError `model-unusable`.
 
     Prompts get the special tokens that the tokenizer adds by itself.  size: scores that the graph gives.
+    context: tokens that a prompt and its answer may have.
     """
     tokenizer = _open(name, parts, None)
     if not 0 < tokenizer.get_vocab_size(with_added_tokens=True) <= size:
         raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"part {name!r} has other tokens than the graph has scores for")
-    return TokenizerWords(tokenizer, size)
+    return TokenizerWords(tokenizer, size, context)
 
 
 def rehearse() -> None:
@@ -76,6 +76,9 @@ def _open(name: str, parts: Parts, most: int | None) -> Any:
     if part is None or len(part) > MAX_TOKENIZER:
         bound = f"a part {name!r} of at most {MAX_TOKENIZER} bytes"
         raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"the model needs {bound}, with a tokenizer.json")
+    fault = tokenizer_fault(part)
+    if fault is not None:
+        raise EnclaveError(EnclaveCode.MODEL_UNUSABLE, f"part {name!r}, a tokenizer.json, {fault}")
     try:
         tokenizer = Tokenizer.from_str(bytes(part).decode("utf-8"))
         tokenizer.no_padding()

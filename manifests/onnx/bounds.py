@@ -39,6 +39,9 @@ MAX_RANK = 64
 """Axes of a tensor.  NumPy has 64; ONNX Runtime's kernels are made for eight or so."""
 MAX_EXPANDED = MAX_NODES
 """Nodes that are looked at when functions are expanded and loops unrolled: bounds the time of a check."""
+MAX_FOLLOWED = 1 << 20
+"""Values, and numbers in them, that one check follows: some microseconds and some eighty bytes each.  Models of 10,000
+nodes take a tenth of it."""
 MAX_FINDINGS = 100
 """Findings that are listed; the rest is counted."""
 

@@ -76,7 +76,7 @@ def scan(op: Op, run: Run, refuse: Refuse) -> Effect:
     """Bound a Scan by the axis that it goes along."""
     body = op.graph("body")
     first = 1 if op.version < 9 else 0
-    count = op.integer("num_scan_inputs", 1)
+    count = min(op.integer("num_scan_inputs", 1), len(op.inputs) + 1)
     values = [value for value in op.inputs[first:] if value is not None]
     state, rows = [replace(value, constant=False) for value in values[: len(values) - count]], values[-count:]
     axes = op.integers("scan_input_axes") or [0] * count

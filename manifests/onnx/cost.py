@@ -11,7 +11,6 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 
 from manifests.onnx import (
-    bounds,
     control,
     dtypes,
     rules_elementwise,
@@ -20,17 +19,18 @@ from manifests.onnx import (
     rules_neural,
     rules_shape,
 )
-from manifests.onnx.errors import OnnxCode, OnnxError
+from manifests.onnx.budget import Budget
+from manifests.onnx.errors import OnnxCode
 from manifests.onnx.findings import Findings
 from manifests.onnx.functions import Functions, key_of
 from manifests.onnx.inputs import constant, row_of
 from manifests.onnx.memory import Step, peak
-from manifests.onnx.messages import Attribute, Function, Graph, Node
+from manifests.onnx.messages import Attribute, Function, Graph, Node, Tensor
 from manifests.onnx.operators import ONNX, plain_domain, written
 from manifests.onnx.order import names_taken
 from manifests.onnx.permits import GraphPermits
 from manifests.onnx.rules import RULES, Effect, Op
-from manifests.onnx.values import UNBOUNDED, Value, made, range_of, unknown, with_content
+from manifests.onnx.values import MAX_CONTENT, UNBOUNDED, Value, fixed, made, range_of, unknown, with_content
 
 __all__ = ["Cost", "Evaluator"]
 
@@ -40,6 +40,9 @@ _DRAWN = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "Random
 """Operators whose output differs from request to request although their inputs do not."""
 _LEAST = {dtypes.INT32: -(1 << 31), dtypes.INT64: -(1 << 63)}
 """The numbers that a processor cannot divide by -1.  ONNX Runtime 1.32 does it all the same, and the process ends."""
+
+_READ_AT_ONCE = 256
+"""Numbers of an attribute that are read in the time of one value."""
 
 Values = MutableMapping[str, Value]
 
@@ -65,19 +68,25 @@ class Frame:
 class Evaluator:
     """Follows one model."""
 
-    def __init__(self, functions: Functions, permits: GraphPermits, findings: Findings) -> None:
-        """Follow a model that passed the structural checks."""
+    def __init__(
+        self, functions: Functions, permits: GraphPermits, findings: Findings, budget: Budget | None = None
+    ) -> None:
+        """Follow a model that passed the structural checks, as far as a budget goes."""
         self._functions = functions
         self._permits = permits
         self._findings = findings
-        self._left = bounds.MAX_EXPANDED
+        self._budget = budget or Budget()
+        self._constants: dict[int, Value] = {}
         self._constant_bytes = 0
         self._taken: dict[int, set[str]] = {}
         self.values: Values = {}
         """What is known of every value of the main graph, once it was followed."""
 
     def model(self, graph: Graph, inputs: Mapping[str, Value], opsets: Mapping[str, int]) -> Cost:
-        """Return the bounds of a model; what has none is noted, and counts as nothing here."""
+        """Return the bounds of a model; what has none is noted, and counts as nothing here.
+
+        Raises OnnxError `onnx-expansion` and `onnx-followed` when the budget is used up.
+        """
         values = self.values = {}
         for value in graph.input:
             if value.name in inputs:
@@ -91,13 +100,24 @@ class Evaluator:
         """Take in a graph's constants; return their bytes.  ONNX Runtime makes sparse ones dense."""
         total = 0
         for tensor in graph.initializer:
-            values[tensor.name] = constant(tensor)
+            values[tensor.name] = self._known(tensor)
             total += values[tensor.name].bytes
         for sparse in graph.sparse_initializer:
+            self._budget.take(1)
             dims = tuple((dim, dim) for dim in sparse.dims)
             values[sparse.values.name] = made(sparse.values.data_type, dims, constant=True)
             total += values[sparse.values.name].bytes
         return total
+
+    def _known(self, tensor: Tensor) -> Value:
+        """Return what is known of a constant; looked up once, since a loop's body is followed several times."""
+        found = self._constants.get(id(tensor))
+        if found is None:
+            found = constant(tensor)
+            found = replace(found, content=None) if self._budget.scarce else found
+            self._constants[id(tensor)] = found
+        self._budget.follow([found])
+        return found
 
     # ------------------------------------------------------------------------------------- graphs
 
@@ -105,6 +125,7 @@ class Evaluator:
         """Follow the nodes of a graph whose inputs and initializers are among the values already."""
         steps: list[Step] = []
         maker: dict[str, int] = {}
+        self._budget.take(len(graph.output))
         kept = {value.name for value in graph.output}
         work = 0
         for node in graph.node:
@@ -119,6 +140,7 @@ class Evaluator:
             steps.append(Step(0 if folded else size, effect.scratch, takes, bool(kept & set(node.output))))
             work += effect.work
         outputs = [values.get(value.name, unknown(dtypes.FLOAT, 0)) for value in graph.output]
+        self._budget.follow(outputs)
         return control.Ran(outputs, work, peak(steps))
 
     def _names_taken(self, node: Node) -> set[str]:
@@ -135,6 +157,7 @@ class Evaluator:
     def _body(self, graph: Graph, inputs: list[Value], outer: Values, frame: Frame) -> control.Ran:
         """Follow a subgraph, which sees all values around it."""
         inner: Values = ChainMap({}, outer)
+        self._budget.follow(inputs)
         for value, given in zip(graph.input, inputs, strict=False):
             inner[value.name] = given
         weights = self._initializers(graph, inner)
@@ -146,16 +169,14 @@ class Evaluator:
 
     def _node(self, node: Node, values: Values, frame: Frame) -> Effect:
         """Return what a node gives; a value without a bound is noted once, and then counts as empty."""
-        self._left -= 1
-        if self._left < 0:
-            raise OnnxError(OnnxCode.EXPANSION, "expanded functions and loops have more nodes than are looked at",
-                            expected=f"at most {bounds.MAX_EXPANDED}")  # fmt: skip
+        self._budget.node()
         op = self._op(node, values, frame)
         place = f"{frame.place}, {written(node.domain, node.op_type)} {node.name[:80]!r}"
         self._check_division(op, place)
         effect = self._effect(op, values, frame, place)
         outputs = list(effect.outputs[: len(node.output)])
         outputs += [unknown(0) for _ in node.output[len(outputs) :]]
+        self._budget.follow(outputs)
         settled = [self._settled(name, value, place) for name, value in zip(node.output, outputs, strict=True)]
         if effect.work >= UNBOUNDED or effect.scratch >= UNBOUNDED:
             return Effect(settled)  # what makes it so has been noted
@@ -168,6 +189,8 @@ class Evaluator:
             meant = frame.attributes.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
             if meant is not None:
                 attributes[attribute.name] = meant
+                self._budget.take(1 + (len(meant.ints) + len(meant.floats) + len(meant.strings)) // _READ_AT_ONCE)
+        self._budget.join(inputs)
         return Op(node, inputs, frame.opsets.get(plain_domain(node.domain), 1), attributes)
 
     def _effect(self, op: Op, values: Values, frame: Frame, place: str) -> Effect:
@@ -179,7 +202,7 @@ class Evaluator:
         if domain == ONNX and node.op_type in {"If", "Loop", "Scan"}:
             return self._control(op, values, frame, place)
         if domain == ONNX and node.op_type == "Constant":
-            return Effect([_constant(op)])
+            return Effect([self._constant(op)])
         found = RULES.get((domain, node.op_type))
         try:
             return Effect([unknown(0)] * len(node.output)) if found is None else found(op)
@@ -205,12 +228,17 @@ class Evaluator:
     def _call(self, op: Op, function: Function, place: str) -> Effect:
         """Expand a call: the function's nodes see its inputs and attributes alone."""
         values: Values = {name: value for name, value in zip(function.input, op.inputs, strict=False) if value}
+        self._budget.take(len(function.attribute_proto) + len(function.opset_import) + len(function.output))
         defaults = {attribute.name: attribute for attribute in function.attribute_proto}
         opsets = {plain_domain(item.domain): item.version for item in function.opset_import}
         frame = Frame(opsets, {**defaults, **op.attributes}, place)
         ran = self._graph(Graph(node=function.node), values, frame)
         outputs = [values.get(name, unknown(dtypes.FLOAT, 0)) for name in function.output]
         return Effect(outputs, ran.work, ran.memory + sum(value.bytes for value in outputs))
+
+    def _constant(self, op: Op) -> Value:
+        tensor = next((attribute.t for attribute in op.attributes.values() if attribute.t is not None), None)
+        return _constant(op) if tensor is None else self._known(tensor)
 
     # ------------------------------------------------------------------------------------- refusals
 
@@ -247,10 +275,8 @@ class Evaluator:
 
 
 def _constant(op: Op) -> Value:
-    """Return the value of a Constant node, in any of its forms."""
+    """Return the value of a Constant node, in any of its forms but a tensor."""
     for attribute in op.attributes.values():
-        if attribute.t is not None:
-            return constant(attribute.t)
         if attribute.sparse_tensor is not None:
             dims = tuple((dim, dim) for dim in attribute.sparse_tensor.dims)
             return made(attribute.sparse_tensor.values.data_type, dims)
@@ -267,10 +293,11 @@ def _constant(op: Op) -> Value:
 
 def _numbers(op: Op, name: str, dtype: int) -> Value:
     attribute = op.attributes[name]
-    row = attribute.ints.tolist() if dtype == dtypes.INT64 else attribute.floats.tolist()
     one = name in {"value_int", "value_float"}
+    length = len(attribute.ints if dtype == dtypes.INT64 else attribute.floats)
+    if not one and length > MAX_CONTENT:
+        return made(dtype, fixed(length))
+    row = attribute.ints.tolist() if dtype == dtypes.INT64 else attribute.floats.tolist()
     items = [(attribute.i or 0) if dtype == dtypes.INT64 else float(attribute.f or 0)] if one else row
     value = made(dtype, () if one else ((len(items), len(items)),))
-    if len(items) > 4096:
-        return value
     return row_of(items, value, () if one else (len(items),)) if items else with_content(value, None)

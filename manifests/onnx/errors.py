@@ -85,6 +85,12 @@ class OnnxCode(ErrorCode):
         "expanded functions and unrolled loops have more nodes than are looked at",
         _LIMIT,
     )
+    FOLLOWED = (
+        "onnx-followed",
+        Fault.REFUSED,
+        "the graph computes with more constants and shapes than are followed",
+        "fold constants before the export (onnxsim, or the exporter's own option); docs/model-check.md has the bound",
+    )
     NESTING = "onnx-nesting", Fault.REFUSED, "subgraphs are nested deeper than any exporter nests them", _LIMIT
     # Names and their order.
     DUPLICATE_NAME = "onnx-duplicate-name", Fault.REFUSED, "a name is given twice where each is given once", _EXPORT

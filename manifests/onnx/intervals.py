@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from manifests.onnx.values import Content, Interval, Value, range_of, with_content, with_span
+from manifests.onnx.values import MAX_CONTENT, Content, Interval, Value, range_of, with_content, with_span
 
 Pair = Callable[[Interval, Interval], Interval | None]
 
@@ -120,7 +120,7 @@ def _each(function: Pair, a: Content, b: Content) -> Content | None:
     except ValueError:
         return None
     shape = arrays[0].shape
-    if arrays[0].size > 4096:
+    if arrays[0].size > MAX_CONTENT:
         return None
     rows = zip(*(array.ravel().tolist() for array in arrays), strict=True)
     pairs = [_guarded(function, (p, q), (r, s)) for p, q, r, s in rows]

@@ -14,6 +14,9 @@ import numpy as np
 
 MOST_STEPS = 8192
 """Nodes beyond which the sum of all values is the bound: the comparison of all pairs would take too long."""
+MOST_PAIRS = 1 << 28
+"""Pairs of a node and an input of another beyond which it is so too: a quarter of a second, for 8,192 nodes of four
+inputs each."""
 _BLOCK = 256
 _FEW = 12
 """Nodes up to which counting one by one is quicker than NumPy's start."""
@@ -36,7 +39,7 @@ def peak(steps: Sequence[Step]) -> int:
     """Return the most bytes that values and scratch take at once; steps come in an order in which they can run."""
     if not steps:
         return 0
-    if len(steps) > MOST_STEPS:
+    if len(steps) > MOST_STEPS or len(steps) * sum(len(step.takes) for step in steps) > MOST_PAIRS:
         return sum(step.size for step in steps) + max(step.scratch for step in steps)
     before = _closure(steps)
     takers: list[list[int]] = [[] for _ in steps]

@@ -14,9 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from manifests.model import ModelManifest
+from manifests.onnx.bounds import MAX_FOLLOWED
+from manifests.onnx.budget import Budget
 from manifests.onnx.cost import Evaluator
+from manifests.onnx.errors import OnnxError
 from manifests.onnx.findings import Findings
 from manifests.onnx.inputs import described
+from manifests.onnx.memory import MOST_PAIRS, MOST_STEPS
 from manifests.onnx.operators import plain_domain
 from manifests.onnx.permits import GraphPermits
 from manifests.onnx.reader import read_model
@@ -28,7 +32,9 @@ from manifests.tensors import Axis
 MAX_POINTS = 64
 """Points of the grid: sixty-four lengths of one axis, eight of each of two."""
 MAX_NODES = 1 << 18
-"""Nodes that are followed in all, some seconds of it; a grid over a larger graph has fewer points, one at least."""
+"""Nodes that are followed in all, some seconds of it; a grid over a larger graph has fewer points, one at least.
+
+So it is with values and numbers: all points together have `bounds.MAX_FOLLOWED` of them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ def bound_requests(
 ) -> RequestBounds | None:
     """Return the bounds of a model that has passed its check, or None where its manifest states no limit.
 
-    data, parts: as `check_model` takes them.
+    data, parts: as `check_model` takes them.  Raises OnnxError `onnx-expansion` and `onnx-followed`, where not even
+    the greatest request can be followed.
     """
     limit = manifest.limits.max_request_memory
     model = read_model(data) if limit is not None else None
@@ -75,13 +82,32 @@ def bound_requests(
     structure.check()
     opsets = {plain_domain(item.domain): item.version for item in model.opset_import}
     axes, spans = _axes(manifest)
-    lengths = _grid(spans, max(1, min(MAX_POINTS, MAX_NODES // max(1, sum(structure.used.values())))))
-    most = described(manifest)
-    memory = {}
-    for point in itertools.product(*lengths.values()):
-        inputs = _narrowed(most, axes, dict(zip(lengths, point, strict=True)))
-        memory[point] = Evaluator(structure.functions, permits, Findings()).model(model.graph, inputs, opsets).memory
-    return RequestBounds(limit, axes, lengths, memory)
+    graph, most, budget = model.graph, described(manifest), Budget(MAX_NODES)
+
+    def memory_of(lengths: Mapping[str, int]) -> int:
+        findings = Findings()
+        evaluator = Evaluator(structure.functions, permits, findings, budget)
+        cost = evaluator.model(graph, _narrowed(most, axes, lengths), opsets)
+        if findings.count:  # what has no bound counts as nothing: a scarce budget forgets constants
+            raise OnnxError(findings.listed[0].code, "a request cannot be bounded")
+        return cost.memory
+
+    top = {name: axis.maximum for name, axis in spans.items()}
+    last = {tuple(top.values()): memory_of(top)}
+    lengths = _grid(spans, _points(budget))
+    try:
+        points = itertools.product(*lengths.values())
+        memory = {point: memory_of(dict(zip(lengths, point, strict=True))) for point in points if point not in last}
+    except OnnxError:  # smaller requests can cost more to follow: then all have the bound of the greatest
+        return RequestBounds(limit, axes, {name: (length,) for name, length in top.items()}, last)
+    return RequestBounds(limit, axes, lengths, memory | last)
+
+
+def _points(budget: Budget) -> int:
+    """Return how many points can be followed, from what the first of them took."""
+    nodes, units = max(1, MAX_NODES - budget.nodes), max(1, MAX_FOLLOWED - budget.units)
+    pairs = min(nodes, MOST_STEPS) ** 2  # that memory.py compares
+    return max(1, min(MAX_POINTS, MAX_NODES // nodes, MAX_FOLLOWED // units, MOST_PAIRS // pairs))
 
 
 def _axes(manifest: ModelManifest) -> tuple[dict[str, tuple[tuple[str, int], ...]], dict[str, Axis]]:

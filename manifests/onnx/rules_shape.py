@@ -14,6 +14,7 @@ from manifests.onnx.rules import Effect, Op, axis_of, rule
 from manifests.onnx.rules_elementwise import like, spread
 from manifests.onnx.tensors import numbers
 from manifests.onnx.values import (
+    MAX_CONTENT,
     UNBOUNDED,
     Content,
     Dims,
@@ -31,7 +32,7 @@ from manifests.onnx.values import (
 
 def moved(value: Value, move: Callable[[np.ndarray], np.ndarray], out: Value) -> Value:
     """Return `out` with the numbers of `value` after the same move, where they are known."""
-    if value.content is None:
+    if value.content is None or out.elements > MAX_CONTENT:
         return with_span(out, value.span)
     try:
         return with_content(out, Content(move(value.content.low), move(value.content.high)))
@@ -183,7 +184,7 @@ def _concat(op: Op) -> Effect:
     )  # fmt: skip
     out = made(values[0].dtype, dims, total, text=text)
     contents = [value.content for value in values]
-    if any(content is None for content in contents) or total > 4096:
+    if any(content is None for content in contents) or total > MAX_CONTENT:
         spans = [value.span for value in values]
         known = [span for span in spans if span]
         span = (min(low for low, _ in known), max(high for _, high in known)) if known else None
@@ -255,7 +256,7 @@ def _filled(out: Value, op: Op) -> Value:
     if found is None or found.size != 1 or out.dtype not in dtypes.RANGES:
         return out if attribute is not None else with_span(out, (0.0, 0.0))
     number = int(found[0])
-    if out.dims is not None and all(low == high for low, high in out.dims) and out.elements <= 4096:
+    if out.dims is not None and all(low == high for low, high in out.dims) and out.elements <= MAX_CONTENT:
         return with_content(out, content_of([(number, number)] * out.elements, tuple(low for low, _ in out.dims)))
     return with_span(out, (number, number))
 
@@ -273,7 +274,7 @@ def _range(op: Op) -> Effect:
     most = math.ceil(reach / least) if isinstance(reach, float) or isinstance(least, float) else -(-reach // least)
     exact = start[0] == start[1] and limit[0] == limit[1] and step[0] == step[1]
     out = made(dtype, ((most if exact else 0, most),))
-    if exact and most <= 4096 and dtype in dtypes.RANGES:
+    if exact and most <= MAX_CONTENT and dtype in dtypes.RANGES:
         row = [start[0] + at * step[0] for at in range(most)]
         return Effect([with_content(out, content_of([(item, item) for item in row]))], most)
     return Effect([with_span(out, (min(start[0], limit[0]), max(start[1], limit[1])))], most)

@@ -17,8 +17,8 @@ from manifests.onnx import dtypes
 
 UNBOUNDED = 1 << 200
 """Stands for "no bound"; a product with it stays above everything that is compared with it."""
-MAX_CONTENT = 4096
-"""Elements of a tensor whose numbers are followed one by one; shapes have some ten."""
+MAX_CONTENT = 512
+"""Elements of a tensor whose numbers are followed one by one; shapes have some ten, other small constants some 250."""
 
 Interval = tuple[Any, Any]
 """Least and greatest: integers, or floats."""

@@ -98,7 +98,7 @@ def test_a_tokenizer_is_no_external_data_of_the_graph(tmp_path: Path) -> None:
     """A tokenizer that is broken makes the model unusable; the part never reaches the runtime."""
     with running(EnclaveSettings("first", components=("text",))) as rig:
         owner = Owner()
-        parts = {"tokenizer.json": b"{}"}
+        parts = {"tokenizer.json": b'{"model": {"type": "WordPiece", "vocab": {}}, "version": "none"}'}
         digest = owner.seal(rig.host, tmp_path, echo("text"), manifest=described(owner, "text"), extra_parts=parts)
         with pytest.raises(Refused) as refusal:
             owner.provision(rig.client(), digest)

@@ -900,3 +900,24 @@ def _() -> Any:
 def made(sentence: str) -> bytes:
     """Return a hostile model, made once in a process."""
     return HOSTILE[sentence].make()
+
+
+@case("two thousand sums of four hundred numbers", OnnxCode.FOLLOWED)
+def _numbers() -> Any:
+    chain = [Node("Add", ["c" if at == 0 else f"v{at - 1}", "c"], [f"v{at}"]) for at in range(2000)]
+    tail = [Node("ReduceMax", ["v1999"], ["top"], keepdims=0), Node("Expand", ["x", "top"], ["y"])]
+    return model(*chain, *tail, weights={"c": ints(*range(400))})
+
+
+@case("a loop of ten thousand states, followed two hundred times", OnnxCode.FOLLOWED)
+def _states() -> Any:
+    count = 10_000
+    names = [f"s{at}" for at in range(count)]
+    step = [Node("Concat", ["grows", "grows"], ["grown"], axis=0), Node("Identity", ["going"], ["still"])]
+    body = helper.make_graph(
+        step, "body",
+        [value("at", [], INT64), value("going", [], BOOL), value("grows", None), *(value(n, None) for n in names)],
+        [value("still", [], BOOL), value("grown", None), *(value(n, None) for n in names)],
+    )  # fmt: skip
+    loop = Node("Loop", ["trips", "", "x", *["x"] * count], ["y", *(f"o{n}" for n in names)], body=body)
+    return model(loop, weights={"trips": np.array(200, np.int64)})
