@@ -9,12 +9,17 @@ from pathlib import Path
 
 import click
 
+from manifests import draft
+from manifests.abuse.sealing import check_sealed_profile
 from manifests.command import Command
-from manifests.errors import ManifestCode, ManifestError
+from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import concerning, read_bounded
 from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.onnx.bounds import MAX_MODEL
-from manifests.onnx.check import Report, check_model
+from manifests.onnx.check import Report, check_model, check_smallest
+from manifests.onnx.errors import OnnxCode
+from manifests.onnx.findings import Finding
+from manifests.onnx.requests import bound_requests
 from manifests.plain import printable_lines
 from manifests.show import print_facts
 from manifests.signing import Signer
@@ -57,17 +62,48 @@ class FilesBeside(Mapping[str, int]):
 def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, ...], as_json: bool) -> None:
     """Check an ONNX model as sealing and the enclave do, and bound what one request costs.
 
-    Ends with 0 where the model passes, with 10 where it is refused, and with 30 where it is no ONNX model.
+    With a manifest, both are compared as sealing compares them.  Ends with 0 where the model passes, with 10 where it
+    is refused, with 20 where it cannot be served, and with 30 where it is no ONNX model, or the manifest another's.
     """
     described = None if manifest is None else _manifest(manifest)
     named = {name: Path(file) for name, _, file in (part.partition("=") for part in parts)}
     data = read_bounded(model_file, MAX_MODEL)
-    report = check_model(data, manifest=described, parts=FilesBeside(model_file, named))
+    beside = FilesBeside(model_file, named)
+    report = check_model(data, manifest=described, parts=beside)
+    try:
+        _compare(data, report, described, beside, named)
+    except StrongroomError as error:
+        report = report.with_finding(Finding.of(error))
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
         print_report(report)
     sys.exit(0 if report.passed else int(report.fault))
+
+
+def _compare(
+    data: bytes, report: Report, manifest: ModelManifest | None, beside: FilesBeside, parts: Mapping[str, Path]
+) -> None:
+    """Compare model and manifest as sealing does, which drafts one where there is none; raises StrongroomError.
+
+    What has no sound form is not read by another reader.  A profile or tokenizer counts where it is given.
+    """
+    if any(finding.code not in _COSTS for finding in report.findings):
+        return
+    graph = draft.load_graph(data)
+    if manifest is None:
+        draft.draft_manifest(graph, owner=Signer.generate().public, suggested="model")
+        return
+    draft.check_graph(manifest, graph)
+    draft.check_limits(manifest)
+    if manifest.abuse is not None and manifest.abuse.profile in parts:
+        check_sealed_profile(manifest, parts)
+    if report.passed:
+        check_smallest(bound_requests(data, manifest, beside))
+
+
+_COSTS = frozenset({OnnxCode.INTERFACE, OnnxCode.RESIDENT, OnnxCode.MEMORY, OnnxCode.WORK})
+"""Findings beside which manifest and graph can still be compared."""
 
 
 def _manifest(path: Path) -> ModelManifest:
