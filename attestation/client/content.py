@@ -78,6 +78,20 @@ def inputs_of(model: ModelInfo, content: Content, kind: str | None = None) -> di
     kind: "text", "image" or "audio", where the caller knows.  Raises ClientError `content-unfit` for a model that
     takes nothing of this kind, or more than one input; and ManifestError where a file cannot be read.
     """
+    if isinstance(content, list | tuple):
+        raise ClientError(
+            ClientCode.CONTENT_UNFIT,
+            "one content is asked of at a time: a text, the bytes of a file, its path, or a picture",
+            expected="one text, or one file",
+            found=type(content).__name__,
+            remedy="ask of each content by itself; several at once go to `infer`, as a tensor",
+        )
+    if model.generates:
+        raise ClientError(
+            ClientCode.CONTENT_UNFIT,
+            f"model {model.name!r} cannot be asked so: it generates text",
+            remedy="use `strongroom generate`, in Python `Session.generate`",
+        )
     if len(model.inputs) != 1:
         raise _unfit(model, f"it has {len(model.inputs)} inputs, and so one content does not fill them")
     (tensor,) = model.inputs

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from attestation.client.errors import ClientCode, ClientError
 from attestation.errors import WireCode
@@ -106,7 +110,7 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "tensor-not-finite": "replace NaN and infinities before sending",
     "tensor-subnormal": "set numbers that are too small for full precision to zero before sending",
     "tensor-category": "send one of the values that the message names; the model's manifest has the set",
-    "tensor-text": "remove control characters, or what is no ASCII, as the message says",
+    "tensor-text": "remove control characters, or what is no ASCII or UTF-8, as the message says",
     "abuse-slowed": "wait as long as the message says; ask the model's owner if your use is what it is meant for",
     "abuse-refused": "ask the model's owner: its detectors took your requests for probing or copying",
     "abuse-revoked": "ask the model's owner: its detectors took your requests for probing or copying",
@@ -161,6 +165,36 @@ class RemoteError(ClientError):
         """Give the machine-readable form, with the enclave's own code and its fault."""
         remote = {"remote_code": self.remote_code, "field": self.field, "retry_after": self.retry_after}
         return {**super().to_dict(), "fault": self.fault.name.lower(), **remote}
+
+
+class UnsentError(RemoteError):
+    """What the enclave would refuse, and what cannot travel to it: raised before anything is sent.
+
+    remote_code: the code that the enclave has for it.
+    """
+
+    def __init__(self, code: str, message: str, field: str) -> None:
+        """Say so in words of our own."""
+        super().__init__(code, message, field, None)
+        self.message = f"nothing was sent: {message} (field {field!r}) [{code}]"
+        self.args = (self.message,)
+
+
+def check_text(text: object, code: str, field: str) -> None:
+    """Refuse a text that is not UTF-8, such as the shell's bytes of another encoding; raises UnsentError."""
+    try:
+        str(text).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UnsentError(code, f"the text is not UTF-8: character {error.start + 1} is none", field) from None
+
+
+def check_texts(tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse tensors of texts that are not UTF-8; raises UnsentError `tensor-text`."""
+    for name, tensor in tensors.items():
+        if getattr(tensor, "dtype", np.dtype(float)).kind in "UO":
+            for text in tensor.ravel().tolist():
+                if isinstance(text, str):
+                    check_text(text, "tensor-text", name)
 
 
 def _remedy(code: str, retry_after: float | None) -> str | None:
