@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -70,6 +71,13 @@ def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, 
     data = read_bounded(model_file, MAX_MODEL)
     beside = FilesBeside(model_file, named)
     report = check_model(data, manifest=described, parts=beside)
+    if _is_text(data) and not report.passed:
+        first = replace(
+            report.findings[0],
+            message="this is no ONNX file, but text",
+            remedy="name an ONNX file; a manifest goes with --manifest",
+        )
+        report = replace(report, findings=(first, *report.findings[1:]))
     try:
         _compare(data, report, described, beside, named)
     except StrongroomError as error:
@@ -79,6 +87,11 @@ def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, 
     else:
         print_report(report)
     sys.exit(0 if report.passed else int(report.fault))
+
+
+def _is_text(data: bytes) -> bool:
+    """Tell whether a file begins as a text does: a protobuf has bytes below tab within the first few."""
+    return bool(data) and all(byte >= 9 for byte in data[:256])
 
 
 def _compare(

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.files import MAX_INPUT
-from attestation.client.models import ModelInfo, ModelName, Prediction, TensorInfo, name_invalid
+from attestation.client.models import Axis, ModelInfo, ModelName, Prediction, TensorInfo, name_invalid
+from attestation.client.refusals import UnsentError
 from manifests.files import read_bounded
 
 FILES = ("image", "audio")
@@ -101,7 +102,23 @@ def inputs_of(model: ModelInfo, content: Content, kind: str | None = None) -> di
         raise _unfit(model, f"it takes {taken}, and this is {kind or ' or '.join(given)}")
     if isinstance(content, str):
         return {tensor.name: _text(tensor, content)}
-    return {tensor.name: np.frombuffer(_file(content), np.uint8)}
+    data = _file(content)
+    _check_size(tensor, len(data))
+    return {tensor.name: np.frombuffer(data, np.uint8)}
+
+
+def _check_size(tensor: TensorInfo, size: int) -> None:
+    """Refuse a file that the model does not take for its size; raises UnsentError `tensor-shape`."""
+    axis = tensor.shape[0] if tensor.shape else None
+    if isinstance(axis, Axis) and not max(axis.low, 1) <= size <= axis.high:
+        raise UnsentError(
+            "tensor-shape",
+            f"the file has {size} bytes, and the model takes a file of at most {axis.high}"
+            if size
+            else f"the file is empty, and the model takes a file of at most {axis.high} bytes",
+            tensor.name,
+            "send a smaller file" if size else "name a file with something in it",
+        )
 
 
 def answers_of(answer: Prediction, model: ModelInfo) -> Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,7 +85,8 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "heartbeat-old": "run one `strongroom broker serve` for this home, and let it begin anew",
     "provision-limit": "revoke models that nobody needs, or have the enclave's limits raised (docs/enclave.md)",
     "model-unknown": "`strongroom infer --list` shows the models that this enclave serves",
-    "model-unusable": "try the ONNX file with onnxruntime, correct it or its manifest, and seal it anew",
+    "model-unusable": "try the ONNX file with onnxruntime, and a tokenizer with the library `tokenizers`;"
+    " correct them or the manifest, and seal anew",
     "component-missing": "render the enclave's manifest with --component: docs/enclave.md lists the components",
     "fetch-failed": "on the host, `strongroom host models` tells whether the sealed file is there, and"
     " `strongroom inspect FILE` whether it is whole",
@@ -136,6 +138,10 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
 """What to do about an enclave's code.  A test holds this table, too, against the enclave's own."""
 
 
+_MOST = "max_new_tokens"
+"""A number that the model's manifest bounds: beyond it a request is well-formed, and refused."""
+
+
 class RemoteError(ClientError):
     """The enclave's typed refusal of one request.
 
@@ -150,11 +156,15 @@ class RemoteError(ClientError):
             f"the enclave refused: {message}" + (f" (field {field!r})" if field else "") + f" [{code}]",
             remedy=_remedy(code, retry_after),
         )
+        named = re.search(r"^field '(\w+)'", message) if field is None and code == "field-invalid" else None
+        field = named[1] if named else field
         self.remote_code = code
         self.fault = _FAULTS.get(code, Fault.REFUSED)
         self.remote_message = message
         self.field = field
         self.retry_after = retry_after
+        if named and field == _MOST:
+            self.fault, self.remedy = Fault.REFUSED, "ask for fewer tokens: --max-tokens, in Python max_new_tokens"
 
     @property
     def exit_code(self) -> int:
@@ -173,9 +183,10 @@ class UnsentError(RemoteError):
     remote_code: the code that the enclave has for it.
     """
 
-    def __init__(self, code: str, message: str, field: str) -> None:
+    def __init__(self, code: str, message: str, field: str, remedy: str | None = None) -> None:
         """Say so in words of our own."""
         super().__init__(code, message, field, None)
+        self.remedy = remedy or self.remedy
         self.message = f"nothing was sent: {message} (field {field!r}) [{code}]"
         self.args = (self.message,)
 

@@ -16,6 +16,7 @@ from manifests.onnx.check import require_model
 from manifests.sealed import exporters, parties
 from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, check_part_name
 from manifests.sealed.header import SealedInfo
+from manifests.sealed.tokenizers import check_tokenizers
 from manifests.sealed.writer import FilePart, MemoryPart, Part, Progress, write_sealed
 from manifests.signing import Signer
 
@@ -81,6 +82,7 @@ def seal(
         raise ManifestError(ManifestCode.MANIFEST_INVALID, "name, version and epoch stand in the manifest already")
     _check(manifest, source.graph, signer)
     check_sealed_profile(manifest, extra_parts or {})
+    check_tokenizers(manifest, extra_parts or {})
     parts, own = list(_parts(manifest, source, extra_parts or {})), manifest.own_parts()
     require_model(source.data, manifest, {part.name: part.size for part in parts[2:] if part.name not in own})
     return write_sealed(

@@ -176,3 +176,12 @@ def test_a_picture_in_which_nothing_is_found_says_so(capsys: pytest.CaptureFixtu
 def test_texts_have_the_dtype_that_a_manifest_has(capsys: pytest.CaptureFixture[str]) -> None:
     print_answer(ENCLAVE, answer(label=text("good")), None, as_json=True)
     assert '"dtype": "string"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [0, 1001])
+def test_a_file_of_a_size_that_the_model_does_not_take_is_not_sent(size: int) -> None:
+    with pytest.raises(UnsentError) as caught:
+        inputs_of(model(BYTES, file="image"), bytes(size))
+    assert (caught.value.remote_code, caught.value.field) == ("tensor-shape", "file")
+    assert "a file of at most 1000" in caught.value.message
+    assert "file" in str(caught.value.remedy)

@@ -222,3 +222,8 @@ def test_sealing_names_the_place_and_how_much_more_there_is(tmp_path: Path) -> N
 
 def test_the_corpus_is_large() -> None:
     assert len(HOSTILE) > 100
+
+
+def test_a_manifest_in_the_place_of_a_model_is_named_as_what_it_is(tmp_path: Path) -> None:
+    status, _, message = refused(check(tmp_path, MANIFEST.encode(), "--json"))
+    assert (status, message) == (30, "this is no ONNX file, but text")
