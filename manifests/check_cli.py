@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -70,6 +71,17 @@ def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, 
     named = {name: Path(file) for name, _, file in (part.partition("=") for part in parts)}
     data = read_bounded(model_file, MAX_MODEL)
     beside = FilesBeside(model_file, named)
+    with _progress(hidden=as_json):
+        report = _report(data, described, beside, named)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        print_report(report)
+    sys.exit(0 if report.passed else int(report.fault))
+
+
+def _report(data: bytes, described: ModelManifest | None, beside: FilesBeside, named: Mapping[str, Path]) -> Report:
+    """Return what the check and the comparison with the manifest found."""
     report = check_model(data, manifest=described, parts=beside)
     if _is_text(data) and not report.passed:
         first = replace(
@@ -82,11 +94,22 @@ def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, 
         _compare(data, report, described, beside, named)
     except StrongroomError as error:
         report = report.with_finding(Finding.of(error))
-    if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2))
-    else:
-        print_report(report)
-    sys.exit(0 if report.passed else int(report.fault))
+    return report
+
+
+@contextlib.contextmanager
+def _progress(*, hidden: bool) -> Iterator[None]:
+    """Show on standard error that a model is being checked, and for how long, where a person is watching."""
+    if hidden or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("Checking"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task("check", total=None)
+        yield
 
 
 def _is_text(data: bytes) -> bool:

@@ -227,3 +227,15 @@ def test_the_corpus_is_large() -> None:
 def test_a_manifest_in_the_place_of_a_model_is_named_as_what_it_is(tmp_path: Path) -> None:
     status, _, message = refused(check(tmp_path, MANIFEST.encode(), "--json"))
     assert (status, message) == (30, "this is no ONNX file, but text")
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_person_who_watches_sees_that_a_model_is_checked(
+    hidden: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with check_cli._progress(hidden=hidden):
+        pass
+    captured = capsys.readouterr()
+    assert ("Checking" in captured.err) is not hidden
+    assert captured.out == ""
