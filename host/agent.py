@@ -191,8 +191,13 @@ class HostAgent:
         if not self.config.metrics:
             yield
             return
-        async with Page(check_address(self.config.metrics), self.metrics).serving() as bound:
-            self.metrics_address = bound
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                page = Page(check_address(self.config.metrics), self.metrics)
+                self.metrics_address = await stack.enter_async_context(page.serving())
+            except HostError as error:
+                error.remedy = (error.remedy or "").replace("--listen", "--metrics") or None
+                raise
             yield
 
     def metrics(self) -> str:

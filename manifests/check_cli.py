@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from manifests import draft
+from manifests.abuse.sealing import check_sealed_profile
 from manifests.command import Command
-from manifests.errors import ManifestCode, ManifestError
+from manifests.errors import ManifestCode, ManifestError, StrongroomError
 from manifests.files import concerning, read_bounded
 from manifests.model import MAX_MANIFEST, ModelManifest
 from manifests.onnx.bounds import MAX_MODEL
-from manifests.onnx.check import Report, check_model
+from manifests.onnx.check import Report, check_model, check_smallest
+from manifests.onnx.errors import OnnxCode
+from manifests.onnx.findings import Finding
+from manifests.onnx.requests import bound_requests
 from manifests.plain import printable_lines
 from manifests.sealed.sealing import check_tokenizers
 from manifests.show import print_facts
@@ -58,19 +65,84 @@ class FilesBeside(Mapping[str, int]):
 def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, ...], as_json: bool) -> None:
     """Check an ONNX model as sealing and the enclave do, and bound what one request costs.
 
-    Ends with 0 where the model passes, with 10 where it is refused, and with 30 where it is no ONNX model.
+    With a manifest, both are compared as sealing compares them.  Ends with 0 where the model passes, with 10 where it
+    is refused, with 20 where it cannot be served, and with 30 where it is no ONNX model, or the manifest another's.
     """
     described = None if manifest is None else _manifest(manifest)
     named = {name: Path(file) for name, _, file in (part.partition("=") for part in parts)}
     if described is not None:
         check_tokenizers(described, named)
     data = read_bounded(model_file, MAX_MODEL)
-    report = check_model(data, manifest=described, parts=FilesBeside(model_file, named))
+    beside = FilesBeside(model_file, named)
+    with _progress(hidden=as_json):
+        report = _report(data, described, beside, named)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
         print_report(report)
     sys.exit(0 if report.passed else int(report.fault))
+
+
+def _report(data: bytes, described: ModelManifest | None, beside: FilesBeside, named: Mapping[str, Path]) -> Report:
+    """Return what the check and the comparison with the manifest found."""
+    report = check_model(data, manifest=described, parts=beside)
+    if _is_text(data) and not report.passed:
+        first = replace(
+            report.findings[0],
+            message="this is no ONNX file, but text",
+            remedy="name an ONNX file; a manifest goes with --manifest",
+        )
+        report = replace(report, findings=(first, *report.findings[1:]))
+    try:
+        _compare(data, report, described, beside, named)
+    except StrongroomError as error:
+        report = report.with_finding(Finding.of(error))
+    return report
+
+
+@contextlib.contextmanager
+def _progress(*, hidden: bool) -> Iterator[None]:
+    """Show on standard error that a model is being checked, and for how long, where a person is watching."""
+    if hidden or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("Checking"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task("check", total=None)
+        yield
+
+
+def _is_text(data: bytes) -> bool:
+    """Tell whether a file begins as a text does: a protobuf has bytes below tab within the first few."""
+    return bool(data) and all(byte >= 9 for byte in data[:256])
+
+
+def _compare(
+    data: bytes, report: Report, manifest: ModelManifest | None, beside: FilesBeside, parts: Mapping[str, Path]
+) -> None:
+    """Compare model and manifest as sealing does, which drafts one where there is none; raises StrongroomError.
+
+    What has no sound form is not read by another reader.  A profile or tokenizer counts where it is given.
+    """
+    if any(finding.code not in _COSTS for finding in report.findings):
+        return
+    graph = draft.load_graph(data)
+    if manifest is None:
+        draft.draft_manifest(graph, owner=Signer.generate().public, suggested="model")
+        return
+    draft.check_graph(manifest, graph)
+    draft.check_limits(manifest)
+    if manifest.abuse is not None and manifest.abuse.profile in parts:
+        check_sealed_profile(manifest, parts)
+    if report.passed:
+        check_smallest(bound_requests(data, manifest, beside))
+
+
+_COSTS = frozenset({OnnxCode.INTERFACE, OnnxCode.RESIDENT, OnnxCode.MEMORY, OnnxCode.WORK})
+"""Findings beside which manifest and graph can still be compared."""
 
 
 def _manifest(path: Path) -> ModelManifest:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from attestation.client.errors import ClientCode, ClientError
 from attestation.client.files import MAX_INPUT
-from attestation.client.models import ModelInfo, ModelName, Prediction, TensorInfo, name_invalid
+from attestation.client.models import Axis, ModelInfo, ModelName, Prediction, TensorInfo, name_invalid
+from attestation.client.refusals import UnsentError
 from manifests.files import read_bounded
 
 FILES = ("image", "audio")
@@ -78,6 +79,20 @@ def inputs_of(model: ModelInfo, content: Content, kind: str | None = None) -> di
     kind: "text", "image" or "audio", where the caller knows.  Raises ClientError `content-unfit` for a model that
     takes nothing of this kind, or more than one input; and ManifestError where a file cannot be read.
     """
+    if isinstance(content, list | tuple):
+        raise ClientError(
+            ClientCode.CONTENT_UNFIT,
+            "one content is asked of at a time: a text, the bytes of a file, its path, or a picture",
+            expected="one text, or one file",
+            found=type(content).__name__,
+            remedy="ask of each content by itself; several at once go to `infer`, as a tensor",
+        )
+    if model.generates:
+        raise ClientError(
+            ClientCode.CONTENT_UNFIT,
+            f"model {model.name!r} cannot be asked so: it generates text",
+            remedy="use `strongroom generate`, in Python `Session.generate`",
+        )
     if len(model.inputs) != 1:
         raise _unfit(model, f"it has {len(model.inputs)} inputs, and so one content does not fill them")
     (tensor,) = model.inputs
@@ -87,7 +102,23 @@ def inputs_of(model: ModelInfo, content: Content, kind: str | None = None) -> di
         raise _unfit(model, f"it takes {taken}, and this is {kind or ' or '.join(given)}")
     if isinstance(content, str):
         return {tensor.name: _text(tensor, content)}
-    return {tensor.name: np.frombuffer(_file(content), np.uint8)}
+    data = _file(content)
+    _check_size(tensor, len(data))
+    return {tensor.name: np.frombuffer(data, np.uint8)}
+
+
+def _check_size(tensor: TensorInfo, size: int) -> None:
+    """Refuse a file that the model does not take for its size; raises UnsentError `tensor-shape`."""
+    axis = tensor.shape[0] if tensor.shape else None
+    if isinstance(axis, Axis) and not max(axis.low, 1) <= size <= axis.high:
+        raise UnsentError(
+            "tensor-shape",
+            f"the file has {size} bytes, and the model takes a file of at most {axis.high}"
+            if size
+            else f"the file is empty, and the model takes a file of at most {axis.high} bytes",
+            tensor.name,
+            "send a smaller file" if size else "name a file with something in it",
+        )
 
 
 def answers_of(answer: Prediction, model: ModelInfo) -> Labels:

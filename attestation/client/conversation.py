@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from attestation.client.errors import ClientCode, ClientError
-from attestation.client.refusals import RemoteError, closed, host_error, remote_error
+from attestation.client.refusals import RemoteError, check_texts, closed, host_error, remote_error
 from attestation.errors import WireError
 from attestation.types import ClientAuthentication, EvidenceRecord
 from attestation.wire.frames import ROUTE_ERROR, Frame, FrameDecoder, encode_frame
@@ -161,6 +161,7 @@ class Conversation:
         """
         if self._over:
             raise closed()
+        check_texts(tensors or {})
         number = self._last_id + 1
         content = encode_body({**header, "id": number}, tensors)
         sent = self._authentication() + self._message_frames(MessageType.REQUEST, content)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from attestation.client.conversation import Answer
 from attestation.client.errors import ClientCode, ClientError
+from attestation.client.refusals import check_text
 from attestation.receipts.bundle import ReceiptBundle
 from attestation.wire.commitments import Tensor
 from attestation.wire.generated import answered
@@ -66,7 +67,13 @@ class Draw:
 def question(
     prompt: Prompt, max_new_tokens: int, stop: Sequence[str], draw: Draw
 ) -> tuple[dict[str, canonical.Value], dict[str, npt.NDArray[Any]] | None]:
-    """Return the fields and the tensors of a request to generate; raises ClientError `tensor-invalid`."""
+    """Return the fields and the tensors of a request to generate; raises ClientError.
+
+    The error is `tensor-invalid`, or an UnsentError for a text that is not UTF-8.
+    """
+    for name, text in [("prompt", prompt), *(("stop", item) for item in ([stop] if isinstance(stop, str) else stop))]:
+        if isinstance(text, str):
+            check_text(text, "prompt-refused" if name == "prompt" else "sampling-refused", name)
     header = {"max_new_tokens": max_new_tokens, "window": WINDOW, **draw.header()}
     if stop:
         header["stop"] = [stop] if isinstance(stop, str) else list(stop)

@@ -100,6 +100,11 @@ class ModelInfo:
         tensors = [", ".join(str(tensor) for tensor in side) for side in (self.inputs, self.outputs)]
         return f"<ModelInfo {self.name} {self.version} epoch {self.epoch}: {tensors[0]} -> {tensors[1]}>"
 
+    @property
+    def generates(self) -> bool:
+        """Whether it is a language model, which takes no tensors but a prompt: `Session.generate`."""
+        return not self.inputs
+
     def to_dict(self) -> dict[str, Any]:
         """Give the machine-readable form."""
         return {
@@ -116,7 +121,8 @@ class ModelInfo:
     def _further(self) -> dict[str, Any]:
         """Give what most models have not."""
         stages = [stage._asdict() for stage in self.stages]
-        return ({"takes": dict(self.takes)} if self.takes else {}) | ({"stages": stages} if stages else {})
+        generates = {"generates": True} if self.generates else {}
+        return generates | ({"takes": dict(self.takes)} if self.takes else {}) | ({"stages": stages} if stages else {})
 
 
 class Prediction(Mapping[str, npt.NDArray[Any]]):

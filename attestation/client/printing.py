@@ -17,6 +17,7 @@ from attestation.client.display import SIMULATED
 from attestation.client.generation import Generation
 from attestation.client.models import ModelInfo, Prediction
 from manifests.plain import printable, printable_lines
+from manifests.show import print_facts
 
 MAX_SHOWN = 8
 """Rows of a tensor that are shown in the terminal; `--json` and `--output` hold all."""
@@ -27,22 +28,20 @@ def print_models(enclave: Mapping[str, Any], models: Sequence[ModelInfo], *, as_
     if as_json:
         _print_json({"enclave": enclave, "models": [model.to_dict() for model in models]})
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     _print_enclave(enclave)
-    table = Table("model", "version", "epoch", "inputs", "outputs", "digest")
     for model in models:
-        tensors = [escape("\n".join(str(tensor) for tensor in side)) for side in (model.inputs, model.outputs)]
-        table.add_row(
-            escape("\n".join((model.name, *(f"→ {stage}" for stage in model.stages)))),
-            escape(model.version),
-            str(model.epoch),
-            *tensors,
-            f"{model.digest.hex()[:16]}…",
-        )
-    Console().print(table)
+        click.echo()
+        print_facts(_facts_of(model))
+
+
+def _facts_of(model: ModelInfo) -> dict[str, str]:
+    """Return one model in a block of its own, which a narrow screen shows whole."""
+    facts = {"model": f"{model.name} {model.version} (epoch {model.epoch})"}
+    facts |= {"inputs": "\n".join(map(str, model.inputs)), "outputs": "\n".join(map(str, model.outputs))}
+    if model.generates:
+        facts |= {"inputs": "generates text: strongroom generate"}
+    facts |= {"then": "\n".join(f"→ {stage}" for stage in model.stages), "digest": f"{model.digest.hex()[:16]}…"}
+    return {name: value for name, value in facts.items() if value}
 
 
 def print_answer(
@@ -64,6 +63,8 @@ def print_answer(
     for label in labels or ():
         score = "" if label.score is None else f"  {label.score:.4g}"
         click.echo(f"{printable(label.name)}{score}{_place(label)}")
+    if labels == ():
+        click.echo("nothing found")
     if output:
         click.echo(f"written to {printable(str(output))}")
 
@@ -106,7 +107,7 @@ def stream_generated(enclave: Mapping[str, Any], answer: Generation) -> None:
 
 def _print_tensors(answer: Prediction) -> None:
     for name, value in answer.items():
-        click.echo(f"{printable(name)}: {value.dtype.name}{list(value.shape)}")
+        click.echo(f"{printable(name)}: {_dtype(value)}{list(value.shape)}")
         for row in value[:MAX_SHOWN] if value.ndim else [value]:
             click.echo(f"  {printable_lines(str(row))}")
         if value.ndim and len(value) > MAX_SHOWN:
@@ -115,7 +116,7 @@ def _print_tensors(answer: Prediction) -> None:
 
 def _answer_data(enclave: Mapping[str, Any], answer: Prediction, output: Path | None) -> dict[str, Any]:
     tensors = {
-        name: {"dtype": value.dtype.name, "shape": list(value.shape), "data": _plain(value)}
+        name: {"dtype": _dtype(value), "shape": list(value.shape), "data": _plain(value)}
         for name, value in answer.items()
     }
     return {
@@ -125,6 +126,11 @@ def _answer_data(enclave: Mapping[str, Any], answer: Prediction, output: Path | 
         "output": str(output) if output else None,
         "tensors": tensors,
     }
+
+
+def _dtype(value: npt.NDArray[Any]) -> str:
+    """Return the dtype by the name that manifests and listings have for it."""
+    return "string" if value.dtype.kind in "UO" else value.dtype.name
 
 
 def _plain(value: npt.NDArray[Any]) -> Any:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from attestation.client.errors import ClientCode, ClientError
 from attestation.errors import WireCode
@@ -80,7 +85,8 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "heartbeat-old": "run one `strongroom broker serve` for this home, and let it begin anew",
     "provision-limit": "revoke models that nobody needs, or have the enclave's limits raised (docs/enclave.md)",
     "model-unknown": "`strongroom infer --list` shows the models that this enclave serves",
-    "model-unusable": "try the ONNX file with onnxruntime, correct it or its manifest, and seal it anew",
+    "model-unusable": "try the ONNX file with onnxruntime, and a tokenizer with the library `tokenizers`;"
+    " correct them or the manifest, and seal anew",
     "component-missing": "render the enclave's manifest with --component: docs/enclave.md lists the components",
     "fetch-failed": "on the host, `strongroom host models` tells whether the sealed file is there, and"
     " `strongroom inspect FILE` whether it is whole",
@@ -106,7 +112,7 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
     "tensor-not-finite": "replace NaN and infinities before sending",
     "tensor-subnormal": "set numbers that are too small for full precision to zero before sending",
     "tensor-category": "send one of the values that the message names; the model's manifest has the set",
-    "tensor-text": "remove control characters, or what is no ASCII, as the message says",
+    "tensor-text": "remove control characters, or what is no ASCII or UTF-8, as the message says",
     "abuse-slowed": "wait as long as the message says; ask the model's owner if your use is what it is meant for",
     "abuse-refused": "ask the model's owner: its detectors took your requests for probing or copying",
     "abuse-revoked": "ask the model's owner: its detectors took your requests for probing or copying",
@@ -132,6 +138,10 @@ _REMEDIES = {str(code): code.remedy for table in (ManifestCode, WireCode) for co
 """What to do about an enclave's code.  A test holds this table, too, against the enclave's own."""
 
 
+_MOST = "max_new_tokens"
+"""A number that the model's manifest bounds: beyond it a request is well-formed, and refused."""
+
+
 class RemoteError(ClientError):
     """The enclave's typed refusal of one request.
 
@@ -146,11 +156,15 @@ class RemoteError(ClientError):
             f"the enclave refused: {message}" + (f" (field {field!r})" if field else "") + f" [{code}]",
             remedy=_remedy(code, retry_after),
         )
+        named = re.search(r"^field '(\w+)'", message) if field is None and code == "field-invalid" else None
+        field = named[1] if named else field
         self.remote_code = code
         self.fault = _FAULTS.get(code, Fault.REFUSED)
         self.remote_message = message
         self.field = field
         self.retry_after = retry_after
+        if named and field == _MOST:
+            self.fault, self.remedy = Fault.REFUSED, "ask for fewer tokens: --max-tokens, in Python max_new_tokens"
 
     @property
     def exit_code(self) -> int:
@@ -161,6 +175,37 @@ class RemoteError(ClientError):
         """Give the machine-readable form, with the enclave's own code and its fault."""
         remote = {"remote_code": self.remote_code, "field": self.field, "retry_after": self.retry_after}
         return {**super().to_dict(), "fault": self.fault.name.lower(), **remote}
+
+
+class UnsentError(RemoteError):
+    """What the enclave would refuse, and what cannot travel to it: raised before anything is sent.
+
+    remote_code: the code that the enclave has for it.
+    """
+
+    def __init__(self, code: str, message: str, field: str, remedy: str | None = None) -> None:
+        """Say so in words of our own."""
+        super().__init__(code, message, field, None)
+        self.remedy = remedy or self.remedy
+        self.message = f"nothing was sent: {message} (field {field!r}) [{code}]"
+        self.args = (self.message,)
+
+
+def check_text(text: object, code: str, field: str) -> None:
+    """Refuse a text that is not UTF-8, such as the shell's bytes of another encoding; raises UnsentError."""
+    try:
+        str(text).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UnsentError(code, f"the text is not UTF-8: character {error.start + 1} is none", field) from None
+
+
+def check_texts(tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse tensors of texts that are not UTF-8; raises UnsentError `tensor-text`."""
+    for name, tensor in tensors.items():
+        if getattr(tensor, "dtype", np.dtype(float)).kind in "UO":
+            for text in tensor.ravel().tolist():
+                if isinstance(text, str):
+                    check_text(text, "tensor-text", name)
 
 
 def _remedy(code: str, retry_after: float | None) -> str | None:

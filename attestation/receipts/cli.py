@@ -25,7 +25,7 @@ from attestation.types.receipt import Receipt, SignedReceipt
 from attestation.types.receipt_errors import ReceiptCode, ReceiptError
 from attestation.wire.commitments import Direction
 from manifests.command import Group
-from manifests.errors import configuring
+from manifests.errors import StrongroomError, configuring
 from manifests.files import read_bounded, write_atomically
 
 _PATH = click.Path(path_type=Path, readable=False)
@@ -164,11 +164,20 @@ def _held(file: Path, evidence: Path | None, collateral: Path | None, salts: Pat
         if evidence is not None:
             raise click.UsageError("a bundle has its evidence: --evidence is for a bare receipt")
         held = Held.of(ReceiptBundle.decode(data))
-    elif evidence is None:
+        return _completed(held, collateral, salts)
+    try:
+        bare = SignedReceipt.parse(data)
+    except StrongroomError as error:
+        error.message = f"{file} is no receipt: {error.message}"
+        raise
+    if evidence is None:
         raise click.UsageError("a bare receipt needs its --evidence")
-    else:
-        record = EvidenceRecord.decode(read_bounded(evidence, MAX_EVIDENCE))
-        held = Held(SignedReceipt.parse(data), record, NoSource())
+    record = EvidenceRecord.decode(read_bounded(evidence, MAX_EVIDENCE))
+    return _completed(Held(bare, record, NoSource()), collateral, salts)
+
+
+def _completed(held: Held, collateral: Path | None, salts: Path | None) -> Held:
+    """Return what is held with collateral and openings that come from elsewhere."""
     if collateral is not None:
         held = replace(held, source=open_source(collateral))
     return held if salts is None else replace(held, openings=_openings(salts, held))

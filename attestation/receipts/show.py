@@ -93,7 +93,8 @@ def print_report(report: ReceiptReport, held: Held) -> None:
     for finding in report.findings:
         if finding.passed and finding.severity is not Severity.WARNING:
             continue
-        click.secho(f"{finding.code}", fg="yellow" if finding.passed else "red", err=True)
+        word = "note, no failed check: " if finding.passed else ""
+        click.secho(f"{word}{finding.code}", fg="yellow" if finding.passed else "red", err=True)
         for name, value in (("expected", finding.expected), ("found", finding.found), ("next", finding.remedy)):
             if value is not None:
                 click.echo(f"  {name}: {printable(value)}", err=True)

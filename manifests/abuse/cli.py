@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,11 +82,33 @@ def calibrate_command(
 
 def _learned(sample: Path, described: ModelManifest) -> ModelManifest:
     """Return the manifest with what the sample shows of its inputs."""
+    from manifests.abuse.errors import AbuseCode, AbuseError
+    from manifests.learning import MIN_ROWS, learn_values
+
+    arrays = _inputs_of(sample, described)
+    for name, array in arrays.items():
+        if len(array) < MIN_ROWS:
+            raise AbuseError(
+                AbuseCode.SAMPLE_SHORT,
+                f"{len(array)} rows of {name!r} are too few to show a range",
+                expected=f"at least {MIN_ROWS} rows",
+                found=len(array),
+            )
+    try:
+        return learn_values(described, arrays)
+    except ManifestError as error:  # one code for one mistake, whatever is learned
+        raise AbuseError(AbuseCode.SAMPLE_INVALID, error.message, expected=error.expected, found=error.found) from None
+
+
+def _inputs_of(sample: Path, described: ModelManifest) -> dict[str, Any]:
+    """Return the sample's arrays of inputs, which the manifest admits."""
+    from manifests.abuse.calibrate.admitted import check_arrays
     from manifests.abuse.calibrate.sample import GROUPS, read_arrays
-    from manifests.learning import learn_values
 
     arrays = {name: array for name, array in read_arrays(sample).items() if name not in _NO_INPUTS | set(GROUPS)}
-    return learn_values(described, arrays)
+    with concerning(sample):
+        check_arrays(described, {name: array for name, array in arrays.items() if array.ndim})
+    return arrays
 
 
 _NO_INPUTS = frozenset({"labels", "behaviours"})
@@ -109,16 +132,33 @@ def _profile(
     from manifests.abuse.fitting import watched_input
 
     with concerning(manifest):
+        watched_input(described)
+    with concerning(model_file):
+        _check_form(model_file, described)
+    with concerning(manifest):
         subject = subject_of(model_file, described, words.pop("answer"))
         tensor = watched_input(described)
+    _inputs_of(sample, described)
     data = read_sample(sample, tensor)
     with _progress(hidden=hidden) as progress:
         from manifests.abuse.calibrate.learn import learn
 
-        profile, report = learn(data.rows, data.groups, subject, _settings(len(tensor.shape) > 2, **words), progress)
+        settings = _settings(len(tensor.shape) > 2, **words)
+        profile, report = learn(data.rows, data.groups, subject, settings, progress, objects=data.objects)
     encoded = profile.encode()
     write_atomically(output, encoded, replace=force)
     return _facts(profile, report) | {"profile": str(output), "size": len(encoded)}
+
+
+def _check_form(model_file: Path, described: ModelManifest) -> None:
+    """Check a model as sealing does before the runtime sees it; raises OnnxError or a file's error."""
+    from manifests.check_cli import FilesBeside
+    from manifests.onnx.bounds import MAX_MODEL
+    from manifests.onnx.check import check_model
+
+    report = check_model(read_bounded(model_file, MAX_MODEL), manifest=described, parts=FilesBeside(model_file, {}))
+    if not report.passed:
+        raise report.error()
 
 
 def _settings(
@@ -180,6 +220,7 @@ def _facts(profile: Profile, report: Report) -> dict[str, Any]:
             "alarmed": sum(report.alarmed.values()),
             "two_detectors": report.hard,
             "interval_95": [low, high],
+            "shown": high <= profile.rate,
             "by_behaviour": report.alarmed,
             "by_detector": report.by_detector,
         },
@@ -207,8 +248,17 @@ def _show(facts: dict[str, Any], *, as_json: bool) -> None:
             "false alarms": f"{rate['alarmed']} of {rate['sessions']} held-out sessions "
             f"({low:.2%} to {high:.2%}, with 95 % confidence)",
             "by two detectors": f"{rate['two_detectors']} of them",
+            "asked": f"{rate['asked']:.3%} of sessions{_doubt(rate)}",
         }
     )
+
+
+def _doubt(rate: dict[str, Any]) -> str:
+    """Say where the held-out sessions do not show the rate that was asked for, and what would."""
+    if rate["shown"]:
+        return ", which the held-out ones show"
+    needed = math.ceil(math.log(0.025) / math.log1p(-rate["asked"]))
+    return f", which {rate['sessions']} held-out ones cannot show:\nthat takes {needed:,} of them without an alarm"
 
 
 @contextlib.contextmanager

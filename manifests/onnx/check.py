@@ -65,11 +65,15 @@ class Report:
         more = f"; and {self.count - 1} more, which `strongroom model check` lists" if self.count > 1 else ""
         return OnnxError(first.code, f"{first.message}{place}{more}", expected=first.expected, found=first.found)
 
+    def with_finding(self, finding: Finding) -> Report:
+        """Return the report with one more finding, of another check."""
+        return replace(self, findings=(*self.findings, finding), count=self.count + 1)
+
     @property
     def fault(self) -> Fault:
-        """Whose fault a failed check is: malformed bytes, or a model that is refused."""
+        """Whose fault a failed check is: malformed bytes or manifest, or else the first finding's."""
         malformed = any(finding.code.fault is Fault.MALFORMED for finding in self.findings)
-        return Fault.MALFORMED if malformed else Fault.REFUSED
+        return Fault.MALFORMED if malformed else self.findings[0].code.fault
 
     def to_dict(self) -> dict[str, Any]:
         """Give the form that `--json` prints."""
@@ -186,6 +190,7 @@ def _check_inputs(graph: Graph, inputs: Mapping[str, Value], findings: Findings)
         if found is None or tensor is None or tensor.elem_type != found.dtype:
             findings.add(
                 OnnxCode.INTERFACE, "the manifest describes no input of this name and type", f"input {value.name!r}",
+                expected=[f"{name!r} of {dtypes.NAMES[item.dtype]}" for name, item in inputs.items()],
                 found=dtypes.NAMES.get(0 if tensor is None else tensor.elem_type, "no tensor"),
             )  # fmt: skip
         elif not found.bounded:

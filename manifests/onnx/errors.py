@@ -104,6 +104,12 @@ class OnnxCode(ErrorCode):
         "an attribute has no type, a value of another type, or one that no kernel can work with",
         _EXPORT,
     )
+    LOCALE = (
+        "onnx-locale",
+        Fault.REFUSED,
+        "texts are changed in case by the rules of a locale that the enclave does not have",
+        "export with skl2onnx's options={TfidfVectorizer: {'locale': 'C.UTF-8'}}, or fit with lowercase=False",
+    )
     INTERFACE = (
         "onnx-interface",
         Fault.REFUSED,

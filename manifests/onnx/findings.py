@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from manifests.errors import shown
+from manifests.errors import ErrorCode, StrongroomError, shown
 from manifests.onnx.bounds import MAX_FINDINGS
 from manifests.onnx.errors import OnnxCode, OnnxError
 
@@ -17,11 +17,20 @@ _MAX_PLACE = 200
 class Finding:
     """One refusal.  `place` names the node, tensor or value; it is the model's own, and for its owner alone."""
 
-    code: OnnxCode
+    code: ErrorCode
+    """One of `OnnxCode`, or of what sealing says of the manifest."""
     message: str
     place: str = ""
     expected: object = None
     found: object = None
+
+    remedy: str | None = None
+    """What to do, where it is not what the code says."""
+
+    @classmethod
+    def of(cls, error: StrongroomError) -> Finding:
+        """Return an error as a finding."""
+        return cls(error.code, error.message, "", error.expected, error.found, error.remedy)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the form that `--json` prints."""
@@ -31,7 +40,7 @@ class Finding:
             "place": self.place,
             "expected": None if self.expected is None else shown(self.expected),
             "found": None if self.found is None else shown(self.found),
-            "remedy": self.code.remedy,
+            "remedy": self.remedy or self.code.remedy,
         }
 
 

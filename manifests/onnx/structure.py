@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from manifests.onnx import attributes, bounds, dtypes, functions, operators
 from manifests.onnx.errors import OnnxCode
 from manifests.onnx.findings import Findings
+from manifests.onnx.locales import check_locale
 from manifests.onnx.messages import Function, Graph, Model, Node, OperatorSet, Type, ValueInfo
 from manifests.onnx.order import check_order
 from manifests.onnx.tensors import Places, check_sparse, check_tensor
@@ -133,6 +134,7 @@ class Structure:
         place = f"{scope.place}, {operators.written(node.domain, node.op_type)[:80]} {node.name[:80]!r}"
         self._operator(node, place, scope)
         attributes.check_attributes(node, place, self.findings, in_function=scope.function)
+        check_locale(node, place, self.findings)
         for tensor in attributes.tensors(node):
             check_tensor(tensor, place, self.findings, None)
         for sparse in attributes.sparse_tensors(node):

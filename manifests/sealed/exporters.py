@@ -91,11 +91,20 @@ def _from_sklearn(model: Any, example_input: Any) -> onnx.ModelProto:
         target_opset={"": skl2onnx.get_latest_tested_opset_version(), "ai.onnx.ml": _ML_OPSET},
     )
     if not _need("sklearn.base", "sklearn").is_classifier(model):
-        return export()  # type: ignore[no-any-return]
+        return _localised(export())
     try:
-        return export(options={id(model): {"zipmap": False}})  # type: ignore[no-any-return]
+        return _localised(export(options={id(model): {"zipmap": False}}))
     except NameError:  # the converter of this classifier knows no such option, and makes a tensor anyway
-        return export()  # type: ignore[no-any-return]
+        return _localised(export())
+
+
+def _localised(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Have texts changed in case by a locale that every enclave has, and not by en_US, which is the default."""
+    onnx = _need("onnx", "sklearn")
+    for node in graph.graph.node:
+        if node.op_type == "StringNormalizer" and not any(item.name == "locale" for item in node.attribute):
+            node.attribute.append(onnx.helper.make_attribute("locale", "C.UTF-8"))
+    return graph
 
 
 def _check_fitted(model: Any) -> None:

@@ -16,6 +16,7 @@ from manifests.onnx.check import require_model
 from manifests.sealed import exporters, parties
 from manifests.sealed.core import DEFAULT_CHUNK, GRAPH_PART, MANIFEST_PART, check_part_name
 from manifests.sealed.header import SealedInfo
+from manifests.sealed.tokenizers import check_tokenizers
 from manifests.sealed.writer import FilePart, MemoryPart, Part, Progress, write_sealed
 from manifests.signing import Signer
 from manifests.steps import part_names

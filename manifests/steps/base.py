@@ -25,7 +25,13 @@ def invalid(message: str) -> ManifestError:
 def take(tensors: Fields, name: str, dtypes: frozenset[str] | None = None) -> TensorField:
     """Return a tensor that is there at this point and has one of these dtypes; raises `manifest-invalid`."""
     if name not in tensors:
-        raise invalid(f"a step names {name!r}, but at that point there are only {', '.join(map(repr, tensors))}")
+        there = list(tensors)
+        raise ManifestError(
+            ManifestCode.MANIFEST_INVALID,
+            f"a step names {name!r}, but at that point there are only {', '.join(map(repr, there))}",
+            expected=there,
+            found=name,
+        )
     if dtypes is not None and tensors[name].dtype not in dtypes:
         raise invalid(f"a step cannot work on {name!r}, which has dtype {tensors[name].dtype}")
     return tensors[name]

@@ -26,6 +26,7 @@ from manifests.model import ModelManifest
 from manifests.signing import Signer
 from manifests.steps import Cast, Scale
 from manifests.tensors import Axis, TensorField
+from manifests.values import Feature
 from tests.abuse import kit
 from tests.abuse.test_guard import manifest
 
@@ -304,6 +305,101 @@ def test_a_manifest_that_is_not_text_is_refused(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(calibrate_command, (*words, "-o", str(tmp_path / "q")))
     assert isinstance(outcome.exception, StrongroomError)
     assert str(outcome.exception.code) == "manifest-invalid"
+
+
+def calibrated(folder: Path, *words: str, **arrays: Any) -> Any:
+    """Run the command on other rows, after one that has written model and manifest."""
+    command(folder, rows=10)
+    saved(folder / "s.npz", **arrays)
+    given = (str(folder / "s.npz"), "--model", str(folder / "small.onnx"), "--manifest", str(folder / "m.toml"))
+    return CliRunner().invoke(
+        calibrate_command, (*given, "--width", "12", "--sessions", "10", "--queries", "60", *words)
+    )
+
+
+ROWS = kit.world()[:600].astype(np.float32)
+WITH_NAN = np.where(np.arange(600)[:, None] == 3, np.float32(np.nan), ROWS)
+SAME_MISTAKES: dict[str, tuple[dict[str, Any], str, int]] = {
+    "another dtype": ({"x": ROWS.astype(np.float64)}, "calibration-sample-invalid", 2),
+    "not a number": ({"x": WITH_NAN}, "calibration-sample-invalid", 2),
+    "another name": ({"X": ROWS}, "calibration-sample-invalid", 2),
+    "another width": ({"x": ROWS[:, :5]}, "calibration-sample-invalid", 2),
+    "too few rows": ({"x": ROWS[:7]}, "calibration-sample-short", 10),
+}
+
+
+@pytest.mark.parametrize("option", ["-o", "--ranges"])
+@pytest.mark.parametrize("sentence", SAME_MISTAKES)
+def test_one_mistake_has_one_code_whatever_is_learned(sentence: str, option: str, tmp_path: Path) -> None:
+    arrays, code, status = SAME_MISTAKES[sentence]
+    error = calibrated(tmp_path, option, str(tmp_path / "new"), **arrays).exception
+    assert isinstance(error, StrongroomError)
+    assert (str(error.code), error.exit_code) == (code, status)
+    assert not (tmp_path / "new").exists()
+    if sentence == "another name":
+        assert (error.expected, error.found) == (["x"], ["X"])
+
+
+@pytest.mark.parametrize("option", ["-o", "--ranges"])
+@pytest.mark.parametrize("promise", [{"minimum": 0.0}, {"features": (Feature(2, values=(1.0,)),)}])
+def test_rows_outside_the_manifests_own_bounds_are_refused(promise: Any, option: str, tmp_path: Path) -> None:
+    tensor = TensorField("x", "float32", (N, kit.FEATURES), **promise)
+    error = (
+        command(tmp_path, option, str(tmp_path / "new"), "--force", inputs=(tensor,)).exception
+        if option != "-o"
+        else (command(tmp_path, inputs=(tensor,)).exception)
+    )
+    assert isinstance(error, StrongroomError)
+    assert str(error.code) == "calibration-sample-invalid"
+    assert "of 600 rows outside" in str(error.found)
+
+
+DEGENERATE: dict[str, dict[str, Any]] = {
+    "one row again and again": {"x": np.repeat(ROWS[:1], 700, axis=0)},
+    "sixty rows ten times each": {"x": np.tile(ROWS[:60], (10, 1))},
+    "sixty objects ten times each": {"x": ROWS, "objects": np.repeat(np.arange(60), 10)},
+    "one session": {"x": ROWS, "sessions": np.zeros(600, np.int64)},
+}
+
+
+@pytest.mark.parametrize("sentence", DEGENERATE)
+def test_rows_that_do_not_differ_are_too_few(sentence: str, tmp_path: Path) -> None:
+    error = calibrated(tmp_path, "-o", str(tmp_path / "new"), **DEGENERATE[sentence]).exception
+    assert isinstance(error, StrongroomError)
+    assert (str(error.code), error.exit_code) == ("calibration-sample-short", 10)
+
+
+def test_a_model_that_is_not_there_or_unsound_is_named(tmp_path: Path) -> None:
+    command(tmp_path, rows=10)
+    for data, code, status in ((None, "file-unavailable", 40), (b"no graph", "onnx-group", 30)):
+        (tmp_path / "small.onnx").unlink(missing_ok=True)
+        if data is not None:
+            (tmp_path / "small.onnx").write_bytes(data)
+        given = (
+            str(tmp_path / "s.npz"),
+            "--model",
+            str(tmp_path / "small.onnx"),
+            "--manifest",
+            str(tmp_path / "m.toml"),
+        )
+        error = CliRunner().invoke(calibrate_command, (*given, "-o", str(tmp_path / "new"))).exception
+        assert isinstance(error, StrongroomError)
+        assert (str(error.code), error.exit_code) == (code, status)
+        assert "small.onnx" in error.message
+
+
+def test_the_runtimes_reason_is_given(tmp_path: Path) -> None:
+    subject = subject_of(model(tmp_path), manifest(outputs=(TensorField("other", "float32", (N, 3)),)))
+    with pytest.raises(AbuseError) as error:
+        subject.run(kit.benign("iid", 1, 2))
+    assert "other" in str(error.value.found)
+
+
+def test_the_rate_that_was_asked_for_is_told_and_whether_it_is_shown(tmp_path: Path) -> None:
+    text = command(tmp_path).output
+    assert "0.100% of sessions, which 28 held-out ones cannot show" in text
+    assert "3,688 of them without an alarm" in text
+    assert json.loads(command(tmp_path, "--force", "--json").output)["false_positive_rate"]["shown"] is False
 
 
 def test_ranges_are_written_into_a_manifest_that_its_owner_reads(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from manifests.abuse.calibrate.behaviours import BEHAVIOURS
-from manifests.abuse.policy import AbusePolicy, Action
+from manifests.abuse.policy import SEVERITY, AbusePolicy, Action
 from manifests.abuse.profile import Profile
 from manifests.abuse.state import DETECTORS
 from manifests.cli import model
@@ -52,3 +52,8 @@ def test_every_detector_and_action_is_explained(word: str) -> None:
 def test_every_behaviour_and_field_is_explained() -> None:
     assert all(f"`{name}`" in PAGE for name in BEHAVIOURS)
     assert all(f"| `{name}` |" in PAGE for name in AbusePolicy.__dataclass_fields__)
+
+
+def test_the_numbers_of_the_log_are_those_of_the_ladder() -> None:
+    said = re.findall(r"(\d) `(\w+)`", PAGE)
+    assert {name: int(number) for number, name in said} == {str(action): SEVERITY[action] for action in Action}

@@ -13,7 +13,10 @@ from PIL import Image
 from attestation.client.content import Label, find, inputs_of, labels_of, newest
 from attestation.client.errors import ClientError
 from attestation.client.freshness import Beat
+from attestation.client.generation import Draw, question
 from attestation.client.models import Axis, ModelInfo, Prediction, TensorInfo, parse_listing
+from attestation.client.printing import print_answer, print_models
+from attestation.client.refusals import UnsentError, check_texts
 from tests.client.conftest import World
 
 OWNER = bytes([3]) * 32
@@ -24,6 +27,9 @@ TEXTS = TensorInfo("text", "string", (Axis("n", 1, 8),))
 
 def model(*inputs: TensorInfo, epoch: int = 1, **takes: str) -> ModelInfo:
     return ModelInfo(bytes([epoch]) * 64, "m", "1", epoch, OWNER, inputs, (), 0, takes)
+
+
+ENCLAVE = {"platform": "sgx", "measurement": "ab" * 32, "tcb_status": None, "checks_passed": 9}
 
 
 def answer(**tensors: Any) -> Prediction:
@@ -111,3 +117,71 @@ def test_a_listing_says_what_is_content(world: World) -> None:
         with pytest.raises(ClientError) as refusal:
             parse_listing({"models": [world.listed() | {"takes": takes}], "class": "simulated", "beats": []})
         assert refusal.value.code == "response-unexpected"
+
+
+# ---------------------------------------------------------------------------------------- what is not sent
+
+
+def test_several_contents_at_once_are_told_to_come_one_by_one() -> None:
+    several: Any = ["good", "bad"]
+    with pytest.raises(ClientError) as caught:
+        inputs_of(model(TEXTS), several)
+    assert str(caught.value.code) == "content-unfit"
+    assert "one content is asked of at a time" in caught.value.message
+    assert caught.value.found == "list"
+
+
+def test_a_language_model_says_how_it_is_asked() -> None:
+    with pytest.raises(ClientError) as caught:
+        inputs_of(model(), "hello")
+    assert "it generates text" in caught.value.message
+    assert "strongroom generate" in str(caught.value.remedy)
+    assert model().to_dict()["generates"] is True
+    assert "generates" not in model(TEXTS).to_dict()
+
+
+def test_a_listing_fits_a_narrow_screen_in_a_block_for_each_model(capsys: pytest.CaptureFixture[str]) -> None:
+    print_models(ENCLAVE, [model(TEXTS), model()], as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines if line.startswith("model")] == [["model", "m"]] * 2
+    assert any("generates text: strongroom generate" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+NOT_UTF_8 = "a\udcff"
+
+
+@pytest.mark.parametrize(
+    ("ask", "code", "field"),
+    [
+        (lambda: question(NOT_UTF_8, 5, (), Draw()), "prompt-refused", "prompt"),
+        (lambda: question("a", 5, [NOT_UTF_8], Draw()), "sampling-refused", "stop"),
+        (lambda: check_texts({"t": text("a", NOT_UTF_8)}), "tensor-text", "t"),
+    ],
+)
+def test_a_text_that_is_not_utf_8_is_refused_before_it_is_sent(ask: Any, code: str, field: str) -> None:
+    with pytest.raises(UnsentError) as caught:
+        ask()
+    assert (caught.value.remote_code, caught.value.field) == (code, field)
+    assert "nothing was sent" in caught.value.message
+    assert "not UTF-8" in caught.value.message
+    assert caught.value.remedy
+
+
+def test_a_picture_in_which_nothing_is_found_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_answer(ENCLAVE, answer(boxes=np.empty((0, 4))), None, (), as_json=False)
+    assert "nothing found" in capsys.readouterr().out
+
+
+def test_texts_have_the_dtype_that_a_manifest_has(capsys: pytest.CaptureFixture[str]) -> None:
+    print_answer(ENCLAVE, answer(label=text("good")), None, as_json=True)
+    assert '"dtype": "string"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [0, 1001])
+def test_a_file_of_a_size_that_the_model_does_not_take_is_not_sent(size: int) -> None:
+    with pytest.raises(UnsentError) as caught:
+        inputs_of(model(BYTES, file="image"), bytes(size))
+    assert (caught.value.remote_code, caught.value.field) == ("tensor-shape", "file")
+    assert "a file of at most 1000" in caught.value.message
+    assert "file" in str(caught.value.remedy)

@@ -60,3 +60,10 @@ def test_a_sealed_file_that_is_bad_on_the_host_is_to_be_inspected_there(code):
 
 def test_the_enclaves_own_word_of_when_goes_before():
     assert remote("enclave-busy", 2.5).remedy == "try again in 2.5 s"
+
+
+def test_more_tokens_than_the_model_admits_are_refused_with_their_field_and_option():
+    error = RemoteError("field-invalid", "field 'max_new_tokens' is not between 1 and 47", None, None)
+    assert (error.field, error.exit_code) == ("max_new_tokens", 10)
+    assert "--max-tokens" in str(error.remedy)
+    assert RemoteError("field-invalid", "field 'seed' is not between 0 and 1", None, None).exit_code == 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -82,3 +83,11 @@ def test_the_text_is_the_same_each_time_and_worth_learning() -> None:
     assert len(text) == 20_000
     tokens = np.frombuffer(text, np.uint8).astype(np.int64)
     assert 2.5 < unigram_loss(tokens, tokens, 256) < 4.0
+
+
+def test_the_recurrent_example_tells_what_it_learned(capsys: pytest.CaptureFixture[str]) -> None:
+    recurrent.main()
+    text = capsys.readouterr().out
+    error, naive = map(float, re.findall(r"\d\.\d{3}", text))
+    assert error < naive
+    assert "bytes of ONNX" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -297,3 +298,20 @@ def test_without_the_library_the_agent_says_so(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(HostError) as error:
         Pusher("http://127.0.0.1:4318/v1/metrics", list)
     assert error.value.code is HostCode.OTLP_MISSING
+
+
+def test_a_busy_port_of_the_page_names_its_own_option(tmp_path: Path) -> None:
+    errors: list[HostError] = []
+
+    async def scenario(address: str) -> None:
+        with pytest.raises(HostError) as error:
+            async with up(prepare(tmp_path, metrics=address)):
+                pass
+        errors.append(error.value)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        run(scenario(f"tcp:127.0.0.1:{taken.getsockname()[1]}"))
+    (refused,) = errors
+    assert refused.code is HostCode.ADDRESS_IN_USE
+    assert "--metrics" in str(refused.remedy)
+    assert "--listen" not in str(refused.remedy)

@@ -868,6 +868,31 @@ def _() -> Any:
     return model(made, weights={"m": np.int64(200)})
 
 
+# ---------------------------------------------------------------------------------------------------- locales
+
+
+def normalizer(**attributes: Any) -> Any:
+    text = (value("x", ["n"], TensorProto.STRING),)
+    made = model(Node("StringNormalizer", ["x"], ["y"], **attributes), inputs=text)
+    made.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
+    return made
+
+
+@case("texts in lower case by the rules of a language that is not named", OnnxCode.LOCALE)
+def _() -> Any:
+    return normalizer(case_change_action="LOWER")
+
+
+@case("texts in upper case by the rules of Turkish", OnnxCode.LOCALE)
+def _() -> Any:
+    return normalizer(case_change_action="UPPER", locale="tr_TR.UTF-8")
+
+
+@case("stopwords in whatever case, by the rules of a language that is not named", OnnxCode.LOCALE)
+def _() -> Any:
+    return normalizer(stopwords=["the"])
+
+
 # -------------------------------------------------------------------------------------------------- divisions
 
 

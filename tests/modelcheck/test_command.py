@@ -95,13 +95,22 @@ def test_a_broken_manifest_is_no_finding(tmp_path: Path) -> None:
 EXTERNAL = "external data that ends beyond its file"
 
 
+def with_rank(data: bytes) -> bytes:
+    """Return a model whose output has a shape, as every model needs it that is served."""
+    import onnx
+
+    graph = onnx.load_model_from_string(data)
+    graph.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", "m"]))
+    return bytes(graph.SerializeToString())
+
+
 @pytest.mark.parametrize("where", ["beside", "as a part"])
 def test_external_data_is_found(where: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     place = tmp_path / ("w.bin" if where == "beside" else "elsewhere/other")
     place.write_bytes(bytes(24))
     words = [] if where == "beside" else ["--part", f"w.bin={place}"]
-    assert check(tmp_path, made(EXTERNAL), *words).exit_code == 0
+    assert check(tmp_path, with_rank(made(EXTERNAL)), *words).exit_code == 0
     place.write_bytes(bytes(16))
     assert json.loads(check(tmp_path, made(EXTERNAL), "--json", *words).stdout)["findings"][0]["code"] == (
         "onnx-external-range"
@@ -114,6 +123,80 @@ def test_external_data_is_found(where: str, tmp_path: Path) -> None:
 )
 def test_amounts_are_short(number: int, base: int, text: str) -> None:
     assert check_cli.amount(number, base) == text
+
+
+def refused(result: Result) -> tuple[int, str, str]:
+    """Return exit status, code and message of the first finding."""
+    first = json.loads(result.stdout)["findings"][0]
+    return result.exit_code, first["code"], first["message"]
+
+
+UNFIT = {
+    "an input of another width": ('shape = ["n", 4]', 'shape = ["n", 5]', "input 'x' has another shape in the graph"),
+    "an output of another width": ('["n", 3]', '["n", 2]', "output 'y' has another shape in the graph"),
+    "an output of another type": (
+        '"y"\ndtype = "float32"', '"y"\ndtype = "float64"', "output 'y' has another dtype in the graph",
+    ),
+    "an output of another name": ('name = "y"', 'name = "z"', "the graph has no output 'z'"),
+    "a limit that no row fits": (
+        "[[outputs]]", "[limits]\nmax_request_bytes = 3\n[[outputs]]",
+        "max_request_bytes is too small for the smallest of them all",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sentence", UNFIT)
+def test_what_sealing_refuses_of_a_manifest_the_check_refuses(sentence: str, tmp_path: Path) -> None:
+    before, after, message = UNFIT[sentence]
+    text = MANIFEST.replace(before, after)
+    assert text != MANIFEST
+    assert refused(check(tmp_path, linear(), "--json", manifest=text)) == (30, "manifest-invalid", message)
+    with pytest.raises(ManifestError) as caught:
+        sealed(tmp_path, linear(), manifest=ModelManifest.from_toml(text, owner=OWNER.public))
+    assert (caught.value.code, caught.value.message) == (ManifestCode.MANIFEST_INVALID, message)
+
+
+def test_a_picture_of_another_width_than_the_graph_takes_is_refused(tmp_path: Path) -> None:
+    text = MANIFEST.replace(
+        'name = "x"\ndtype = "float32"\nshape = ["n", 4]', 'name = "file"\ndtype = "uint8"\nshape = ["n"]'
+    )
+    text += (
+        '[[pre]]\nkind = "image"\ninput = "file"\noutput = "x"\nwidth = 2\nheight = 3\nmode = "gray"\nlayout = "flat"\n'
+    )
+    text = text.replace("maximum = 64", "maximum = 6400")
+    answer = refused(check(tmp_path, linear(), "--json", manifest=text))
+    assert answer == (30, "manifest-invalid", "input 'x' has another shape in the graph")
+
+
+@pytest.mark.parametrize("manifest", [None, MANIFEST])
+def test_an_output_that_is_no_tensor_is_refused_with_and_without_a_manifest(
+    manifest: str | None, tmp_path: Path
+) -> None:
+    import onnx
+
+    graph = onnx.load_model_from_string(linear())
+    graph.graph.node.append(onnx.helper.make_node("SequenceConstruct", ["y"], ["all"]))
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["n", 3])
+    graph.graph.output.append(onnx.helper.make_value_info("all", onnx.helper.make_sequence_type_proto(kind)))
+    status, code, message = refused(check(tmp_path, graph.SerializeToString(), "--json", manifest=manifest))
+    assert (status, code, message) == (20, "model-unsupported", "output 'all' is no tensor but a sequence")
+
+
+def test_a_profile_that_is_given_is_compared(tmp_path: Path) -> None:
+    (tmp_path / "p").write_bytes(b"no profile")
+    text = MANIFEST + '[abuse]\nprofile = "p"\n'
+    assert check(tmp_path, linear(), manifest=text).exit_code == 0
+    part = f"p={tmp_path / 'p'}"
+    assert refused(check(tmp_path, linear(), "--json", "--part", part, manifest=text))[:2] == (30, "profile-invalid")
+
+
+def test_a_step_that_names_what_is_not_there_says_its_name(tmp_path: Path) -> None:
+    error = check(
+        tmp_path, linear(), manifest=MANIFEST + '[[post]]\nkind = "round"\noutput = "nope"\ndecimals = 1\n'
+    ).exception
+    assert isinstance(error, ManifestError)
+    assert "'nope'" in error.message
+    assert (error.expected, error.found) == (["y"], "nope")
 
 
 def sealed(folder: Path, data: bytes, **options: Any) -> Path:
@@ -139,3 +222,20 @@ def test_sealing_names_the_place_and_how_much_more_there_is(tmp_path: Path) -> N
 
 def test_the_corpus_is_large() -> None:
     assert len(HOSTILE) > 100
+
+
+def test_a_manifest_in_the_place_of_a_model_is_named_as_what_it_is(tmp_path: Path) -> None:
+    status, _, message = refused(check(tmp_path, MANIFEST.encode(), "--json"))
+    assert (status, message) == (30, "this is no ONNX file, but text")
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_person_who_watches_sees_that_a_model_is_checked(
+    hidden: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with check_cli._progress(hidden=hidden):
+        pass
+    captured = capsys.readouterr()
+    assert ("Checking" in captured.err) is not hidden
+    assert captured.out == ""

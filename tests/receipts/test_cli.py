@@ -162,3 +162,16 @@ def test_disclosing_writes_the_named_tensors_alone(folder: Path) -> None:
     assert code_of(verify(folder, "shown.receipt", "--input", f"x={folder / 'x.npy'}")) == "receipt-withheld"
     assert code_of(run(*words)) == "file-exists"
     assert code_of(run("disclose", folder / "a.receipt", "-o", folder / "c", "--answer", "x")) == "receipt-withheld"
+
+
+def test_an_answer_in_the_place_of_a_receipt_is_no_receipt(folder: Path) -> None:
+    result = verify(folder, "y.npz")
+    assert isinstance(result.exception, StrongroomError)
+    assert "y.npz is no receipt" in result.exception.message
+    assert result.exception.exit_code == 30
+
+
+def test_a_receipt_that_is_good_shows_no_line_that_looks_like_a_failed_check(folder: Path) -> None:
+    lines = verify(folder, "a.receipt").output.splitlines()
+    before = lines[: next(at for at, line in enumerate(lines) if line.startswith("accepted"))]
+    assert all(line.startswith(("note, no failed check: ", "  ")) for line in before)

@@ -115,15 +115,20 @@ def learn(
     subject: Subject,
     settings: Settings,
     progress: Progress | None = None,
+    *,
+    objects: int | None = None,
 ) -> tuple[Profile, Report]:
     """Calibrate on benign rows [n, d] (float64) of these source objects; raises AbuseError.
+
+    objects: how many different ones there are, where groups are something else, such as sessions.
 
     Deterministic: the same rows, model and settings give the same profile, byte for byte.
     """
     width = min(settings.width, MAX_VIEW, rows.shape[1])
-    check_size(len(rows), width, settings.least_rows)
+    check_size(len(np.unique(groups)) if objects is None else objects, width, settings.least_rows)
     random = np.random.default_rng(settings.seed)
     parts = split(groups, random)
+    _check_parts(parts, groups)
     pools = [_pool(rows, part, subject, settings) for part in parts]
     teacher = _Teacher(subject, settings, random, progress)
     profile = teacher.limits(teacher.tails(teacher.fit(pools[0], width), pools[1]), pools[1])
@@ -132,16 +137,27 @@ def learn(
     return profile, Report(sizes, sessions, alarmed, hard, by_detector)
 
 
+def _check_parts(parts: list[npt.NDArray[np.int64]], groups: npt.NDArray[np.int64]) -> None:
+    """Refuse a sample of too few groups for three splits; raises AbuseError `calibration-sample-short`."""
+    if not all(part.size for part in parts):
+        raise AbuseError(
+            AbuseCode.SAMPLE_SHORT,
+            "what belongs together stays in one split, and there is not enough for three",
+            expected="rows of several objects or sessions in each of the three splits",
+            found=f"{len(np.unique(groups))} in all",
+        )
+
+
 def check_size(rows: int, width: int, least: int = LEAST_ROWS) -> None:
     """Refuse to arm on too little; raises AbuseError `calibration-sample-short`."""
     needed = max(least, ROWS_PER_DIMENSION * width) if least else 0
     if rows < needed:
         raise AbuseError(
             AbuseCode.SAMPLE_SHORT,
-            f"{rows} rows are too few to hold a false positive rate in {width} dimensions",
-            expected=f"at least {needed} rows: {LEAST_ROWS}, and {ROWS_PER_DIMENSION} for each dimension",
+            f"{rows} different objects are too few to hold a false positive rate in {width} dimensions",
+            expected=f"at least {needed} different objects: {LEAST_ROWS}, and {ROWS_PER_DIMENSION} for each dimension",
             found=rows,
-            remedy="collect more benign rows, or look in fewer dimensions with --width",
+            remedy="collect more benign rows that differ, or look in fewer dimensions with --width",
         )
 
 

@@ -19,6 +19,8 @@ from manifests.tensors import Axis
 from manifests.values import INTEGERS
 
 _BATCH = 256
+_MAX_REASON = 500
+"""Characters of the runtime's reason: enough for its sentence, and not for a dump."""
 
 
 def subject_of(model: Path, manifest: ModelManifest, output: str | None = None) -> Subject:
@@ -48,16 +50,16 @@ def _runner(model: Path, manifest: ModelManifest, name: str, output: str, most: 
     options.intra_op_num_threads = 1
     try:
         session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception:  # noqa: BLE001 - the runtime's exceptions have no common root
-        raise AbuseError(AbuseCode.MODEL_FAILED, f"{model} cannot be loaded by the runtime") from None
+    except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common root
+        raise _failed(f"{model} cannot be loaded by the runtime", error) from None
 
     def run(rows: npt.NDArray[Any]) -> Outputs:
         for step in manifest.pre:
             rows = _prepared(step, rows)
         try:
             parts = [session.run([output], {name: rows[at : at + most]})[0] for at in range(0, len(rows), most)]
-        except Exception:  # noqa: BLE001 - the runtime's exceptions have no common root
-            raise AbuseError(AbuseCode.MODEL_FAILED, "the model cannot be run on the sample") from None
+        except Exception as error:  # noqa: BLE001 - the runtime's exceptions have no common root
+            raise _failed("the model cannot be run on the sample", error) from None
         return np.concatenate(parts)
 
     return run
@@ -67,6 +69,11 @@ def _prepared(step: PreStep, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if isinstance(step, Scale):
         return np.asarray((rows - np.asarray(step.mean, rows.dtype)) / np.asarray(step.std, rows.dtype))
     return rows.astype(step.dtype) if isinstance(step, Cast) else rows
+
+
+def _failed(message: str, error: Exception) -> AbuseError:
+    """Make an error with the runtime's own reason: model and sample are the owner's who reads it."""
+    return AbuseError(AbuseCode.MODEL_FAILED, message, expected="a model that runs", found=str(error)[:_MAX_REASON])
 
 
 def _unsuited(message: str) -> AbuseError:

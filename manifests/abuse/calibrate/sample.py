@@ -28,15 +28,19 @@ class Sample:
 
     rows: Rows
     groups: npt.NDArray[np.int64]
+    objects: int
+    """How many there are that differ: copies of a row, and rows of one object, count once."""
 
 
 def read_sample(path: Path, tensor: TensorField) -> Sample:
     """Read a sample; raises AbuseError `calibration-sample-invalid`, or ManifestError `file-unavailable`."""
     arrays = read_arrays(path)
     if tensor.name not in arrays:
-        raise _invalid(f"{path} has no array {tensor.name!r}, which is the model's input", ", ".join(arrays))
+        raise _invalid(f"{path} has no array {tensor.name!r}, which is the model's input", tensor.name, list(arrays))
     rows = _rows(arrays[tensor.name], tensor)
-    return Sample(rows, _groups(arrays, rows))
+    groups, different = _groups(arrays, rows), len(np.unique(_twins(rows)))
+    is_named = GROUPS[0] in arrays
+    return Sample(rows, groups, min(different, len(np.unique(groups))) if is_named else different)
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
@@ -79,9 +83,14 @@ def _groups(arrays: dict[str, npt.NDArray[np.generic]], rows: Rows) -> npt.NDArr
             if arrays[name].shape != (len(rows),):
                 raise _invalid(f"the array {name!r} has not one entry for each row", f"{len(rows)} entries")
             return np.asarray(np.unique(arrays[name], return_inverse=True)[1], np.int64)
+    return _twins(rows)
+
+
+def _twins(rows: Rows) -> npt.NDArray[np.int64]:
+    """Return a number for each row, the same for rows that are equal."""
     twins: dict[bytes, int] = {}
     return np.array([twins.setdefault(hashlib.sha256(row.tobytes()).digest(), len(twins)) for row in rows], np.int64)
 
 
-def _invalid(message: str, expected: str | None = None) -> AbuseError:
-    return AbuseError(AbuseCode.SAMPLE_INVALID, message, expected=expected)
+def _invalid(message: str, expected: str | None = None, found: object = None) -> AbuseError:
+    return AbuseError(AbuseCode.SAMPLE_INVALID, message, expected=expected, found=found)
