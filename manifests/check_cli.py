@@ -23,7 +23,6 @@ from manifests.onnx.errors import OnnxCode
 from manifests.onnx.findings import Finding
 from manifests.onnx.requests import bound_requests
 from manifests.plain import printable_lines
-from manifests.sealed.sealing import check_tokenizers
 from manifests.show import print_facts
 from manifests.signing import Signer
 
@@ -70,8 +69,6 @@ def check_command(*, model_file: Path, manifest: Path | None, parts: tuple[str, 
     """
     described = None if manifest is None else _manifest(manifest)
     named = {name: Path(file) for name, _, file in (part.partition("=") for part in parts)}
-    if described is not None:
-        check_tokenizers(described, named)
     data = read_bounded(model_file, MAX_MODEL)
     beside = FilesBeside(model_file, named)
     with _progress(hidden=as_json):
@@ -137,6 +134,7 @@ def _compare(
     draft.check_limits(manifest)
     if manifest.abuse is not None and manifest.abuse.profile in parts:
         check_sealed_profile(manifest, parts)
+    check_tokenizers(manifest, parts)
     if report.passed:
         check_smallest(bound_requests(data, manifest, beside))
 

@@ -19,8 +19,6 @@ from manifests.sealed.header import SealedInfo
 from manifests.sealed.tokenizers import check_tokenizers
 from manifests.sealed.writer import FilePart, MemoryPart, Part, Progress, write_sealed
 from manifests.signing import Signer
-from manifests.steps import part_names
-from manifests.tokenizer import MAX_TOKENIZER, tokenizer_fault
 
 if TYPE_CHECKING:
     import onnx
@@ -136,16 +134,6 @@ def _beside(model: Path, location: str) -> Path:
     if not path.is_relative_to(folder):
         raise _part_error(f"external data {location!r} lies outside the model's folder")
     return path
-
-
-def check_tokenizers(manifest: ModelManifest, extra: Mapping[str, Path] | Mapping[str, Path | bytes]) -> None:
-    """Check each tokenizer.json as the enclave will; raises ManifestError `tokenizer-refused`."""
-    for name in sorted((part_names(manifest.pre) | manifest.serving.own_parts) & extra.keys()):
-        part = extra[name]
-        data = part if isinstance(part, bytes) else read_bounded(part, MAX_TOKENIZER)
-        fault = tokenizer_fault(data)
-        if fault is not None:
-            raise ManifestError(ManifestCode.TOKENIZER, f"part {name!r}, a tokenizer.json, {fault}")
 
 
 def _parts(manifest: ModelManifest, model: _Model, extra: Mapping[str, Path | bytes]) -> Iterator[Part]:
