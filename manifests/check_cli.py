@@ -23,6 +23,7 @@ from manifests.onnx.errors import OnnxCode
 from manifests.onnx.findings import Finding
 from manifests.onnx.requests import bound_requests
 from manifests.plain import printable_lines
+from manifests.sealed.tokenizers import check_tokenizers
 from manifests.show import print_facts
 from manifests.signing import Signer
 
