@@ -145,9 +145,24 @@ def _profile(
 
         settings = _settings(len(tensor.shape) > 2, **words)
         profile, report = learn(data.rows, data.groups, subject, settings, progress, objects=data.objects)
+    _check_rate(profile, report)
     encoded = profile.encode()
     write_atomically(output, encoded, replace=force)
     return _facts(profile, report) | {"profile": str(output), "size": len(encoded)}
+
+
+def _check_rate(profile: Profile, report: Report) -> None:
+    """Refuse to arm detectors that the held-out sessions prove to alarm more often than was asked."""
+    from manifests.abuse.errors import AbuseCode, AbuseError
+
+    low, _ = report.interval
+    if low > profile.rate:
+        raise AbuseError(
+            AbuseCode.RATE_MISSED,
+            "honest sessions that were held out raise more alarms than were asked for",
+            expected=f"at most {profile.rate:.3%} of sessions",
+            found=f"{sum(report.alarmed.values())} of {sum(report.sessions.values())}, so more than {low:.2%}",
+        )
 
 
 def _check_form(model_file: Path, described: ModelManifest) -> None:

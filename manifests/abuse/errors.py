@@ -35,6 +35,12 @@ class AbuseCode(ErrorCode):
         "the sample is too small to hold a false positive rate",
         "collect more benign rows",
     )
+    RATE_MISSED = (
+        "calibration-rate-missed",
+        Fault.REFUSED,
+        "honest sessions that were held out raise more alarms than were asked for",
+        "collect rows of more objects, or name all that clients do with --behaviours; or ask for a higher --fpr",
+    )
     MODEL_UNSUITED = (
         "calibration-unsupported",
         Fault.UNSUPPORTED,

@@ -280,7 +280,7 @@ def test_the_command_writes_a_profile_and_tells_what_it_is_worth(tmp_path: Path)
     again = command(tmp_path)
     assert isinstance(again.exception, StrongroomError)
     assert str(again.exception.code) == "file-exists"
-    text = command(tmp_path, "--force", "--behaviours", "iid,noise").output
+    text = command(tmp_path, "--force", "--behaviours", "iid,noise", "--fpr", "0.4").output
     assert "of 8 held-out sessions" in text
     assert "95 % confidence" in text
 
@@ -400,6 +400,15 @@ def test_the_rate_that_was_asked_for_is_told_and_whether_it_is_shown(tmp_path: P
     assert "0.100% of sessions, which 28 held-out ones cannot show" in text
     assert "3,688 of them without an alarm" in text
     assert json.loads(command(tmp_path, "--force", "--json").output)["false_positive_rate"]["shown"] is False
+
+
+def test_a_profile_that_alarms_more_often_than_was_asked_is_not_written(tmp_path: Path) -> None:
+    """So few sessions of two behaviours that what they teach does not hold for the others."""
+    outcome = command(tmp_path, "--behaviours", "iid,noise")
+    assert isinstance(outcome.exception, AbuseError)
+    assert str(outcome.exception.code) == "calibration-rate-missed"
+    assert " of 8, so more than " in str(outcome.exception.found)
+    assert not (tmp_path / "p").exists()
 
 
 def test_ranges_are_written_into_a_manifest_that_its_owner_reads(tmp_path: Path) -> None:
