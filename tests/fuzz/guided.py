@@ -19,11 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz.results import replace_section
+from tests.fuzz.results import read_section, replace_section
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 REGRESSIONS: Final = Path(__file__).with_name("regressions")
 MAX_LENGTH: Final = 16 * 1024
+SECTION: Final = "Coverage-guided runs"
 ONE_INPUT: Final = 5
 """Seconds after which one input counts as a hang."""
 MEMORY: Final = 1024
@@ -88,7 +89,7 @@ def _keep(name: str, path: Path) -> Path:
 
 
 def main() -> int:
-    """Fuzz the named targets, or all of them, and write the page; returns 1 if something was found."""
+    """Fuzz the named targets, or all of them, and write their rows of the page; returns 1 if something was found."""
     if sys.argv[1:2] == ["--one"]:
         fuzz_one(sys.argv[2], sys.argv[3:])
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,21 +106,24 @@ def main() -> int:
             total += result["findings"]
             rows.append((name, result))
             print(name, result, flush=True)
-    if not arguments.targets:
-        replace_section("Coverage-guided runs", _table(rows, arguments.seconds))
+    replace_section(SECTION, table(read_section(SECTION), rows))
     return 1 if total else 0
 
 
-def _table(rows: list[tuple[str, dict[str, int]]], seconds: int) -> str:
-    executions = sum(result["executions"] for _, result in rows)
+def table(before: str, rows: list[tuple[str, dict[str, int]]]) -> str:
+    """Return the section with today's rows in the place of older ones of the same targets, which stay otherwise."""
     today = datetime.now(UTC).date().isoformat()
+    found = dict(re.findall(r"^\| ([a-z0-9-]+) (\| 20.*)$", before, re.MULTILINE))
+    for name, r in rows:
+        cells = (today, f"{r['executions']:,}", r["seconds"], r["coverage"], r["findings"])
+        found[name] = "".join(f"| {cell} " for cell in cells) + "|"
     lines = [
-        f"{today}: {len(rows)} targets, {seconds} s each, {executions:,} executions.",
+        f"{len(found)} targets, as each was run last; seconds are those of the process, start and seeds included.",
         "Coverage is libFuzzer's count of edges, of this project's code alone.",
         "",
-        "| Target | Executions | Seconds | Coverage | Findings |",
-        "|---|---:|---:|---:|---:|",
-        *(f"| {name} | {r['executions']:,} | {r['seconds']} | {r['coverage']} | {r['findings']} |" for name, r in rows),
+        "| Target | Date | Executions | Seconds | Coverage | Findings |",
+        "|---|---|---:|---:|---:|---:|",
+        *(f"| {name} {cells}" for name, cells in found.items()),
     ]
     return "\n".join(lines)
 

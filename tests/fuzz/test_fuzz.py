@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.guided import SECTION, table
 from tests.fuzz.mutate import mutated
+from tests.fuzz.results import read_section
 from tests.fuzz.targets import BY_NAME, TARGETS, BrokenContractError, Target, check
 
 ROOT = Path(__file__).parents[2]
@@ -121,3 +124,16 @@ def test_the_fuzzing_environment_has_what_the_targets_import() -> None:
     loaded = {name.lower().replace("_", "-") for name in done.stdout.split()} - {"strongroom"}
     assert "cryptography" in loaded
     assert loaded <= locked
+
+
+def test_the_page_of_results_has_every_target() -> None:
+    rows = re.findall(r"^\| ([a-z0-9-]+) \| 20", read_section(SECTION), re.MULTILINE)
+    assert sorted(rows) == sorted(target.name for target in TARGETS)
+
+
+def test_a_run_of_some_targets_keeps_the_rows_of_the_others() -> None:
+    before = "| one | 2026-01-01 | 5 | 1 | 9 | 0 |\n| two | 2026-01-02 | 1,000 | 1 | 9 | 0 |"
+    page = table(before, [("two", {"executions": 2000, "seconds": 3, "coverage": 10, "findings": 0})])
+    assert "| one | 2026-01-01 | 5 | 1 | 9 | 0 |" in page
+    assert "| 2,000 | 3 | 10 | 0 |" in page
+    assert "1,000" not in page
