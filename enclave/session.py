@@ -99,7 +99,7 @@ class Session:
     def step(self) -> Park | None:
         """Make the next part of an answer, of the stream whose turn it is; only while `streaming`."""
         if self._check_revoked():
-            number = self._caller.streams.turn()
+            number = self._answering = self._caller.streams.turn()
             self._guarded(number, lambda: self._send_part(number))
         return self._advance()
 

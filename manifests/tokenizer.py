@@ -26,6 +26,8 @@ MAX_GROWTH = 128
 MAX_ADDED = 1 << 16
 MAX_NAME = 1024
 """UTF-8 bytes of one token or text of a step."""
+MAX_AFFIX = 64
+"""UTF-8 bytes of what a model puts before or behind the parts of a word, once for each attempt to find one."""
 MAX_WORD = 1000
 """Characters of a word that WordPiece tries to split, in quadratic time; ordinary ones have 100."""
 
@@ -54,6 +56,10 @@ _GROWTH = {
     },
 }  # fmt: skip
 """Kinds of steps, and how often as many bytes each makes of a text at most, besides what it is told to."""
+_PREFIXED = {"ByteLevel": 2, "Metaspace": 3}
+"""Steps before the model that put something before each piece, and its bytes: a space as the model writes it."""
+_KEEPS_PIECES_APART = frozenset({"Sequence", "WhitespaceSplit", "CharDelimiterSplit", *_PREFIXED})
+"""Steps that make as many pieces as there were separators, which they take away; the others cut after any byte."""
 _INNER = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_processor": "processors",
           "decoder": "decoders"}  # fmt: skip
 _MODELS = frozenset({"WordPiece", "BPE", "Unigram", "WordLevel"})
@@ -110,12 +116,22 @@ def _steps(part: str, step: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 def _growth(part: str, step: Any) -> int:
     """Check the steps of a part, and return how often as long they make a text."""
-    growth = 1
+    growth, cut, prefixed = 1, False, 0
     for count, each in enumerate(() if step is None else _steps(part, step)):
         _need(count < MAX_STEPS, "has too many steps")
         growth *= _GROWTH[part][each["type"]] * _told(each)
-        _need(growth <= MAX_GROWTH, "makes texts too long")
+        if part == "pre_tokenizer" and each["type"] in _PREFIXED:
+            prefixed += 1
+            growth *= 2 if cut and _has_prefix(each) else 1  # each piece may be of one byte, and the prefix of no more
+        cut = cut or each["type"] not in _KEEPS_PIECES_APART
+        _need(growth <= MAX_GROWTH and prefixed <= 1, "makes texts too long")
     return growth
+
+
+def _has_prefix(step: dict[str, Any]) -> bool:
+    if step["type"] == "ByteLevel":
+        return step.get("add_prefix_space", True) is not False
+    return bool(step.get("prepend_scheme", "always") != "never")
 
 
 def _told(step: dict[str, Any]) -> int:
@@ -127,7 +143,9 @@ def _told(step: dict[str, Any]) -> int:
     if kind == "Prepend":
         return 1 + _text(step["prepend"])
     if kind == "Metaspace":
-        _need(len(step.get("replacement", "")) <= 1, "has a text that is too long")
+        _need(_text(step.get("replacement", "")) <= _PREFIXED[kind], "has a text that is too long")
+    if kind == "BPEDecoder":
+        _need(0 < _text(step.get("suffix", "</w>")) <= MAX_AFFIX, "has a text that is too long")
     if kind == "WordPiece":
         _need(_text(step.get("prefix", "")) <= 8, "has a text that is too long")
     if kind == "TemplateProcessing":
@@ -174,6 +192,8 @@ def _check_model(model: Any) -> None:
     kind = model.get("type", "BPE" if "merges" in model else None)
     _need(kind in _MODELS and not model.get("dropout"), "has a model of a kind that is not admitted")
     _need(0 <= model.get("max_input_chars_per_word", 0) <= MAX_WORD, "splits words that are too long")
+    affixes = ("continuing_subword_prefix", "end_of_word_suffix", "unk_token")
+    _need(all(_text(model.get(name) or "") <= MAX_AFFIX for name in affixes), "has a text that is too long")
     vocabulary = model["vocab"]
     names = vocabulary if isinstance(vocabulary, dict) else (name for name, _ in vocabulary)
     _need(all(len(name) <= MAX_NAME for name in names), "has a token that is too long")

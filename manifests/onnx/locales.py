@@ -32,8 +32,9 @@ def _needs_locale(given: dict[str, Attribute]) -> bool:
     action = given.get("case_change_action")
     if action is not None and _text(action) != "NONE":
         return True
-    sensitive = given.get("is_case_sensitive")
-    return "stopwords" in given and (sensitive is None or sensitive.i != 1)
+    words, sensitive = given.get("stopwords"), given.get("is_case_sensitive")
+    has_words = words is not None and bool(words.strings or words.ref_attr_name)
+    return has_words and (sensitive is None or sensitive.i != 1)
 
 
 def _text(attribute: Attribute) -> str:

@@ -106,8 +106,9 @@ def bound_requests(
 def _points(budget: Budget) -> int:
     """Return how many points can be followed, from what the first of them took."""
     nodes, units = max(1, MAX_NODES - budget.nodes), max(1, MAX_FOLLOWED - budget.units)
+    enough = MAX_FOLLOWED // 2  # beyond it the budget is scarce, and constants that bound a request would be forgotten
     pairs = min(nodes, MOST_STEPS) ** 2  # that memory.py compares
-    return max(1, min(MAX_POINTS, MAX_NODES // nodes, MAX_FOLLOWED // units, MOST_PAIRS // pairs))
+    return max(1, min(MAX_POINTS, MAX_NODES // nodes, enough // units, MOST_PAIRS // pairs))
 
 
 def _axes(manifest: ModelManifest) -> tuple[dict[str, tuple[tuple[str, int], ...]], dict[str, Axis]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ class Talker:
         self.text = text
         self.last = {"reason": "length", **last}
         self.asked: list[dict[str, Any]] = []
+        self.sent = threading.Event()
         self.change: Callable[[dict[str, Any], int], dict[str, Any] | None] = lambda header, _: header
 
     def __call__(self, peer: Peer, body: Body) -> None:
@@ -35,6 +37,7 @@ class Talker:
                 header = self.change(self.part(body.header["id"], part), part)
                 if header is not None:
                     peer.respond(header)
+            self.sent.set()
         elif body.header["op"] == "cancel":
             peer.refuse(body.header["stream"], "stream-cancelled")
         elif body.header["op"] != "continue":
@@ -47,17 +50,23 @@ class Talker:
         return header | {"text": self.text[part : part + 1], "tokens": [part]} | (self.last if final else {})
 
 
-def read_blocking(address: str, terms: dict[str, Any], **asked: Any) -> str:
+def at_once() -> None:
+    """Read as soon as it was asked."""
+
+
+def read_blocking(address: str, terms: dict[str, Any], before: Callable[[], Any] = at_once, **asked: Any) -> str:
     with Session.connect(address, **terms) as session, session.generate("doubler", "x", **asked) as answer:
+        before()
         return answer.read()
 
 
-def read_async(address: str, terms: dict[str, Any], **asked: Any) -> str:
+def read_async(address: str, terms: dict[str, Any], before: Callable[[], Any] = at_once, **asked: Any) -> str:
     async def read() -> str:
         async with (
             AsyncSession.connect(address, **terms) as session,
             await session.generate("doubler", "x", **asked) as answer,
         ):
+            before()
             return await answer.read()
 
     return asyncio.run(read())
@@ -164,8 +173,9 @@ def test_parts_that_do_not_make_up_an_answer_are_refused(serve: Serve, world: Wo
 
 @READ
 def test_more_parts_than_were_asked_for_are_refused(serve: Serve, world: World, read: Read) -> None:
-    with pytest.raises(ClientError, match="more parts") as refusal:
-        read(serve(Talker(world, b"x" * 400)).address, world.terms(), max_new_tokens=400)
+    talker = Talker(world, b"x" * (WINDOW + 40))
+    with pytest.raises(ClientError, match="more parts") as refusal:  # all of them are there before the first is read
+        read(serve(talker).address, world.terms(), lambda: talker.sent.wait(20), max_new_tokens=WINDOW + 40)
     assert refusal.value.code is ClientCode.RESPONSE_UNEXPECTED
 
 

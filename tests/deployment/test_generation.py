@@ -250,7 +250,7 @@ def test_the_command_streams_text_and_tells_programs_all_of_it(library: Library,
 
 def test_the_command_ends_with_the_exit_status_of_a_refusal(library: Library) -> None:
     run = library.running.commands
-    run.run(*command(library, "poet", "--prompt", PROMPT, "--max-tokens", 1000), expect=(30,))
+    run.run(*command(library, "poet", "--prompt", PROMPT, "--max-tokens", 1000), expect=(10,))
     run.run(*command(library, "sensor", "--prompt", PROMPT), expect=(20,))
     run.run(*command(library, "poet", "--prompt", PROMPT, "--max-tokens", 9, "--temperature", "1000"), expect=(10,))
     run.run(*command(library, "poet", "--prompt", PROMPT, "--credential", "x"), expect=(2,))

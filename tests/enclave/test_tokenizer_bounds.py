@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from enclave.components import text
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.spelling import TableWords
 from manifests.errors import ManifestCode, ManifestError
-from manifests.sealed.sealing import check_tokenizers
-from manifests.tokenizer import PATTERNS, tokenizer_fault
+from manifests.sealed.tokenizers import check_tokenizers
+from manifests.tokenizer import PATTERNS, _growth, tokenizer_fault
 from tests.enclave.poet import poet_bytes, poet_manifest
 from tests.enclave.rig import Owner, running
 from tests.testkit.files import trained_bytes, trained_tokenizer
@@ -37,7 +38,26 @@ def split(pattern: dict[str, str]) -> dict[str, Any]:
     return {"pre_tokenizer": {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}}
 
 
+def pieces(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"pre_tokenizer": {"type": "Sequence", "pretokenizers": list(steps)}}
+
+
+DIGIT = split({"Regex": r"\d"})["pre_tokenizer"]
+SPACED = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}
+
 HOSTILE: dict[str, dict[str, Any]] = {
+    "a space before each piece, seven times": pieces(DIGIT, *[SPACED] * 7),
+    "a space before each piece, twice": pieces(SPACED, SPACED),
+    "pieces of a normalizer's making, each with a space before it": {
+        **normalizers(*[DOUBLE] * 6),
+        **pieces(DIGIT, SPACED),
+    },
+    "a replacement of four bytes": pieces(
+        {"type": "Metaspace", "replacement": "\U0001d11e", "prepend_scheme": "always"}
+    ),
+    "a long prefix of each part of a word": {"model": {**GOOD["model"], "continuing_subword_prefix": "a" * 65}},
+    "a long suffix of each word": {"model": {**GOOD["model"], "end_of_word_suffix": "a" * 65}},
+    "a decoder's suffix of nothing": {"decoder": {"type": "BPEDecoder", "suffix": ""}},
     "a thousandfold, three times": normalizers(GROW, GROW, GROW),
     "forty doublings": normalizers(*[DOUBLE] * 40),
     "thirty-three steps that do nothing": normalizers(*[{"type": "NFC"}] * 33),
@@ -103,6 +123,31 @@ ORDINARY: dict[str, dict[str, Any]] = {
 def test_ordinary_tokenizers_pass(sentence: str) -> None:
     assert tokenizer_fault(json.dumps({**GOOD, **ORDINARY[sentence]}).encode()) is None
     assert tokenizer_fault(trained_bytes(["one two"])) is None
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param((SPACED,), id="bytes"),
+        pytest.param((DIGIT, SPACED), id="bytes of single digits"),
+        pytest.param(({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},), id="a space's mark"),
+        pytest.param(
+            (DIGIT, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}),
+            id="a space's mark before single digits",
+        ),
+        pytest.param(
+            ({"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}),
+            id="a space's mark before words",
+        ),
+    ],
+)
+@pytest.mark.parametrize("given", ["1" * 64, " " * 64, "1 " * 32, "é" * 32, "1\x80" * 20])
+def test_no_admitted_step_makes_a_text_longer_than_it_is_counted(steps: tuple[dict[str, Any], ...], given: str) -> None:
+    table = {**GOOD, **pieces(*steps)}
+    assert tokenizer_fault(json.dumps(table).encode()) is None
+    made = Tokenizer.from_str(json.dumps(table)).pre_tokenizer.pre_tokenize_str(given)
+    longest = _growth("pre_tokenizer", table["pre_tokenizer"]) * len(given.encode())
+    assert sum(len(piece.encode()) for piece, _ in made) <= longest + 4  # the one before the whole text
 
 
 class Looked(dict[bytes, int]):

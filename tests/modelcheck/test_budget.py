@@ -17,6 +17,7 @@ from manifests.onnx.check import check_model
 from manifests.onnx.errors import OnnxCode, OnnxError
 from manifests.onnx.memory import Step, peak
 from manifests.onnx.requests import MAX_NODES, RequestBounds, bound_requests
+from manifests.onnx.requests import _points as grid_points
 from manifests.onnx.values import MAX_CONTENT
 from tests.enclave.rig import Owner
 from tests.modelcheck.hostile import ints, made, model
@@ -205,3 +206,14 @@ def test_the_hostile_models_of_the_budget_are_refused_by_it(counted: Counted) ->
         assert check_model(made(sentence)).findings[0].code is OnnxCode.FOLLOWED
     assert counted.numbers <= 2 * MAX_FOLLOWED
     assert counted.nodes < MAX_NODES
+
+
+def test_a_grid_keeps_to_the_part_of_the_budget_in_which_constants_are_known() -> None:
+    """A scarce budget forgets what constants hold, by which graphs are bounded: then no point would be of use."""
+    budget = Budget(MAX_NODES)
+    budget.take(20_000)
+    points = grid_points(budget)
+    assert points > 10
+    for _ in range(points - 1):
+        budget.take(20_000)
+    assert not budget.scarce
