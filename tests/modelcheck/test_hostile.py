@@ -8,14 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import onnxruntime as ort
 import pytest
 from click.testing import CliRunner
+from onnx import AttributeProto
 
 from manifests.cli import model as command
 from manifests.errors import Fault
 from manifests.onnx.check import check_model
 from manifests.onnx.errors import OnnxCode, OnnxError
-from tests.modelcheck.hostile import HOSTILE, made
+from tests.modelcheck.hostile import HOSTILE, made, normalizer
 
 SECONDS = 20.0
 """Of processor time for any of them: ten times what the largest takes."""
@@ -87,3 +89,15 @@ def test_memory_is_bounded(sentence: str, tmp_path: Path) -> None:
     code, kilobytes = done.stdout.split()
     assert code == str(HOSTILE[sentence].code)
     assert int(kilobytes) < 400_000
+
+
+def test_an_empty_list_of_stopwords_needs_no_locale() -> None:
+    """ONNX Runtime makes the locale for words alone, and so loads this one where there is no locale but C."""
+    model = normalizer()
+    words = model.graph.node[0].attribute.add()
+    words.name, words.type = "stopwords", AttributeProto.STRINGS
+    data = model.SerializeToString()
+    assert check_model(data).passed
+    ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    words.strings.append(b"the")
+    assert [finding.code for finding in check_model(model.SerializeToString()).findings] == [OnnxCode.LOCALE]
