@@ -16,6 +16,7 @@ from attestation.wire.messages import encode_body
 from enclave.errors import EnclaveCode, EnclaveError
 from enclave.lanes import STALLED_SECONDS
 from enclave.operations import Reply
+from enclave.session import Session
 from enclave.streams import MAX_STREAMS, MAX_WINDOW, Piece, Source, Stream, Streams
 from manifests.errors import ManifestCode
 from manifests.gramine.settings import EnclaveSettings
@@ -256,3 +257,19 @@ def test_what_is_answered_stands_in_no_repr() -> None:
     """Headers hold tickets' keys, salts of receipts and generated text."""
     secret = b"pre-shared key"
     assert "pre-shared" not in repr(Reply({"psk": secret})) + repr(Piece({"text": secret}))
+
+
+def test_a_step_is_refused_under_the_number_of_its_stream_and_not_of_the_note_before_it(
+    rig: Rig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A `continue` has a number of its own, and comes between the steps of the stream that it is for."""
+    session = Session(rig.service)
+    session._answering = 6
+    monkeypatch.setattr(session, "_check_revoked", lambda: True)
+    monkeypatch.setattr(session._caller.streams, "turn", lambda: 5)
+    monkeypatch.setattr(session, "_advance", lambda: None)
+    stuck: list[int] = []
+    monkeypatch.setattr(session, "_guarded", lambda _number, _work: stuck.append(session._answering))
+    session.step()
+    assert stuck == [5]
